@@ -1,0 +1,36 @@
+/*
+ * json.h - JSON in and out, over jansson: strict (duplicate keys refused), with limits on size and depth.
+ *
+ * Values are jansson's (json_t, reference counted); building and walking use its API directly. Parsing and printing go
+ * through here, so that limits and error texts are the same everywhere.
+ * Layer: codec.  Threads: a value belongs to one thread at a time.  Limits: the caller's size, depth 128.
+ */
+#pragma once
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/sv.h"
+#include <jansson.h>
+
+static inline void own_json(json_t **slot)
+{
+	json_decref(*slot);
+}
+#define auto_json __attribute__((cleanup(own_json)))
+
+/* One whole document; ERR_INVALID "what:LINE:COLUMN: reason", ERR_LIMIT beyond max_bytes. Owned. */
+FALLIBLE json_parse(struct sv text, const char *what, size_t max_bytes, json_t **out_value);
+/* The same from an fd at its position. */
+FALLIBLE json_read(int fd, const char *what, size_t max_bytes, json_t **out_value);
+/* Compact, keys in insertion order. */
+void json_print(const json_t *value, struct buf *out);
+/* Indented by n spaces, as docker inspect prints (4). */
+void json_print_indent(const json_t *value, unsigned spaces, struct buf *out);
+/* The member at a path "a.b.c", or NULL; borrowed. No escaping: for keys without dots. */
+json_t *json_at(const json_t *value, const char *path);
+/* The string at path, borrowed, or fallback. */
+const char *json_str_at(const json_t *value, const char *path, const char *fallback);
+int64_t json_int_at(const json_t *value, const char *path, int64_t fallback);
+bool json_bool_at(const json_t *value, const char *path, bool fallback);
+/* A NULL-terminated owned copy (text_list_free) of an array of strings; NULL when absent or null; ERR_INVALID otherwise. */
+FALLIBLE json_list_at(const json_t *value, const char *path, char ***out_list);
+json_t *json_from_list(char *const *list); /* owned array; NULL list gives an empty array */

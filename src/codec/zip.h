@@ -1,0 +1,49 @@
+/*
+ * zip.h - gzip and zstd as streams; the kind of a compressed stream is read from its first bytes, never from a name.
+ *
+ * Layer: codec.  Threads: one per stream.  Blocks: as the source or sink does.
+ * Errors: ERR_CORRUPT for damaged or truncated input; what the source or sink said, unchanged.
+ */
+#pragma once
+#include "base/err.h"
+#include <stddef.h>
+#include <sys/types.h>
+
+/* A source of bytes: fills up to n bytes, *out_n == 0 at the end. A sink takes all n bytes. */
+struct zip_source {
+	struct err *(*read)(void *ctx, void *p, size_t n, size_t *out_n);
+	void *ctx;
+};
+struct zip_sink {
+	struct err *(*write)(void *ctx, const void *p, size_t n);
+	void *ctx;
+};
+struct zip_source zip_source_fd(const int *fd); /* reads at the file position; fd borrowed, must outlive the source */
+struct zip_sink zip_sink_fd(const int *fd);
+
+enum zip_kind { ZIP_NONE, ZIP_GZIP, ZIP_ZSTD };
+/* The kind by magic bytes; n may be short: then ZIP_NONE. */
+enum zip_kind zip_sniff(const void *p, size_t n);
+
+struct unzip; /* a decompressing reader; ZIP_NONE passes through; concatenated members are read on */
+FALLIBLE unzip_open(struct zip_source source, struct unzip **out_unzip); /* sniffs */
+enum zip_kind unzip_kind(const struct unzip *u);
+FALLIBLE unzip_read(struct unzip *u, void *p, size_t n, size_t *out_n); /* *out_n == 0: the end, checksum verified */
+void unzip_close(struct unzip *u);
+
+struct zip; /* a compressing writer; output is deterministic: no name, no time */
+FALLIBLE zip_open(enum zip_kind kind, int level, struct zip_sink sink, struct zip **out_zip); /* level 0: default */
+FALLIBLE zip_write(struct zip *z, const void *p, size_t n);
+FALLIBLE zip_finish(struct zip *z); /* flushes; afterwards only zip_close */
+void zip_close(struct zip *z);
+
+static inline void own_unzip(struct unzip **slot)
+{
+	unzip_close(*slot);
+}
+static inline void own_zip(struct zip **slot)
+{
+	zip_close(*slot);
+}
+#define auto_unzip __attribute__((cleanup(own_unzip)))
+#define auto_zip   __attribute__((cleanup(own_zip)))

@@ -1,0 +1,75 @@
+/*
+ * runtime.h - our OCI runtime as a library: an OCI bundle configuration in, a process in its isolation out.
+ *
+ * spec (JSON, runtime-spec 1.x) -> struct plan (data, printable, position-independent) -> child. The keeper and the
+ * hoy-runtime command line both use this. Between clone3 and execve only runtime/child runs: no malloc, no locks, no stdio.
+ * Layer: runtime.  Threads: one container is handled by one thread at a time.
+ */
+#pragma once
+#include "base/buf.h"
+#include "base/err.h"
+#include "codec/json.h"
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct plan; /* opaque: what the child will do, in order */
+
+struct plan_opts {
+	const char *id;		/* container id */
+	const char *bundle;	/* relative root.path is resolved against it; NULL: must be absolute */
+	const char *const *lower; /* engine: overlay layers, topmost first; NULL: root.path as it is */
+	const char *upper, *work; /* NULL: read-only view of lower */
+	bool is_volatile;
+	bool no_pivot;
+	const char *cgroup_path; /* relative to the cgroup root, e.g. "hoy/<id>"; NULL: linux.cgroupsPath, else "/<id>" */
+};
+/* Compiles a specification. ERR_INVALID names the JSON path ("process.cwd: not absolute"); ERR_UNSUPPORTED. Owned. */
+FALLIBLE plan_compile(const json_t *spec, const struct plan_opts *o, struct plan **out_plan);
+void plan_free(struct plan *p);
+/* As flat bytes (for a memfd to the keeper) and back; unpack checks bounds. Same build on both sides. */
+void plan_pack(const struct plan *p, struct buf *out);
+FALLIBLE plan_unpack(const void *bytes, size_t n, struct plan **out_plan);
+/* For people and golden tests: one line per step. */
+void plan_print(const struct plan *p, struct buf *out);
+
+/* stdin, stdout, stderr of the container (borrowed; -1: /dev/null). With process.terminal the pty's slave is opened inside
+ * and the master comes back in runtime_proc.tty_fd. */
+struct runtime_stdio {
+	int fd[3];
+};
+struct runtime_proc {
+	pid_t pid;	/* in our pid namespace */
+	int pid_fd;	/* owned */
+	int tty_fd;	/* owned pty master, or -1 */
+	int go_fd;	/* owned; between create and start, else -1 */
+};
+/*
+ * Everything but process.args: namespaces, cgroup, mounts, devices, masks, capabilities, seccomp. The child waits.
+ * net_fd: a network namespace to join instead of what the spec says (borrowed; -1: as the spec says).
+ * On error nothing is left behind (cgroup, processes).
+ */
+FALLIBLE runtime_create(const struct plan *p, const struct runtime_stdio *io, int net_fd, struct runtime_proc *out_proc);
+/* Lets it exec; returns after execve succeeded. ERR_NOT_FOUND/ERR_DENIED with the program's name when it could not. */
+FALLIBLE runtime_start(struct runtime_proc *proc);
+void runtime_proc_fini(struct runtime_proc *proc); /* closes fds; kills nothing */
+/* Kills what is left in the cgroup and removes it. Idempotent. */
+FALLIBLE runtime_cleanup(const struct plan *p);
+
+/* A further process in a running container (exec): its namespaces and cgroup, process as in OCI process JSON. */
+FALLIBLE plan_compile_exec(const json_t *process, const struct plan_opts *o, pid_t container_pid, struct plan **out_plan);
+FALLIBLE runtime_exec(const struct plan *p, pid_t container_pid, const struct runtime_stdio *io,
+		      struct runtime_proc *out_proc);
+
+/* cgroup facts and controls by path (v1 and v2). */
+struct runtime_stats {
+	uint64_t cpu_ns, cpu_user_ns, cpu_system_ns, mem_bytes, mem_cache_bytes, mem_limit_bytes, pids, pids_limit;
+	uint64_t io_read_bytes, io_write_bytes;
+	uint64_t throttled_ns, throttled_periods, periods;
+	bool oom_killed;
+};
+FALLIBLE runtime_stats(const char *cgroup_path, struct runtime_stats *out_stats);
+FALLIBLE runtime_freeze(const char *cgroup_path, bool frozen);
+FALLIBLE runtime_kill_all(const char *cgroup_path, int signo);
+FALLIBLE runtime_pids(const char *cgroup_path, pid_t **out_pids, size_t *out_n); /* owned array */
+FALLIBLE runtime_cgroup_remove(const char *cgroup_path); /* kills, then removes; absent is no error */

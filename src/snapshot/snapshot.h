@@ -1,0 +1,55 @@
+/*
+ * snapshot.h - layers as root file systems, behind one driver table (driver.h).
+ *
+ * A layer is named by its diff id; it is complete and durable or absent. ROOT/layers/<hex of diff id>/…
+ * What a container sees is described as data (struct rootfs) and mounted by the runtime inside the container's own mount
+ * namespace, so nothing of it ever stands in the host's mount table.
+ * Layer: snapshot.  Threads: a snapshotter is shared; different layers in parallel.  Blocks: disk.
+ */
+#pragma once
+#include "base/err.h"
+#include "codec/digest.h"
+#include "codec/zip.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+struct snapshotter;
+FALLIBLE snapshotter_open(int root_fd, struct snapshotter **out_s); /* probes the drivers; says why one can't work */
+void snapshotter_close(struct snapshotter *s);
+const char *snapshotter_driver(const struct snapshotter *s); /* "overlay", "erofs" */
+
+bool layer_exists(const struct snapshotter *s, const char *diff_id);
+uint64_t layer_size(const struct snapshotter *s, const char *diff_id); /* bytes of content as docker counts them */
+/*
+ * Reads a plain tar from source to its end, hashes it on the way, extracts it and names it durably.
+ * want_diff_id NULL: take what it is. ERR_CORRUPT on mismatch; ERR_INVALID "… escapes the layer"; nothing left on error.
+ */
+FALLIBLE layer_apply(struct snapshotter *s, struct zip_source source, const char *want_diff_id,
+		     char out_diff_id[DIGEST_MAX]);
+FALLIBLE layer_delete(struct snapshotter *s, const char *diff_id);
+FALLIBLE layer_each(const struct snapshotter *s, struct err *(*each)(void *ctx, const char *diff_id, uint64_t size),
+		    void *ctx);
+
+/* What the runtime mounts. Lower paths topmost first, as overlayfs counts. All strings owned. */
+struct rootfs {
+	char **lower;	/* NULL-terminated absolute paths of layer trees; topmost first */
+	char *upper;	/* absolute, or NULL: read-only */
+	char *work;
+	bool is_volatile; /* --rm: the upper needs no durability */
+};
+void rootfs_fini(struct rootfs *r);
+/* diff_ids bottom first, as in an image config. dir: absolute path of an existing private directory, or NULL (read-only);
+ * upper/ and work/ are created in it. ERR_NOT_FOUND names the missing layer. */
+FALLIBLE rootfs_prepare(struct snapshotter *s, char *const *diff_ids, const char *dir, struct rootfs *out_rootfs);
+/*
+ * A private view for ourselves (docker cp, build COPY, export): an owned fd of the root of a detached mount; closing it
+ * unmounts it. Nothing appears in any mount table.
+ */
+FALLIBLE rootfs_view(const struct rootfs *r, int *out_root_fd);
+/*
+ * The difference of an upper directory (as overlayfs left it) to its lowers as a reproducible plain tar: sorted by name,
+ * whiteouts as .wh. files, overlay xattrs dropped, sockets skipped. mtimes above clamp_ns (if >= 0) are set to it.
+ */
+FALLIBLE rootfs_diff(const char *upper, int64_t clamp_ns, struct zip_sink sink);
+/* Adopts upper as the layer of diff_id (its tar was produced by rootfs_diff): a rename instead of extracting again. */
+FALLIBLE layer_adopt(struct snapshotter *s, const char *upper, const char *diff_id);
