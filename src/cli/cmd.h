@@ -1,0 +1,45 @@
+/*
+ * cmd.h - commands as data: parser, help, man page and completion read the same table.
+ *
+ * Layer: cli.  Adding a run flag: one row in the option table of its command and one line where its run() uses the field.
+ */
+#pragma once
+#include "base/err.h"
+#include <stdbool.h>
+#include <stddef.h>
+
+enum opt_type {
+	OPT_END,
+	OPT_FLAG,  /* bool; also --x=true|false */
+	OPT_STR,   /* const char *, borrowed */
+	OPT_UINT,  /* unsigned, at most max */
+	OPT_INT,   /* int; may be negative */
+	OPT_LIST,  /* char **, NULL-terminated, repeatable; owned by the parser */
+	OPT_BYTES, /* uint64_t: 512m */
+	OPT_CPUS,  /* uint64_t: nano-CPUs */
+};
+struct opt {
+	enum opt_type type;
+	char letter;		/* 0: long form only */
+	const char *name, *arg; /* "dir", placeholder "DIR" (NULL for flags) */
+	size_t at;		/* offsetof(conf, field) */
+	unsigned max;		/* OPT_UINT: largest value accepted */
+	const char *help;
+};
+struct cmd {
+	const char *name, *args, *summary;
+	const struct opt *opts;
+	size_t conf_size; /* zeroed, then filled by the parser; run sees no argv */
+	int min_args, max_args; /* max -1: any number */
+	bool stop_at_arg;	/* options end at the first argument (run, exec) */
+	/* exit code when an error is not one: run's container status */
+	struct err *(*run)(const void *conf, char *const args[], int *out_exit);
+	const struct cmd *const *subs; /* NULL-terminated: a group (image, volume, system …) */
+	const char *alias_of;	       /* shown in help only */
+};
+/* Parses and runs; usage errors are ERR_INVALID (exit 125 for run/exec/create family, else 1) with "See 'hoy X --help'". */
+FALLIBLE cmd_main(const struct cmd *c, char *argv[], int *out_exit);
+void cmd_help(const struct cmd *c);
+extern const struct cmd *const cmd_all[]; /* NULL-terminated: the top level */
+struct engine;
+FALLIBLE cmd_engine(struct engine **out_engine); /* opened at first use with --root/--run; closed by main */

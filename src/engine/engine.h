@@ -1,0 +1,43 @@
+/*
+ * engine.h - the library all faces share: one handle over the store, the database, the snapshotter and the networks.
+ *
+ * Objects cross this seam in the shape of the Docker Engine API's JSON (v1.43 names): create bodies in, inspect and list
+ * objects out. So a face translates and decides nothing, and a later API server passes bodies through.
+ * Opening reconciles: what a crash left half done is finished or swept before the first operation.
+ * Layer: engine.  Threads: calls are re-entrant per handle.  Blocks: yes.
+ */
+#pragma once
+#include "base/err.h"
+#include "codec/json.h"
+#include <stdbool.h>
+
+struct engine;
+struct engine_opts {
+	const char *root; /* NULL: $HOY_ROOT, else /var/lib/hoy */
+	const char *run;  /* NULL: $HOY_RUN, else /run/hoy */
+};
+FALLIBLE engine_open(const struct engine_opts *o, struct engine **out_engine);
+void engine_close(struct engine *e);
+const char *engine_root(const struct engine *e); /* absolute path; borrowed, as all below */
+const char *engine_run(const struct engine *e);
+int engine_root_fd(const struct engine *e);
+int engine_run_fd(const struct engine *e);
+struct db *engine_db(struct engine *e);
+struct store *engine_store(struct engine *e);
+struct snapshotter *engine_snapshotter(struct engine *e);
+FALLIBLE engine_network(struct engine *e, struct network **out_network); /* opened at first use */
+/* The path of a sibling program ("hoy-keeper"): beside our own binary, else in the libexec directory. Owned. */
+FALLIBLE engine_program(const char *name, char **out_path);
+
+static inline void own_engine(struct engine **slot)
+{
+	engine_close(*slot);
+}
+#define auto_engine __attribute__((cleanup(own_engine)))
+
+/* docker version / docker info shaped objects. Owned. */
+FALLIBLE engine_info(struct engine *e, json_t **out_info);
+/* Everything hoy has on this host now (processes, links, table, sysctls, directories): one line each; owned list. */
+FALLIBLE engine_footprint(struct engine *e, char ***out_lines);
+/* Removes all of it: containers, networks, images, volumes, ROOT and RUN themselves. */
+FALLIBLE engine_reset(struct engine *e);

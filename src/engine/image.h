@@ -1,0 +1,58 @@
+/*
+ * image.h - images as the faces see them: names, listing, removal, transport in and out.
+ *
+ * Layer: engine.  JSON shapes: Docker Engine API ImageSummary, ImageInspect, HistoryResponseItem.
+ */
+#pragma once
+#include "base/err.h"
+#include "codec/json.h"
+#include "codec/zip.h"
+#include "engine/engine.h"
+#include "snapshot/snapshot.h"
+
+/* An image that is ready to run: its layers are applied. All owned (engine_image_fini). */
+struct engine_image {
+	char *id;	  /* digest of the config: "sha256:…" */
+	char *manifest;	  /* digest of the manifest */
+	char *ref;	  /* the name it was found by, as familiar text, or the id */
+	char **diff_ids;  /* bottom first */
+	json_t *config;	  /* the whole image config document */
+};
+void engine_image_fini(struct engine_image *i);
+/* By name, id, id prefix or digest. ERR_NOT_FOUND "No such image: …". Applies layers that are not there yet. */
+FALLIBLE engine_image_get(struct engine *e, const char *text, struct engine_image *out_image);
+
+enum pull_policy { PULL_MISSING, PULL_ALWAYS, PULL_NEVER };
+struct engine_progress { /* NULL functions are fine; lines without newline */
+	void (*line)(void *ctx, const char *id, const char *status, int64_t current, int64_t total);
+	void *ctx;
+};
+struct engine_transfer_opts {
+	const char *platform; /* NULL: ours */
+	bool insecure, quiet;
+	struct engine_progress progress;
+};
+/* Pulls through hoy-transfer, applies the layers, names the image. out_digest: of what the name resolved to; owned. */
+FALLIBLE engine_image_pull(struct engine *e, const char *ref, const struct engine_transfer_opts *o, char **out_digest);
+FALLIBLE engine_image_push(struct engine *e, const char *ref, const struct engine_transfer_opts *o, char **out_digest);
+/* engine_image_get, pulling before according to policy. */
+FALLIBLE engine_image_ensure(struct engine *e, const char *ref, enum pull_policy policy,
+			     const struct engine_transfer_opts *o, struct engine_image *out_image);
+
+FALLIBLE engine_image_list(struct engine *e, bool all, json_t **out_array);
+FALLIBLE engine_image_inspect(struct engine *e, const char *text, json_t **out_object);
+FALLIBLE engine_image_history(struct engine *e, const char *text, json_t **out_array);
+FALLIBLE engine_image_tag(struct engine *e, const char *source, const char *target);
+/* docker's rules: untag, delete when the last name goes, refuse when a container uses it (unless force).
+ * out_events: array of {"Untagged":…} / {"Deleted":…}. */
+FALLIBLE engine_image_remove(struct engine *e, const char *text, bool force, json_t **out_events);
+FALLIBLE engine_image_save(struct engine *e, char *const *refs, struct zip_sink sink);
+FALLIBLE engine_image_load(struct engine *e, struct zip_source source, json_t **out_loaded); /* array of names or ids */
+/* docker import: a root file system tar (maybe compressed) as one layer. changes: Dockerfile instructions (CMD …). */
+FALLIBLE engine_image_import(struct engine *e, struct zip_source source, const char *ref, const char *message,
+			     char *const *changes, char **out_id);
+/*
+ * Names an image made here (build, commit, import): stores config and manifest; every layer (uncompressed tar blob in the
+ * store, and applied) is given by diff id. ref may be NULL. out_id owned.
+ */
+FALLIBLE engine_image_create(struct engine *e, const json_t *config, const char *ref, char **out_id);

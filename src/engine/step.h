@@ -1,0 +1,30 @@
+/*
+ * step.h - one process in a root file system, waited for: what a RUN instruction needs. No record, no keeper.
+ *
+ * The process dies with the caller (pdeathsig); the network namespace and cgroup go with it, the next command reconciles.
+ * Layer: engine.
+ */
+#pragma once
+#include "base/err.h"
+#include "engine/engine.h"
+#include "snapshot/snapshot.h"
+
+struct step_mount {
+	const char *source; /* absolute host path (file or directory), bound at target; NULL: tmpfs */
+	const char *target;
+	bool read_only;
+};
+struct step {
+	const struct rootfs *rootfs;
+	char *const *args;
+	char *const *env;
+	const char *cwd, *user;	  /* "" or NULL: / and root; user as in Dockerfile USER, resolved in the rootfs */
+	const char *network;	  /* "bridge" (NULL), "none", "host" */
+	const struct step_mount *mounts;
+	size_t n_mounts;
+	bool host_ca;		  /* trust the host's CA bundle inside, leaving nothing in the upper directory */
+	bool privileged;
+	int stdio[3];		  /* borrowed; -1: /dev/null */
+};
+/* out_code: exit status (128 + signal when killed). Mount points it had to create in the upper are removed again. */
+FALLIBLE step_run(struct engine *e, const struct step *s, int *out_code);
