@@ -1,0 +1,67 @@
+#!/bin/sh
+# Runs in the guest: the runtime's unit tests, then hoy itself, on cgroup v2. Ends with the count line.
+set -u
+build=$1
+passed=0 failed=0 skipped=0
+mount -t tmpfs tmpfs /tmp && mount -t tmpfs tmpfs /run && mount -t cgroup2 cgroup2 /sys/fs/cgroup
+ip link set lo up 2>/dev/null
+modprobe overlay
+
+count() { # the last count line of a program's output, added to the sums
+	line=$(grep -E '^[0-9]+ passed, [0-9]+ failed' "$1" | tail -1)
+	if [ -z "$line" ]; then
+		failed=$((failed + 1))
+		return
+	fi
+	# shellcheck disable=SC2086
+	set -- $(echo "$line" | tr -c '0-9' ' ')
+	passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + $3))
+}
+check() { # check NAME COMMAND…: passes when the command succeeds
+	name=$1
+	shift
+	if "$@" >/tmp/check.log 2>&1; then
+		passed=$((passed + 1))
+	else
+		failed=$((failed + 1))
+		echo "FAIL $name: $*"
+		cat /tmp/check.log
+	fi
+}
+is() { # is WANT COMMAND…: the output equals WANT
+	want=$1
+	shift
+	got=$("$@" 2>&1)
+	[ "$got" = "$want" ] || { echo "wanted: $want"; echo "got: $got"; return 1; }
+}
+
+for t in runtime; do
+	T_SOURCE=$PWD "$build/test_$t" >/tmp/unit.log 2>&1
+	cat /tmp/unit.log
+	count /tmp/unit.log
+done
+
+if [ -x "$build/src/main/hoy" ]; then
+	export HOY_ROOT=/tmp/hoy-root HOY_RUN=/run/hoy
+	mkdir -p /tmp/tree/bin /tmp/tree/etc /tmp/tree/proc /tmp/tree/sys /tmp/tree/dev
+	cp /bin/busybox /tmp/tree/bin/busybox
+	for a in sh cat echo true sleep head mkdir ls; do ln -s busybox /tmp/tree/bin/$a; done
+	tar -C /tmp/tree -cf /tmp/busybox.tar .
+	hoy="$build/src/main/hoy"
+	check import "$hoy" import /tmp/busybox.tar busybox
+	check run is hello "$hoy" run --rm --network none busybox echo hello
+	check memory is 67108864 "$hoy" run --rm --network none -m 64m busybox cat /sys/fs/cgroup/memory.max
+	check cpus is "50000 100000" "$hoy" run --rm --network none --cpus 0.5 busybox cat /sys/fs/cgroup/cpu.max
+	check pids is 7 "$hoy" run --rm --network none --pids-limit 7 busybox cat /sys/fs/cgroup/pids.max
+	check detached "$hoy" run -d --name d --network none busybox sleep 100
+	check exec is in "$hoy" exec d echo in
+	check pause "$hoy" pause d
+	check unpause "$hoy" unpause d
+	check stats "$hoy" stats --no-stream d
+	check remove "$hoy" rm -f d
+	sleep 1
+	check clean is "" sh -c 'find /sys/fs/cgroup -mindepth 1 -type d -name "*hoy*"'
+	check reset "$hoy" system reset --force
+fi
+echo "$passed passed, $failed failed, $skipped skipped"
+[ "$failed" = 0 ]
