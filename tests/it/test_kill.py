@@ -1,0 +1,61 @@
+"""kill -9 of hoy at random moments: the next command reconciles, nothing is left, the operation succeeds."""
+import os
+import random
+import signal
+import time
+
+from conftest import check_census
+from census import census
+
+ROUNDS = int(os.environ.get("KILL_ROUNDS", "100"))
+
+
+def kill_at_random(hoy, args, longest):
+    """Starts hoy and kills it after a random time; True when it was still running."""
+    proc = hoy.popen(*args, stdout=-3, stderr=-3, start_new_session=True)
+    time.sleep(random.uniform(0, longest))
+    running = proc.poll() is None
+    proc.send_signal(signal.SIGKILL)
+    proc.wait()
+    return running
+
+
+def test_run_detached(hoy):
+    random.seed(1)
+    before = census()
+    hit = 0
+    for n in range(ROUNDS):
+        hit += kill_at_random(hoy, ["run", "-d", "--name", f"k{n}", "busybox", "sleep", "60"], 0.04)
+        hoy("ps", "-a")
+        hoy.any("rm", "-f", f"k{n}")
+        hoy("run", "--rm", "busybox", "true")
+    assert hit
+    hoy.remove_all()
+    check_census(before)
+
+
+def test_build(hoy, tmp_path):
+    random.seed(2)
+    (tmp_path / "f").write_text("x" * 100000)
+    (tmp_path / "Dockerfile").write_text("FROM busybox\nCOPY f /\nRUN cat /f > /g\nRUN echo 1 > /h\n")
+    before = census()
+    want = hoy("build", "-q", "--no-cache", tmp_path).out
+    for _ in range(ROUNDS):
+        kill_at_random(hoy, ["build", "-q", "--no-cache", str(tmp_path)], 0.15)
+        hoy("images")
+    assert hoy("build", "-q", "--no-cache", tmp_path).out == want
+    check_census(before)
+
+
+def test_pull(fresh_hoy, registry, busybox_tar):
+    random.seed(3)
+    name = f"{registry.host}/killed:1"
+    fresh_hoy("import", busybox_tar, name)
+    fresh_hoy("push", name)
+    for _ in range(ROUNDS):
+        fresh_hoy.any("rmi", "-f", name)
+        kill_at_random(fresh_hoy, ["pull", name], 0.15)
+        fresh_hoy("images")
+    fresh_hoy("pull", name)
+    assert fresh_hoy("run", "--rm", name, "echo", "whole").out == "whole\n"
+    assert not os.listdir(fresh_hoy.root / "tmp")

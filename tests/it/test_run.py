@@ -1,0 +1,238 @@
+"""Containers from the command line: run and its flags, life cycle, logs, exec, cp, stats."""
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+
+import pytest
+
+from conftest import free_port
+
+
+def test_output_and_exit_code(hoy):
+    assert hoy("run", "--rm", "busybox", "echo", "hi").out == "hi\n"
+    assert hoy("run", "--rm", "busybox", "sh", "-c", "echo err >&2; exit 7", code=7).err == "err\n"
+
+
+def test_stdin_reaches_the_program(hoy):
+    assert hoy("run", "--rm", "-i", "busybox", "cat", stdin="one\ntwo\n").out == "one\ntwo\n"
+
+
+def test_killed_by_signal_is_128_plus(hoy):
+    hoy("run", "--rm", "busybox", "sh", "-c", "kill -9 $$", code=137)
+
+
+def test_missing_program_is_127_and_not_executable_126(hoy):
+    assert "nosuch" in hoy("run", "--rm", "busybox", "nosuch", code=127).err
+    hoy("run", "--rm", "busybox", "/etc/passwd", code=126)
+
+
+def test_environment_and_workdir(hoy, tmp_path):
+    (tmp_path / "env").write_text("# comment\nB=two\n")
+    out = hoy("run", "--rm", "-e", "A=one", "--env-file", tmp_path / "env", "-w", "/tmp", "busybox", "sh", "-c",
+              "echo $A $B; pwd").out
+    assert out == "one two\n/tmp\n"
+
+
+def test_user_by_name_and_groups(hoy):
+    assert hoy("run", "--rm", "-u", "worker", "busybox", "id").out.startswith("uid=1000(worker) gid=1000(worker)")
+    assert "2000" in hoy("run", "--rm", "-u", "worker", "busybox", "id", "-G").out
+    assert hoy("run", "--rm", "-u", "12:34", "busybox", "sh", "-c", "id -u; id -g").out == "12\n34\n"
+
+
+def test_binds_and_read_only(hoy, tmp_path):
+    (tmp_path / "f").write_text("inside")
+    hoy("run", "--rm", "-v", f"{tmp_path}:/data", "busybox", "sh", "-c", "cat /data/f >/data/g")
+    assert (tmp_path / "g").read_text() == "inside"
+    r = hoy("run", "--rm", "-v", f"{tmp_path}:/data:ro", "busybox", "touch", "/data/h", code=1)
+    assert "Read-only" in r.err
+    hoy("run", "--rm", "--mount", f"type=bind,source={tmp_path},target=/m,readonly", "busybox", "cat", "/m/f")
+    hoy("run", "--rm", "--read-only", "busybox", "touch", "/x", code=1)
+    hoy("run", "--rm", "--read-only", "--tmpfs", "/scratch", "busybox", "touch", "/scratch/x")
+
+
+def test_isolation(hoy):
+    out = hoy("run", "--rm", "--hostname", "box", "busybox", "sh", "-c",
+              "hostname; echo $$; ls /sys/firmware | wc -l; cat /proc/kcore | wc -c; touch /proc/sys/kernel/x 2>&1").out
+    lines = out.splitlines()
+    assert lines[:4] == ["box", "1", "0", "0"]
+
+
+def test_default_capabilities_are_dockers(hoy):
+    out = hoy("run", "--rm", "busybox", "grep", "CapEff", "/proc/self/status").out
+    assert int(out.split()[1], 16) == 0xA80425FB
+    out = hoy("run", "--rm", "--cap-drop", "ALL", "--cap-add", "CHOWN", "busybox", "grep", "CapEff",
+              "/proc/self/status").out
+    assert int(out.split()[1], 16) == 1
+    assert "Seccomp:\t2" in hoy("run", "--rm", "busybox", "grep", "Seccomp:", "/proc/self/status").out
+
+
+def test_privileged_has_everything_we_have(hoy):
+    ours = re.search(r"CapBnd:\s+(\w+)", open("/proc/self/status", encoding="ascii").read()).group(1)
+    out = hoy("run", "--rm", "--privileged", "busybox", "grep", "CapEff", "/proc/self/status").out
+    assert out.split()[1] == ours
+
+
+def test_limits_are_read_back(hoy):
+    if os.path.exists("/sys/fs/cgroup/memory"):
+        memory, pids = "/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/pids/pids.max"
+    else:
+        memory, pids = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/pids.max"
+    out = hoy("run", "--rm", "-m", "64m", "--pids-limit", "9", "busybox", "cat", memory, pids).out
+    assert out.split() == [str(64 << 20), "9"]
+
+
+def test_out_of_memory_is_reported(hoy):
+    hoy("run", "--name", "oom", "-m", "16m", "--memory-swap", "16m", "busybox", "sh", "-c",
+        "x=a; while true; do x=$x$x; done", code=None)
+    state = json.loads(hoy("inspect", "oom").out)[0]["State"]
+    assert state["OOMKilled"] is True or state["ExitCode"] in (137, 2)
+
+
+def test_life_cycle(hoy):
+    cid = hoy("run", "-d", "--name", "life", "busybox", "sleep", "100").out.strip()
+    assert re.fullmatch(r"[0-9a-f]{64}", cid)
+    assert cid[:12] in hoy("ps").out
+    state = json.loads(hoy("inspect", "life").out)[0]["State"]
+    assert state["Status"] == "running" and state["Pid"] > 0
+    hoy("pause", "life")
+    assert "Paused" in hoy("ps").out
+    hoy("unpause", "life")
+    hoy("stop", "-t", "1", "life")
+    assert cid[:12] not in hoy("ps").out and "Exited (137)" in hoy("ps", "-a").out
+    hoy("start", "life")
+    hoy("kill", "life")
+    assert hoy("wait", "life").out == "137\n"
+    hoy("rm", "life")
+    assert "life" not in hoy("ps", "-a").out
+
+
+def test_remove_of_a_running_container_wants_force(hoy):
+    hoy("run", "-d", "--name", "busy", "busybox", "sleep", "100")
+    assert "running" in hoy("rm", "busy", code=1).err
+    hoy("rm", "-f", "busy")
+
+
+def test_logs(hoy):
+    hoy("run", "-d", "--name", "talk", "busybox", "sh", "-c", "echo one; echo two >&2; echo three")
+    hoy("wait", "talk")
+    r = hoy("logs", "talk")
+    assert r.out == "one\nthree\n" and r.err == "two\n"
+    assert hoy("logs", "--tail", "1", "talk").out == "three\n"
+    assert re.match(r"\d{4}-\d\d-\d\dT\S+Z one", hoy("logs", "-t", "talk").out)
+
+
+def test_logs_follow_ends_with_the_container(hoy):
+    hoy("run", "-d", "--name", "slow", "busybox", "sh", "-c", "for i in 1 2 3; do echo $i; sleep 0.2; done")
+    assert hoy("logs", "-f", "slow", timeout=20).out == "1\n2\n3\n"
+
+
+def test_exec(hoy):
+    hoy("run", "-d", "--name", "ex", "-e", "A=1", "busybox", "sleep", "100")
+    assert hoy("exec", "ex", "sh", "-c", "echo $A $B", code=0).out == "1\n"
+    assert hoy("exec", "-e", "B=2", "-w", "/tmp", "-u", "worker", "ex", "sh", "-c", "echo $A $B; pwd; id -u").out \
+        == "1 2\n/tmp\n1000\n"
+    hoy("exec", "ex", "sh", "-c", "exit 5", code=5)
+    hoy("exec", "ex", "nosuch", code=127)
+    assert hoy("exec", "-i", "ex", "cat", stdin="in").out == "in"
+    hoy("rm", "-f", "ex")
+    assert "No such container" in hoy("exec", "ex", "true", code=1).err
+
+
+def test_tty(hoy):
+    script = subprocess.run(["script", "-qec", f"{hoy.binary} run --rm -t busybox tty", "/dev/null"], env=hoy.env,
+                            capture_output=True, text=True, timeout=30, check=True, stdin=subprocess.DEVNULL)
+    assert "/dev/pts/0" in script.stdout or "/dev/console" in script.stdout
+
+
+def test_a_container_survives_its_starter(hoy):
+    starter = hoy.popen("run", "--name", "orphan", "busybox", "sleep", "100", stdout=subprocess.PIPE)
+    for _ in range(100):
+        if "orphan" in hoy("ps").out:
+            break
+        time.sleep(0.05)
+    starter.send_signal(signal.SIGKILL)
+    starter.wait()
+    starter.stdout.close()
+    time.sleep(0.3)
+    assert "orphan" in hoy("ps").out
+
+
+def test_copy_in_and_out(hoy, tmp_path):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/x").write_text("content")
+    hoy("run", "-d", "--name", "box", "busybox", "sleep", "100")
+    hoy("cp", tmp_path / "d", "box:/tmp/copied")
+    assert hoy("exec", "box", "cat", "/tmp/copied/x").out == "content"
+    hoy("cp", "box:/tmp/copied/x", tmp_path / "back")
+    assert (tmp_path / "back").read_text() == "content"
+    hoy("stop", "-t", "0", "box")
+    hoy("cp", "box:/tmp/copied/x", tmp_path / "again")
+    assert (tmp_path / "again").read_text() == "content"
+
+
+def test_stats_and_top(hoy):
+    hoy("run", "-d", "--name", "st", "-m", "64m", "busybox", "sleep", "100")
+    out = hoy("stats", "--no-stream", "st").out
+    assert "st" in out and "64MiB" in out and "MEM USAGE / LIMIT" in out
+    assert "sleep 100" in hoy("top", "st").out
+
+
+def test_volumes(hoy):
+    hoy("volume", "create", "vol")
+    hoy("run", "--rm", "-v", "vol:/data", "busybox", "sh", "-c", "echo kept >/data/f")
+    assert hoy("run", "--rm", "-v", "vol:/data", "busybox", "cat", "/data/f").out == "kept\n"
+    assert "vol" in hoy("volume", "ls").out
+    hoy("run", "-d", "--name", "user", "-v", "vol:/data", "busybox", "sleep", "100")
+    assert "in use" in hoy("volume", "rm", "vol", code=1).err
+    hoy("rm", "-f", "user")
+    hoy("volume", "rm", "vol")
+
+
+def test_a_new_named_volume_gets_the_images_content(hoy):
+    out = hoy("run", "--rm", "-v", "etcvol:/etc", "busybox", "cat", "/etc/group").out
+    assert "worker" in out
+    hoy("volume", "rm", "etcvol")
+
+
+def test_published_port(hoy):
+    port = free_port()
+    hoy("run", "-d", "--name", "web", "-p", f"{port}:80", "busybox", "sh", "-c",
+        "mkdir /w; echo page >/w/index.html; exec httpd -f -p 80 -h /w")
+    for _ in range(50):
+        r = subprocess.run(["curl", "-s", "-m", "2", f"http://127.0.0.1:{port}/"], capture_output=True, text=True,
+                           check=False)
+        if r.returncode == 0:
+            break
+        time.sleep(0.1)
+    assert r.stdout == "page\n"
+    assert f"{port}->80/tcp" in hoy("ps").out
+    r = hoy("run", "-d", "-p", f"{port}:80", "busybox", "true", code=125)
+    assert "in use" in r.err
+
+
+def test_network_modes(hoy):
+    assert "eth0" not in hoy("run", "--rm", "--network", "none", "busybox", "ip", "link").out
+    host = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
+    mine = hoy("run", "--rm", "--network", "host", "busybox", "ip", "-o", "link").out
+    assert len(mine.splitlines()) >= len(host.splitlines())
+    hoy("run", "-d", "--name", "one", "busybox", "sleep", "100")
+    one = hoy("exec", "one", "ip", "addr", "show", "eth0").out
+    two = hoy("run", "--rm", "--network", "container:one", "busybox", "ip", "addr", "show", "eth0").out
+    assert re.search(r"inet (\S+)", one).group(1) == re.search(r"inet (\S+)", two).group(1)
+
+
+def test_init_reaps(hoy):
+    out = hoy("run", "--rm", "--init", "busybox", "sh", "-c", "(sleep 0.1 &) ; sleep 0.4; ps | grep -c '[s]leep'",
+              code=None).out
+    assert out.strip() == "0"
+
+
+@pytest.mark.parametrize("policy,count", [("no", 0), ("on-failure:2", 2)])
+def test_restart_policy(hoy, policy, count):
+    hoy("run", "-d", "--name", "re", "--restart", policy, "busybox", "sh", "-c", "exit 3")
+    time.sleep(3)
+    state = json.loads(hoy("inspect", "re").out)[0]
+    assert state["RestartCount"] == count and state["State"]["ExitCode"] == 3
