@@ -1,0 +1,344 @@
+#include "base/buf.h"
+#include "base/mem.h"
+#include "base/own.h"
+#include "base/text.h"
+#include "codec/digest.h"
+#include "codec/json.h"
+#include "codec/tar.h"
+#include "codec/zip.h"
+#include "harness/t.h"
+#include <fcntl.h>
+#include <stdio.h>
+
+struct memory {
+	struct buf b;
+	size_t at;
+	size_t step; /* most bytes per read; 0: any */
+};
+
+static struct err *memory_read(void *ctx, void *p, size_t n, size_t *out_n)
+{
+	struct memory *m = ctx;
+	size_t left = m->b.n - m->at;
+
+	if (m->step && n > m->step)
+		n = m->step;
+	*out_n = n < left ? n : left;
+	if (*out_n)
+		memcpy(p, m->b.data + m->at, *out_n);
+	m->at += *out_n;
+	return NULL;
+}
+
+static struct err *memory_write(void *ctx, const void *p, size_t n)
+{
+	struct memory *m = ctx;
+
+	buf_add(&m->b, p, n);
+	return buf_check(&m->b, "memory");
+}
+
+#define MEMORY ((struct memory){ .b = BUF(64 << 20) })
+static struct zip_source source(struct memory *m)
+{
+	m->at = 0;
+	return (struct zip_source){ memory_read, m };
+}
+static struct zip_sink sink(struct memory *m)
+{
+	return (struct zip_sink){ memory_write, m };
+}
+
+TEST(a_digest_is_sha256_in_oci_form)
+{
+	char d[DIGEST_MAX];
+	auto_digest struct digest_state *s = digest_new();
+
+	digest_of("abc", 3, d);
+	CHECK_STR(d, "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+	digest_add(s, "ab", 2);
+	digest_add(s, "c", 1);
+	digest_end(s, d);
+	CHECK_STR(d, "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+	CHECK_OK(digest_check(sv_of(d)));
+	d[10] = 'G';
+	CHECK_ERR(ERR_INVALID, digest_check(sv_of(d)));
+	CHECK_ERR(ERR_INVALID, digest_check(SV("md5:00")));
+}
+
+TEST(json_refuses_what_is_not_strict)
+{
+	static const char *const texts[] = { "", "{", "{\"a\":1,\"a\":2}", "[1,]", "nope", "{\"a\":\"\\x\"}" };
+	json_t *v = NULL;
+
+	for (size_t i = 0; i < LEN(texts); i++)
+		CHECK_ERR(ERR_INVALID, json_parse(sv_of(texts[i]), "x", 100, &v));
+	CHECK_ERR(ERR_LIMIT, json_parse(SV("[1,2,3]"), "x", 3, &v));
+}
+
+TEST(json_values_are_found_by_path)
+{
+	auto_json json_t *v = NULL;
+	auto_list char **list = NULL;
+
+	CHECK_OK(json_parse(SV("{\"a\":{\"b\":\"x\",\"n\":7,\"t\":true,\"l\":[\"p\",\"q\"],\"bad\":[1]}}"), "x", 1000, &v));
+	CHECK_STR(json_str_at(v, "a.b", ""), "x");
+	CHECK_INT(json_int_at(v, "a.n", 0), 7);
+	CHECK(json_bool_at(v, "a.t", false));
+	CHECK_STR(json_str_at(v, "a.none", "fallback"), "fallback");
+	CHECK_OK(json_list_at(v, "a.l", &list));
+	CHECK_STR(list[1], "q");
+	text_list_free(TAKE(list));
+	CHECK_ERR(ERR_INVALID, json_list_at(v, "a.bad", &list));
+}
+
+static void fill_text(struct buf *b, size_t n)
+{
+	unsigned x = 1;
+
+	while (b->n < n) {
+		x = x * 1103515245 + 12345;
+		buf_fmt(b, "line %u of some text that compresses\n", x >> 20);
+	}
+}
+
+static void round_trip(enum zip_kind kind, size_t step)
+{
+	struct memory plain = MEMORY, packed = MEMORY, back = MEMORY;
+	auto_zip struct zip *z = NULL;
+	auto_unzip struct unzip *u = NULL;
+	char chunk[5000];
+	size_t n = 1;
+
+	fill_text(&plain.b, 1 << 20);
+	CHECK_OK(zip_open(kind, 0, sink(&packed), &z));
+	CHECK_OK(zip_write(z, plain.b.data, plain.b.n));
+	CHECK_OK(zip_finish(z));
+	packed.step = step;
+	CHECK_OK(unzip_open(source(&packed), &u));
+	CHECK(unzip_kind(u) == kind);
+	while (n) {
+		CHECK_OK(unzip_read(u, chunk, sizeof chunk, &n));
+		buf_add(&back.b, chunk, n);
+	}
+	CHECK(back.b.n == plain.b.n && memcmp(back.b.data, plain.b.data, back.b.n) == 0);
+	buf_fini(&plain.b);
+	buf_fini(&packed.b);
+	buf_fini(&back.b);
+}
+
+TEST(gzip_and_zstd_round_trip_in_small_steps)
+{
+	round_trip(ZIP_GZIP, 7);
+	round_trip(ZIP_ZSTD, 7);
+	round_trip(ZIP_NONE, 7);
+	round_trip(ZIP_GZIP, 0);
+}
+
+static struct err *drain(struct memory *m)
+{
+	auto_unzip struct unzip *u = NULL;
+	char chunk[4096];
+	size_t n = 1;
+
+	TRY(unzip_open(source(m), &u));
+	while (n)
+		TRY(unzip_read(u, chunk, sizeof chunk, &n));
+	return NULL;
+}
+
+TEST(a_truncated_or_damaged_stream_is_corrupt)
+{
+	static const enum zip_kind kinds[] = { ZIP_GZIP, ZIP_ZSTD };
+
+	for (size_t k = 0; k < LEN(kinds); k++) {
+		struct memory packed = MEMORY, plain = MEMORY;
+		auto_zip struct zip *z = NULL;
+		size_t whole;
+
+		fill_text(&plain.b, 3000);
+		CHECK_OK(zip_open(kinds[k], 0, sink(&packed), &z));
+		CHECK_OK(zip_write(z, plain.b.data, plain.b.n));
+		CHECK_OK(zip_finish(z));
+		whole = packed.b.n;
+		for (packed.b.n = 5; packed.b.n < whole; packed.b.n++)
+			CHECK_ERR(ERR_CORRUPT, drain(&packed));
+		CHECK_OK(drain(&packed));
+		packed.b.data[whole / 2] ^= 1;
+		CHECK_ERR(ERR_CORRUPT, drain(&packed));
+		buf_fini(&packed.b);
+		buf_fini(&plain.b);
+	}
+}
+
+static void write_sample(struct memory *m)
+{
+	static const struct tar_xattr x[] = { { "user.a", "1\n2", 3 }, { "user.b", "", 0 } };
+	auto_tar_writer struct tar_writer *w = NULL;
+	char longname[300];
+	struct tar_entry e[] = {
+		{ .name = "d", .link = "", .type = '5', .mode = 0755 },
+		{ .name = "d/f", .link = "", .type = '0', .mode = 04755, .uid = 70000000, .size = 5, .mtime_ns = 1500000001,
+		  .xattrs = x, .n_xattrs = 2 },
+		{ .name = longname, .link = "", .type = '0', .mode = 0600 },
+		{ .name = "l", .link = "../x", .type = '2', .mode = 0777 },
+		{ .name = "h", .link = "d/f", .type = '1', .mode = 04755 },
+		{ .name = "c", .link = "", .type = '3', .mode = 0600, .dev_major = 1, .dev_minor = 3 },
+	};
+
+	memset(longname, 'n', sizeof longname - 1);
+	longname[sizeof longname - 1] = '\0';
+	CHECK_OK(tar_writer_new(sink(m), &w));
+	for (size_t i = 0; i < LEN(e); i++) {
+		CHECK_OK(tar_add(w, &e[i]));
+		if (e[i].size)
+			CHECK_OK(tar_write(w, "hello", 5));
+	}
+	CHECK_OK(tar_finish(w));
+}
+
+TEST(tar_entries_survive_a_round_trip)
+{
+	struct memory m = MEMORY;
+	auto_tar_reader struct tar_reader *r = NULL;
+	const struct tar_entry *e;
+	char text[16];
+	size_t n = 0;
+
+	write_sample(&m);
+	CHECK_OK(tar_reader_new(source(&m), &r));
+	CHECK_OK(tar_next(r, &e));
+	CHECK_STR(e->name, "d");
+	CHECK(e->type == '5' && e->mode == 0755);
+	CHECK_OK(tar_next(r, &e));
+	CHECK_STR(e->name, "d/f");
+	CHECK(e->mode == 04755 && e->uid == 70000000 && e->size == 5 && e->mtime_ns == 1500000001);
+	CHECK(e->n_xattrs == 2 && e->xattrs[0].n == 3);
+	CHECK_STR(e->xattrs[0].value, "1\n2");
+	CHECK_OK(tar_read(r, text, sizeof text, &n));
+	CHECK(n == 5 && memcmp(text, "hello", 5) == 0);
+	CHECK_OK(tar_next(r, &e));
+	CHECK_INT(strlen(e->name), 299);
+	CHECK(e->n_xattrs == 0);
+	CHECK_OK(tar_next(r, &e));
+	CHECK_STR(e->link, "../x");
+	CHECK_OK(tar_next(r, &e));
+	CHECK(e->type == '1');
+	CHECK_OK(tar_next(r, &e));
+	CHECK(e->dev_major == 1 && e->dev_minor == 3);
+	CHECK_OK(tar_next(r, &e));
+	CHECK(!e);
+	buf_fini(&m.b);
+}
+
+static struct err *walk(struct memory *m)
+{
+	auto_tar_reader struct tar_reader *r = NULL;
+	const struct tar_entry *e;
+
+	TRY(tar_reader_new(source(m), &r));
+	do
+		TRY(tar_next(r, &e));
+	while (e);
+	return NULL;
+}
+
+TEST(a_tar_cut_anywhere_inside_an_entry_is_corrupt)
+{
+	struct memory m = MEMORY;
+	size_t whole;
+
+	write_sample(&m);
+	whole = m.b.n;
+	for (m.b.n = 0; m.b.n < whole; m.b.n += 37) {
+		struct err *e = walk(&m);
+
+		CHECK(m.b.n % 512 == 0 || m.b.n > whole - 1024 || (e && e->kind == ERR_CORRUPT));
+		err_free(e);
+	}
+	m.b.n = 0;
+	CHECK_ERR(ERR_CORRUPT, walk(&m));
+	buf_fini(&m.b);
+}
+
+TEST(every_flipped_header_byte_is_noticed)
+{
+	struct memory m = MEMORY;
+
+	write_sample(&m);
+	for (size_t i = 0; i < 345; i++) {
+		m.b.data[i] ^= 0x11;
+		CHECK_ERR(ERR_CORRUPT, walk(&m));
+		m.b.data[i] ^= 0x11;
+	}
+	CHECK_OK(walk(&m));
+	buf_fini(&m.b);
+}
+
+TEST(gnu_tar_reads_what_we_write)
+{
+	struct memory m = MEMORY;
+	char command[600];
+	FILE *p;
+	char line[512] = "";
+	auto_fd int fd = openat(t_tmpdir(), "x.tar", O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+
+	write_sample(&m);
+	CHECK(write(fd, m.b.data, m.b.n) == (ssize_t)m.b.n);
+	(void)snprintf(command, sizeof command, "tar -tf %s/x.tar 2>&1 | wc -l", t_tmppath());
+	p = popen(command, "r");
+	CHECK(p && fgets(line, sizeof line, p));
+	CHECK_STR(line, "6\n");
+	(void)pclose(p);
+	buf_fini(&m.b);
+}
+
+TEST(gnu_tars_formats_are_read)
+{
+	static const char *const formats[] = { "v7", "ustar", "gnu", "posix" };
+
+	for (size_t i = 0; i < LEN(formats); i++) {
+		auto_tar_reader struct tar_reader *r = NULL;
+		auto_fd int fd = -1;
+		const struct tar_entry *e;
+		struct zip_source s;
+		char command[900];
+		size_t n = 0;
+		FILE *p;
+
+		(void)snprintf(command, sizeof command,
+			       "cd %s && rm -rf t t.tar && mkdir t && echo hi >t/a && truncate -s 1M t/sparse && "
+			       "printf x | dd of=t/sparse bs=1 seek=500000 conv=notrunc 2>/dev/null && "
+			       "tar %s --format=%s -cf t.tar t && echo ok",
+			       t_tmppath(), i >= 2 ? "--sparse" : "", formats[i]);
+		p = popen(command, "r");
+		CHECK(p && fgets(command, sizeof command, p));
+		CHECK(pclose(p) == 0);
+		fd = openat(t_tmpdir(), "t.tar", O_RDONLY | O_CLOEXEC);
+		s = zip_source_fd(&fd);
+		CHECK_OK(tar_reader_new(s, &r));
+		for (CHECK_OK(tar_next(r, &e)); e; CHECK_OK(tar_next(r, &e))) {
+			uint64_t at = 0, where = 0;
+			char chunk[4096];
+
+			n++;
+			if (strcmp(e->name, "t/sparse") != 0)
+				continue;
+			for (;;) {
+				size_t got = 0;
+				const char *x;
+
+				CHECK_OK(tar_read(r, chunk, sizeof chunk, &got));
+				x = memchr(chunk, 'x', got);
+				if (x)
+					where = at + (uint64_t)(x - chunk);
+				at += got;
+				if (!got)
+					break;
+			}
+			CHECK_INT(at, 1 << 20);
+			CHECK_INT(where, 500000);
+		}
+		CHECK_INT(n, 3);
+	}
+}

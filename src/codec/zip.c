@@ -1,0 +1,302 @@
+/*
+ * zip.c - inflate by ISA-L (igzip: streaming, twice as fast as zlib), zstd by libzstd; deflate by zlib, whose output for
+ * a given level is stable across CPUs (ISA-L's depends on the vector unit), which reproducible layers need.
+ */
+#include "codec/zip.h"
+#include "base/mem.h"
+#include "base/own.h"
+#include <isa-l/igzip_lib.h>
+#include <stdbool.h>
+#include <string.h>
+#include <zlib.h>
+#include <zstd.h>
+
+enum { CHUNK = 128 << 10 };
+
+static struct err *fd_read(void *ctx, void *p, size_t n, size_t *out_n)
+{
+	for (;;) {
+		ssize_t r = read(*(const int *)ctx, p, n);
+
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r < 0)
+			return FAIL_OS(errno, "read");
+		*out_n = (size_t)r;
+		return NULL;
+	}
+}
+
+static struct err *fd_write(void *ctx, const void *p, size_t n)
+{
+	const char *at = p;
+
+	while (n) {
+		ssize_t r = write(*(const int *)ctx, at, n);
+
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r < 0)
+			return FAIL_OS(errno, "write");
+		at += r;
+		n -= (size_t)r;
+	}
+	return NULL;
+}
+
+struct zip_source zip_source_fd(const int *fd)
+{
+	return (struct zip_source){ fd_read, (void *)(uintptr_t)fd };
+}
+
+struct zip_sink zip_sink_fd(const int *fd)
+{
+	return (struct zip_sink){ fd_write, (void *)(uintptr_t)fd };
+}
+
+enum zip_kind zip_sniff(const void *p, size_t n)
+{
+	if (n >= 3 && memcmp(p, "\x1f\x8b\x08", 3) == 0)
+		return ZIP_GZIP;
+	if (n >= 4 && memcmp(p, "\x28\xb5\x2f\xfd", 4) == 0)
+		return ZIP_ZSTD;
+	return ZIP_NONE;
+}
+
+struct unzip {
+	struct zip_source source;
+	enum zip_kind kind;
+	unsigned char *in;
+	size_t in_at, in_n;
+	bool source_ended, member_open, any_member;
+	struct inflate_state *gzip;
+	ZSTD_DCtx *zstd;
+};
+
+static struct err *fill(struct unzip *u)
+{
+	if (u->in_at < u->in_n || u->source_ended)
+		return NULL;
+	u->in_at = u->in_n = 0;
+	TRY(u->source.read(u->source.ctx, u->in, CHUNK, &u->in_n));
+	u->source_ended = u->in_n == 0;
+	return NULL;
+}
+
+void unzip_close(struct unzip *u)
+{
+	if (!u)
+		return;
+	free(u->gzip);
+	(void)ZSTD_freeDCtx(u->zstd);
+	free(u->in);
+	free(u);
+}
+
+struct err *unzip_open(struct zip_source source, struct unzip **out_unzip)
+{
+	auto_unzip struct unzip *u = xnew(struct unzip);
+
+	u->source = source;
+	u->in = xmalloc(CHUNK);
+	while (u->in_n < 4 && !u->source_ended) {
+		size_t n = 0;
+
+		TRY(source.read(source.ctx, u->in + u->in_n, CHUNK - u->in_n, &n));
+		u->source_ended = n == 0;
+		u->in_n += n;
+	}
+	u->kind = zip_sniff(u->in, u->in_n);
+	if (u->kind == ZIP_GZIP)
+		u->gzip = xnew(struct inflate_state);
+	else if (u->kind == ZIP_ZSTD)
+		u->zstd = ZSTD_createDCtx();
+	*out_unzip = TAKE(u);
+	return NULL;
+}
+
+enum zip_kind unzip_kind(const struct unzip *u)
+{
+	return u->kind;
+}
+
+static void gzip_begin(struct unzip *u)
+{
+	isal_inflate_init(u->gzip);
+	u->gzip->crc_flag = ISAL_GZIP;
+	u->member_open = true;
+}
+
+static struct err *gzip_read(struct unzip *u, void *p, size_t n, size_t *out_n)
+{
+	struct inflate_state *s = u->gzip;
+	int r;
+
+	for (;;) {
+		TRY(fill(u));
+		if (u->source_ended && u->in_at == u->in_n) {
+			if (u->member_open)
+				return FAIL(ERR_CORRUPT, "gzip stream is truncated");
+			*out_n = 0;
+			return NULL;
+		}
+		if (!u->member_open) {
+			if (u->any_member && u->in[u->in_at] != 0x1f)
+				return FAIL(ERR_CORRUPT, "garbage after the gzip stream");
+			gzip_begin(u);
+		}
+		s->next_in = u->in + u->in_at;
+		s->avail_in = (uint32_t)(u->in_n - u->in_at);
+		s->next_out = p;
+		s->avail_out = (uint32_t)(n < 1u << 30 ? n : 1u << 30);
+		r = isal_inflate(s);
+		u->in_at = u->in_n - s->avail_in;
+		if (r != ISAL_DECOMP_OK)
+			return FAIL(ERR_CORRUPT, "gzip stream is damaged (igzip error %d)", r);
+		if (s->block_state == ISAL_BLOCK_FINISH) {
+			u->member_open = false;
+			u->any_member = true;
+		}
+		*out_n = n - s->avail_out;
+		if (*out_n)
+			return NULL;
+	}
+}
+
+static struct err *zstd_read(struct unzip *u, void *p, size_t n, size_t *out_n)
+{
+	for (;;) {
+		ZSTD_outBuffer out = { p, n, 0 };
+		ZSTD_inBuffer in;
+		size_t r;
+
+		TRY(fill(u));
+		if (u->source_ended && u->in_at == u->in_n && !u->member_open) {
+			*out_n = 0;
+			return NULL;
+		}
+		in = (ZSTD_inBuffer){ u->in, u->in_n, u->in_at };
+		r = ZSTD_decompressStream(u->zstd, &out, &in);
+		if (ZSTD_isError(r))
+			return FAIL(ERR_CORRUPT, "zstd stream is damaged: %s", ZSTD_getErrorName(r));
+		if (!out.pos && in.pos == u->in_at && u->source_ended)
+			return FAIL(ERR_CORRUPT, "zstd stream is truncated");
+		u->in_at = in.pos;
+		u->member_open = r != 0;
+		*out_n = out.pos;
+		if (out.pos)
+			return NULL;
+	}
+}
+
+struct err *unzip_read(struct unzip *u, void *p, size_t n, size_t *out_n)
+{
+	if (u->kind == ZIP_GZIP)
+		return gzip_read(u, p, n, out_n);
+	if (u->kind == ZIP_ZSTD)
+		return zstd_read(u, p, n, out_n);
+	TRY(fill(u));
+	*out_n = u->in_n - u->in_at < n ? u->in_n - u->in_at : n;
+	memcpy(p, u->in + u->in_at, *out_n);
+	u->in_at += *out_n;
+	return NULL;
+}
+
+struct zip {
+	struct zip_sink sink;
+	enum zip_kind kind;
+	z_stream gzip;
+	ZSTD_CCtx *zstd;
+	unsigned char *out;
+};
+
+void zip_close(struct zip *z)
+{
+	if (!z)
+		return;
+	if (z->kind == ZIP_GZIP)
+		(void)deflateEnd(&z->gzip);
+	(void)ZSTD_freeCCtx(z->zstd);
+	free(z->out);
+	free(z);
+}
+
+struct err *zip_open(enum zip_kind kind, int level, struct zip_sink sink, struct zip **out_zip)
+{
+	auto_zip struct zip *z = xnew(struct zip);
+
+	z->sink = sink;
+	z->out = xmalloc(CHUNK);
+	if (kind == ZIP_GZIP) {
+		/* 15 + 16: gzip framing; zlib writes no name and time 0 */
+		if (deflateInit2(&z->gzip, level ? level : Z_DEFAULT_COMPRESSION, Z_DEFLATED, 15 + 16, 8,
+				 Z_DEFAULT_STRATEGY) != Z_OK)
+			return FAIL(ERR_INVALID, "gzip level %d", level);
+	} else if (kind == ZIP_ZSTD) {
+		z->zstd = ZSTD_createCCtx();
+		if (!z->zstd || ZSTD_isError(ZSTD_CCtx_setParameter(z->zstd, ZSTD_c_compressionLevel, level ? level : 3)))
+			return FAIL(ERR_INVALID, "zstd level %d", level);
+		(void)ZSTD_CCtx_setParameter(z->zstd, ZSTD_c_checksumFlag, 1);
+	}
+	z->kind = kind;
+	*out_zip = TAKE(z);
+	return NULL;
+}
+
+static struct err *gzip_push(struct zip *z, const void *p, size_t n, int flush)
+{
+	z->gzip.next_in = (unsigned char *)(uintptr_t)p;
+	z->gzip.avail_in = (uInt)n;
+	do {
+		z->gzip.next_out = z->out;
+		z->gzip.avail_out = CHUNK;
+		if (deflate(&z->gzip, flush) == Z_STREAM_ERROR)
+			return FAIL(ERR_INTERNAL, "deflate: stream error");
+		TRY(z->sink.write(z->sink.ctx, z->out, CHUNK - z->gzip.avail_out));
+	} while (z->gzip.avail_out == 0);
+	return NULL;
+}
+
+static struct err *zstd_push(struct zip *z, const void *p, size_t n, ZSTD_EndDirective mode)
+{
+	ZSTD_inBuffer in = { p, n, 0 };
+	size_t left;
+
+	do {
+		ZSTD_outBuffer out = { z->out, CHUNK, 0 };
+
+		left = ZSTD_compressStream2(z->zstd, &out, &in, mode);
+		if (ZSTD_isError(left))
+			return FAIL(ERR_INTERNAL, "zstd: %s", ZSTD_getErrorName(left));
+		TRY(z->sink.write(z->sink.ctx, z->out, out.pos));
+	} while (mode == ZSTD_e_end ? left != 0 : in.pos < in.size);
+	return NULL;
+}
+
+struct err *zip_write(struct zip *z, const void *p, size_t n)
+{
+	const char *at = p;
+
+	while (n) {
+		size_t step = n < 1u << 30 ? n : 1u << 30;
+
+		if (z->kind == ZIP_GZIP)
+			TRY(gzip_push(z, at, step, Z_NO_FLUSH));
+		else if (z->kind == ZIP_ZSTD)
+			TRY(zstd_push(z, at, step, ZSTD_e_continue));
+		else
+			TRY(z->sink.write(z->sink.ctx, at, step));
+		at += step;
+		n -= step;
+	}
+	return NULL;
+}
+
+struct err *zip_finish(struct zip *z)
+{
+	if (z->kind == ZIP_GZIP)
+		return gzip_push(z, NULL, 0, Z_FINISH);
+	if (z->kind == ZIP_ZSTD)
+		return zstd_push(z, NULL, 0, ZSTD_e_end);
+	return NULL;
+}
