@@ -30,7 +30,6 @@ FALLIBLE store_blob_each(const struct store *s, struct err *(*each)(void *ctx, c
 struct ingest; /* one blob on its way in */
 FALLIBLE ingest_begin(struct store *s, struct ingest **out_ingest);
 FALLIBLE ingest_write(struct ingest *in, const void *p, size_t n);
-/* An owned fd to continue writing outside (hash is then computed at commit by reading back); rarely needed. */
 uint64_t ingest_size(const struct ingest *in);
 /*
  * Verifies against want_digest (NULL: take what it is) and want_size (0: any), syncs, names it. out_digest may be NULL.
@@ -40,3 +39,8 @@ FALLIBLE ingest_commit(struct ingest *in, const char *want_digest, uint64_t want
 void ingest_free(struct ingest *in); /* without commit: everything is removed */
 /* All in one for small bodies. */
 FALLIBLE store_put(struct store *s, const void *p, size_t n, char out_digest[DIGEST_MAX]);
+static inline void own_ingest(struct ingest **slot)
+{
+	ingest_free(*slot);
+}
+#define auto_ingest __attribute__((cleanup(own_ingest)))

@@ -1,0 +1,305 @@
+/*
+ * store.c - an OCI image layout. Order of an ingest: write and hash ROOT/tmp/ingest-*, check, fdatasync, link into
+ * blobs/sha256 under its digest, sync that directory. So a name in blobs/ always has all its bytes on disk. Whoever writes
+ * holds a flock on its temporary file; store_open removes those that nobody holds.
+ */
+#include "content/store.h"
+#include "base/buf.h"
+#include "base/mem.h"
+#include "base/own.h"
+#include "sys/sys.h"
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <sys/file.h>
+
+struct store {
+	int root_fd; /* borrowed */
+	int blobs_fd, tmp_fd;
+};
+struct ingest {
+	struct store *store;
+	int fd;
+	char name[64];
+	struct digest_state *digest;
+	uint64_t size;
+};
+
+static struct err *make_dir(int at, const char *name, int *out_fd)
+{
+	int r = sys_mkdir(at, name, 0700);
+
+	if (r < 0 && r != -EEXIST)
+		return FAIL_OS(-r, "store: create %s", name);
+	r = sys_open_beneath(at, name, O_RDONLY | O_DIRECTORY, 0);
+	if (r < 0)
+		return FAIL_OS(-r, "store: open %s", name);
+	*out_fd = r;
+	return NULL;
+}
+
+static struct err *write_layout(int root_fd)
+{
+	static const char text[] = "{\"imageLayoutVersion\":\"1.0.0\"}";
+	auto_fd int fd = sys_openat(root_fd, "oci-layout", O_WRONLY | O_CREAT | O_EXCL, 0644);
+	int r;
+
+	if (fd == -EEXIST)
+		return NULL;
+	if (fd < 0)
+		return FAIL_OS(-fd, "store: create oci-layout");
+	if ((r = sys_write_all(fd, text, sizeof text - 1)) < 0 || (r = sys_fsync(fd)) < 0) {
+		(void)sys_unlink(root_fd, "oci-layout");
+		return FAIL_OS(-r, "store: write oci-layout");
+	}
+	return NULL;
+}
+
+/* Removes temporary files of writers that are gone. */
+static void sweep(const struct store *s)
+{
+	int fd = sys_openat(s->tmp_fd, ".", O_RDONLY | O_DIRECTORY, 0);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+
+	if (!d) {
+		own_close(&fd);
+		return;
+	}
+	for (struct dirent *e; (e = readdir(d));) {
+		auto_fd int file = -1;
+
+		if (strncmp(e->d_name, "ingest-", 7) != 0)
+			continue;
+		file = sys_openat(s->tmp_fd, e->d_name, O_RDONLY, 0);
+		if (file >= 0 && sys_flock(file, LOCK_EX | LOCK_NB) == 0)
+			(void)sys_unlink(s->tmp_fd, e->d_name);
+	}
+	(void)closedir(d);
+}
+
+struct err *store_open(int root_fd, struct store **out_store)
+{
+	auto_fd int blobs = -1, sha = -1, tmp = -1;
+	struct store *s;
+
+	TRY(make_dir(root_fd, "blobs", &blobs));
+	TRY(make_dir(blobs, "sha256", &sha));
+	TRY(make_dir(root_fd, "tmp", &tmp));
+	TRY(write_layout(root_fd));
+	s = xnew(struct store);
+	*s = (struct store){ .root_fd = root_fd, .blobs_fd = TAKE_FD(sha), .tmp_fd = TAKE_FD(tmp) };
+	sweep(s);
+	*out_store = s;
+	return NULL;
+}
+
+void store_close(struct store *s)
+{
+	if (!s)
+		return;
+	own_close(&s->blobs_fd);
+	own_close(&s->tmp_fd);
+	free(s);
+}
+
+int store_root_fd(const struct store *s)
+{
+	return s->root_fd;
+}
+
+bool store_has(const struct store *s, const char *digest, uint64_t *out_size)
+{
+	struct stat st;
+
+	if (!digest_is_valid(sv_of(digest)) ||
+	    sys_fstatat(s->blobs_fd, digest_hex(digest), &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
+		return false;
+	if (out_size)
+		*out_size = (uint64_t)st.st_size;
+	return true;
+}
+
+struct err *store_blob_open(const struct store *s, const char *digest, uint64_t want_size, int *out_fd)
+{
+	auto_fd int fd = -1;
+	struct stat st;
+	int r;
+
+	TRY(digest_check(sv_of(digest)));
+	fd = sys_openat(s->blobs_fd, digest_hex(digest), O_RDONLY, 0);
+	if (fd < 0)
+		return FAIL_OS(-fd, "blob %s", digest);
+	if ((r = sys_fstat(fd, &st)) < 0)
+		return FAIL_OS(-r, "blob %s", digest);
+	if (want_size && (uint64_t)st.st_size != want_size)
+		return FAIL(ERR_CORRUPT, "blob %s is damaged: %lld bytes, expected %llu (pull or load it again)", digest,
+			    (long long)st.st_size, (unsigned long long)want_size);
+	*out_fd = TAKE_FD(fd);
+	return NULL;
+}
+
+static struct err *mismatch(const char *want, const char *got)
+{
+	return FAIL(ERR_CORRUPT, "digest mismatch: wanted %s, got %s", want, got);
+}
+
+struct err *store_blob_read(const struct store *s, const char *digest, size_t max_bytes, char **out_body, size_t *out_len)
+{
+	auto_buf struct buf b = BUF(max_bytes);
+	char got[DIGEST_MAX];
+	auto_fd int fd = -1;
+	struct stat st;
+	ssize_t n;
+
+	TRY(store_blob_open(s, digest, 0, &fd));
+	if ((n = sys_fstat(fd, &st)) < 0)
+		return FAIL_OS((int)-n, "blob %s", digest);
+	if ((uint64_t)st.st_size > max_bytes || !buf_room(&b, (size_t)st.st_size))
+		return FAIL(ERR_LIMIT, "blob %s: %lld bytes, at most %zu", digest, (long long)st.st_size, max_bytes);
+	n = sys_read_full(fd, b.data, (size_t)st.st_size);
+	if (n < 0)
+		return FAIL_OS((int)-n, "blob %s: read", digest);
+	b.n = (size_t)n;
+	b.data[n] = '\0';
+	digest_of(b.data, b.n, got);
+	if (strcmp(got, digest) != 0)
+		return err_ctx(mismatch(digest, got), "blob in the store is damaged (pull or load it again)");
+	if (out_len)
+		*out_len = b.n;
+	*out_body = buf_take(&b);
+	return NULL;
+}
+
+struct err *store_blob_delete(struct store *s, const char *digest)
+{
+	int r;
+
+	TRY(digest_check(sv_of(digest)));
+	r = sys_unlink(s->blobs_fd, digest_hex(digest));
+	return r < 0 && r != -ENOENT ? FAIL_OS(-r, "delete blob %s", digest) : NULL;
+}
+
+struct err *store_blob_verify(const struct store *s, const char *digest)
+{
+	auto_digest struct digest_state *d = digest_new();
+	auto_free char *chunk = xmalloc(1 << 18);
+	char got[DIGEST_MAX];
+	auto_fd int fd = -1;
+	ssize_t n;
+
+	TRY(store_blob_open(s, digest, 0, &fd));
+	while ((n = sys_read(fd, chunk, 1 << 18)) > 0)
+		digest_add(d, chunk, (size_t)n);
+	if (n < 0)
+		return FAIL_OS((int)-n, "blob %s: read", digest);
+	digest_end(d, got);
+	return strcmp(got, digest) ? mismatch(digest, got) : NULL;
+}
+
+struct err *store_blob_each(const struct store *s, struct err *(*each)(void *ctx, const char *digest, uint64_t size),
+			    void *ctx)
+{
+	int fd = sys_openat(s->blobs_fd, ".", O_RDONLY | O_DIRECTORY, 0);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct err *e = NULL;
+
+	if (!d)
+		return FAIL_OS(fd < 0 ? -fd : errno, "list blobs");
+	for (struct dirent *entry; !e && (entry = readdir(d));) {
+		char digest[DIGEST_MAX];
+		uint64_t size = 0;
+
+		if (strlen(entry->d_name) != 64)
+			continue;
+		(void)snprintf(digest, sizeof digest, "sha256:%.64s", entry->d_name);
+		if (store_has(s, digest, &size))
+			e = each(ctx, digest, size);
+	}
+	(void)closedir(d);
+	return e;
+}
+
+struct err *ingest_begin(struct store *s, struct ingest **out_ingest)
+{
+	static atomic_uint serial;
+	struct ingest *in = xnew(struct ingest);
+	int r;
+
+	in->store = s;
+	(void)snprintf(in->name, sizeof in->name, "ingest-%d-%u", (int)getpid(), atomic_fetch_add(&serial, 1));
+	in->fd = sys_openat(s->tmp_fd, in->name, O_RDWR | O_CREAT | O_TRUNC, 0600);
+	if (in->fd < 0) {
+		r = -in->fd;
+		free(in);
+		return FAIL_OS(r, "store: create a temporary file");
+	}
+	in->digest = digest_new();
+	if ((r = sys_flock(in->fd, LOCK_EX | LOCK_NB)) < 0) {
+		ingest_free(in);
+		return FAIL_OS(-r, "store: lock a temporary file");
+	}
+	*out_ingest = in;
+	return NULL;
+}
+
+struct err *ingest_write(struct ingest *in, const void *p, size_t n)
+{
+	int r = sys_write_all(in->fd, p, n);
+
+	if (r < 0)
+		return FAIL_OS(-r, "store: write");
+	digest_add(in->digest, p, n);
+	in->size += n;
+	return NULL;
+}
+
+uint64_t ingest_size(const struct ingest *in)
+{
+	return in->size;
+}
+
+struct err *ingest_commit(struct ingest *in, const char *want_digest, uint64_t want_size, char out_digest[DIGEST_MAX])
+{
+	char digest[DIGEST_MAX];
+	int r;
+
+	digest_end(in->digest, digest);
+	if (want_size && in->size != want_size)
+		return FAIL(ERR_CORRUPT, "size mismatch: wanted %llu bytes, got %llu", (unsigned long long)want_size,
+			    (unsigned long long)in->size);
+	if (want_digest && strcmp(digest, want_digest) != 0)
+		return mismatch(want_digest, digest);
+	if (!store_has(in->store, digest, NULL)) {
+		if ((r = sys_fchmod(in->fd, 0444)) < 0 || (r = sys_fdatasync(in->fd)) < 0)
+			return FAIL_OS(-r, "store: sync blob %s", digest);
+		r = sys_link(in->store->tmp_fd, in->name, in->store->blobs_fd, digest_hex(digest));
+		if (r < 0 && r != -EEXIST)
+			return FAIL_OS(-r, "store: name blob %s", digest);
+	}
+	/* also when it was there: another writer may have linked it and not synced the directory yet */
+	if ((r = sys_fsync(in->store->blobs_fd)) < 0)
+		return FAIL_OS(-r, "store: sync the blob directory");
+	if (out_digest)
+		memcpy(out_digest, digest, DIGEST_MAX);
+	return NULL;
+}
+
+void ingest_free(struct ingest *in)
+{
+	if (!in)
+		return;
+	(void)sys_unlink(in->store->tmp_fd, in->name);
+	own_close(&in->fd);
+	digest_free(in->digest);
+	free(in);
+}
+
+struct err *store_put(struct store *s, const void *p, size_t n, char out_digest[DIGEST_MAX])
+{
+	auto_ingest struct ingest *in = NULL;
+
+	TRY(ingest_begin(s, &in));
+	TRY(ingest_write(in, p, n));
+	return ingest_commit(in, NULL, 0, out_digest);
+}
