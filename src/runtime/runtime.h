@@ -22,6 +22,7 @@ struct plan_opts {
 	const char *upper, *work; /* NULL: read-only view of lower */
 	bool is_volatile;
 	bool no_pivot;
+	bool die_with_parent; /* SIGKILL when the creating thread ends: what the keeper wants */
 	const char *cgroup_path; /* relative to the cgroup root, e.g. "hoy/<id>"; NULL: linux.cgroupsPath, else "/<id>" */
 };
 /* Compiles a specification. ERR_INVALID names the JSON path ("process.cwd: not absolute"); ERR_UNSUPPORTED. Owned. */

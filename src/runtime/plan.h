@@ -1,0 +1,137 @@
+/*
+ * plan.h - the inside of struct plan: everything the child does, in order, as plain data in one arena.
+ *
+ * Filled by plan*.c, read by child.c (which allocates nothing), cgroup.c and create.c. Layer: runtime, private.
+ */
+#pragma once
+#include "base/mem.h"
+#include "base/vec.h"
+#include "runtime/runtime.h"
+#include <linux/filter.h>
+#include <sys/resource.h>
+
+struct plan_mount {
+	const char *source, *target, *type; /* type NULL: bind */
+	const char **data;		    /* NULL-terminated "key=value" or "flag" for the file system */
+	uint64_t attr_set, attr_clear;	    /* MOUNT_ATTR_* */
+	uint64_t rec_set, rec_clear;	    /* the same, recursively (rro …) */
+	uint64_t propagation;		    /* MS_PRIVATE … or 0 */
+	bool recursive, is_cgroup, copy_up;
+};
+struct plan_device {
+	const char *path;
+	mode_t mode; /* with type bits */
+	unsigned major, minor;
+	uid_t uid;
+	gid_t gid;
+};
+struct plan_pair {
+	const char *key, *value;
+};
+struct plan_limit {
+	int resource;
+	struct rlimit limit;
+};
+struct plan_ns {
+	int kind;	  /* CLONE_NEW* */
+	const char *path; /* NULL: a new one */
+};
+struct plan_idmap {
+	uint32_t inside, outside, count;
+};
+struct plan_cgroup_rule {
+	bool allow;
+	char type; /* a b c */
+	int64_t major, minor; /* -1: any */
+	const char *access;
+};
+struct plan_hook {
+	const char *path;
+	char **args, **env;
+	int timeout_s;
+};
+enum hook_kind { HOOK_PRESTART, HOOK_CREATE_RUNTIME, HOOK_CREATE_CONTAINER, HOOK_START_CONTAINER, HOOK_POSTSTART,
+		 HOOK_POSTSTOP, HOOK_KINDS };
+
+struct plan {
+	struct arena arena;
+	char *packed; /* the text this was compiled from, for plan_pack */
+	size_t packed_n;
+	const char *id, *cgroup;
+	/* root */
+	const char *root;	    /* absolute; the overlay is mounted over it when n_lower */
+	const char **lower;
+	size_t n_lower;
+	const char *upper, *work;
+	bool is_volatile, root_readonly, no_pivot;
+	unsigned long root_propagation;
+	const char *hostname, *domainname;
+	VEC(struct plan_ns) ns;
+	VEC(struct plan_idmap) uid_map;
+	VEC(struct plan_idmap) gid_map;
+	VEC(struct plan_mount) mounts;
+	VEC(struct plan_device) devices;
+	VEC(struct plan_pair) sysctls;
+	const char **masked, **readonly;
+	/* process */
+	bool terminal, no_new_privs, is_exec;
+	unsigned rows, cols;
+	char **args, **env;
+	const char *cwd;
+	uid_t uid;
+	gid_t gid;
+	gid_t *groups;
+	size_t n_groups;
+	int umask; /* -1: 022 */
+	uint64_t caps[5]; /* bounding effective permitted inheritable ambient */
+	bool has_caps;
+	VEC(struct plan_limit) limits;
+	bool has_oom_score;
+	int oom_score;
+	bool die_with_parent;
+	struct sock_filter *filter; /* NULL: none */
+	size_t n_filter;
+	unsigned filter_flags;
+	/* cgroup */
+	VEC(struct plan_pair) cgroup_v1; /* "memory/memory.limit_in_bytes" -> value */
+	VEC(struct plan_pair) cgroup_v2; /* "memory.max" -> value */
+	VEC(struct plan_cgroup_rule) device_rules;
+	VEC(struct plan_hook) hooks[HOOK_KINDS];
+};
+
+/* plan_*.c, each a part of the specification */
+FALLIBLE plan_mounts(struct plan *p, const json_t *spec, const char *bundle);
+FALLIBLE plan_process(struct plan *p, const json_t *process);
+FALLIBLE plan_resources(struct plan *p, const json_t *resources);
+FALLIBLE plan_seccomp(struct plan *p, const json_t *seccomp);
+const char *plan_text(struct plan *p, const char *s); /* a copy in the arena (NULL stays NULL) */
+char **plan_list(struct plan *p, const json_t *array, const char *what, struct err **out_err);
+
+/* capability names ("CAP_CHOWN" or "CHOWN") */
+int cap_number(const char *name); /* -1: unknown */
+const char *cap_name(int number); /* "CAP_CHOWN", or NULL */
+
+/* cgroup.c */
+bool cgroup_is_v2(void);
+FALLIBLE cgroup_create(const struct plan *p);
+FALLIBLE cgroup_join(const char *path, pid_t pid);
+FALLIBLE cgroup_devices(const struct plan *p);
+/* v1: calls each with the host directory and the name of each hierarchy ("memory", "cpu,cpuacct"); v2: once, name "". */
+FALLIBLE cgroup_each(const char *path, struct err *(*each)(void *ctx, const char *name, const char *dir), void *ctx);
+
+/* child.c: runs in the new process; never returns. sync: our end of the socket pair to the parent. */
+struct child {
+	const struct plan *p;
+	int sync, net_fd;
+	int stdio[3];
+	const struct plan_pair *cgroup_dirs; /* name -> host directory, for mounts of type cgroup */
+	size_t n_cgroup_dirs;
+	const int *ns_fds; /* of p->ns entries with a path; -1 otherwise */
+};
+_Noreturn void child_run(const struct child *c);
+/* What the child sends: one of these per message; 'T' carries the pty master. */
+struct child_report {
+	char kind; /* 'R' ready, 'E' error, 'T' terminal */
+	int os;
+	char text[240];
+};

@@ -1,0 +1,133 @@
+/* plan_process.c - the process part of a configuration, and capability names. */
+#include "runtime/plan.h"
+#include <stdio.h>
+#include <strings.h>
+
+static const char *const caps[] = {
+	"CAP_CHOWN",	      "CAP_DAC_OVERRIDE",   "CAP_DAC_READ_SEARCH", "CAP_FOWNER",	   "CAP_FSETID",
+	"CAP_KILL",	      "CAP_SETGID",	    "CAP_SETUID",	   "CAP_SETPCAP",	   "CAP_LINUX_IMMUTABLE",
+	"CAP_NET_BIND_SERVICE", "CAP_NET_BROADCAST", "CAP_NET_ADMIN",	   "CAP_NET_RAW",	   "CAP_IPC_LOCK",
+	"CAP_IPC_OWNER",      "CAP_SYS_MODULE",	    "CAP_SYS_RAWIO",	   "CAP_SYS_CHROOT",	   "CAP_SYS_PTRACE",
+	"CAP_SYS_PACCT",      "CAP_SYS_ADMIN",	    "CAP_SYS_BOOT",	   "CAP_SYS_NICE",	   "CAP_SYS_RESOURCE",
+	"CAP_SYS_TIME",	      "CAP_SYS_TTY_CONFIG", "CAP_MKNOD",	   "CAP_LEASE",		   "CAP_AUDIT_WRITE",
+	"CAP_AUDIT_CONTROL",  "CAP_SETFCAP",	    "CAP_MAC_OVERRIDE",	   "CAP_MAC_ADMIN",	   "CAP_SYSLOG",
+	"CAP_WAKE_ALARM",     "CAP_BLOCK_SUSPEND",  "CAP_AUDIT_READ",	   "CAP_PERFMON",	   "CAP_BPF",
+	"CAP_CHECKPOINT_RESTORE",
+};
+static const char *const cap_sets[5] = { "bounding", "effective", "permitted", "inheritable", "ambient" };
+
+int cap_number(const char *name)
+{
+	if (strncasecmp(name, "CAP_", 4) == 0)
+		name += 4;
+	for (size_t i = 0; i < LEN(caps); i++)
+		if (strcasecmp(caps[i] + 4, name) == 0)
+			return (int)i;
+	return -1;
+}
+
+const char *cap_name(int number)
+{
+	return number >= 0 && (size_t)number < LEN(caps) ? caps[number] : NULL;
+}
+
+static struct err *capabilities(struct plan *p, const json_t *object)
+{
+	json_t *item;
+	size_t i;
+
+	p->has_caps = object != NULL;
+	for (int k = 0; k < 5; k++) {
+		json_array_foreach (json_object_get(object, cap_sets[k]), i, item) {
+			int n = json_is_string(item) ? cap_number(json_string_value(item)) : -1;
+
+			if (!json_is_string(item))
+				return FAIL(ERR_INVALID, "process.capabilities.%s[%zu]: not a string", cap_sets[k], i);
+			/* unknown names: from a newer kernel; the specification wants a warning, not an error */
+			if (n >= 0)
+				p->caps[k] |= UINT64_C(1) << n;
+		}
+	}
+	return NULL;
+}
+
+static const struct {
+	const char *name;
+	int resource;
+} rlimits[] = { { "RLIMIT_AS", RLIMIT_AS },	    { "RLIMIT_CORE", RLIMIT_CORE },	{ "RLIMIT_CPU", RLIMIT_CPU },
+		{ "RLIMIT_DATA", RLIMIT_DATA },	    { "RLIMIT_FSIZE", RLIMIT_FSIZE },	{ "RLIMIT_LOCKS", 10 },
+		{ "RLIMIT_MEMLOCK", RLIMIT_MEMLOCK }, { "RLIMIT_MSGQUEUE", 12 },	{ "RLIMIT_NICE", 13 },
+		{ "RLIMIT_NOFILE", RLIMIT_NOFILE }, { "RLIMIT_NPROC", RLIMIT_NPROC },	{ "RLIMIT_RSS", RLIMIT_RSS },
+		{ "RLIMIT_RTPRIO", 14 },	    { "RLIMIT_RTTIME", 15 },		{ "RLIMIT_SIGPENDING", 11 },
+		{ "RLIMIT_STACK", RLIMIT_STACK } };
+
+static struct err *resource_limits(struct plan *p, const json_t *list)
+{
+	json_t *item;
+	size_t i;
+
+	json_array_foreach (list, i, item) {
+		const char *name = json_str_at(item, "type", "");
+		struct plan_limit *l;
+		size_t k = 0;
+
+		while (k < LEN(rlimits) && strcmp(rlimits[k].name, name) != 0)
+			k++;
+		if (k == LEN(rlimits))
+			return FAIL(ERR_INVALID, "process.rlimits[%zu]: unknown type \"%s\"", i, name);
+		for (size_t j = 0; j < p->limits.n; j++)
+			if (p->limits.p[j].resource == rlimits[k].resource)
+				return FAIL(ERR_INVALID, "process.rlimits: \"%s\" stands there twice", name);
+		l = vec_push(&p->limits);
+		l->resource = rlimits[k].resource;
+		l->limit.rlim_cur = (rlim_t)json_int_at(item, "soft", -1);
+		l->limit.rlim_max = (rlim_t)json_int_at(item, "hard", -1);
+	}
+	return NULL;
+}
+
+static struct err *user(struct plan *p, const json_t *object)
+{
+	const json_t *groups = json_object_get(object, "additionalGids");
+	json_t *item;
+	size_t i;
+
+	p->uid = (uid_t)json_int_at(object, "uid", 0);
+	p->gid = (gid_t)json_int_at(object, "gid", 0);
+	p->umask = (int)json_int_at(object, "umask", -1);
+	p->groups = arena_alloc(&p->arena, (json_array_size(groups) + 1) * sizeof *p->groups);
+	if (!p->groups)
+		return FAIL(ERR_LIMIT, "process.user.additionalGids: too many");
+	json_array_foreach (groups, i, item)
+		p->groups[p->n_groups++] = (gid_t)json_integer_value(item);
+	return NULL;
+}
+
+struct err *plan_process(struct plan *p, const json_t *process)
+{
+	struct err *e = NULL;
+
+	if (!process) {
+		p->args = NULL; /* create without process: start then fails, as the specification has it */
+		p->cwd = "/";
+		return NULL;
+	}
+	p->args = plan_list(p, json_object_get(process, "args"), "process.args", &e);
+	TRY(e);
+	if (!p->args || !p->args[0])
+		return FAIL(ERR_INVALID, "process.args: empty");
+	p->env = plan_list(p, json_object_get(process, "env"), "process.env", &e);
+	TRY(e);
+	p->cwd = plan_text(p, json_str_at(process, "cwd", ""));
+	if (!p->cwd || p->cwd[0] != '/')
+		return FAIL(ERR_INVALID, "process.cwd: \"%s\" is not an absolute path", p->cwd);
+	p->terminal = json_bool_at(process, "terminal", false);
+	p->rows = (unsigned)json_int_at(process, "consoleSize.height", 0);
+	p->cols = (unsigned)json_int_at(process, "consoleSize.width", 0);
+	p->no_new_privs = json_bool_at(process, "noNewPrivileges", false);
+	p->has_oom_score = json_object_get(process, "oomScoreAdj") != NULL;
+	p->oom_score = (int)json_int_at(process, "oomScoreAdj", 0);
+	TRY(user(p, json_object_get(process, "user")));
+	TRY(capabilities(p, json_object_get(process, "capabilities")));
+	return resource_limits(p, json_object_get(process, "rlimits"));
+}
