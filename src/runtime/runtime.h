@@ -23,6 +23,8 @@ struct plan_opts {
 	bool is_volatile;
 	bool no_pivot;
 	bool die_with_parent; /* SIGKILL when the creating thread ends: what the keeper wants */
+	bool default_seccomp; /* our built-in profile, shaped by the process's capabilities; a profile in the spec wins */
+	const json_t *seccomp; /* plan_compile_exec: linux.seccomp of the container (borrowed); NULL: none */
 	const char *cgroup_path; /* relative to the cgroup root, e.g. "hoy/<id>"; NULL: linux.cgroupsPath, else "/<id>" */
 };
 /* Compiles a specification. ERR_INVALID names the JSON path ("process.cwd: not absolute"); ERR_UNSUPPORTED. Owned. */
