@@ -8,6 +8,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 
 enum { PLAN_MAX = 16 << 20, SPEC_MAX = 4 << 20 };
 
@@ -204,7 +205,7 @@ static struct err *hooks(struct plan *p, const json_t *object)
 			struct err *e = NULL;
 
 			h->path = plan_text(p, json_str_at(item, "path", ""));
-			if (h->path[0] != '/')
+			if (!h->path || h->path[0] != '/')
 				return FAIL(ERR_INVALID, "hooks.%s[%zu].path: not absolute", names[k], i);
 			h->timeout_s = (int)json_int_at(item, "timeout", 0);
 			if (json_object_get(item, "timeout") && h->timeout_s <= 0)
@@ -215,6 +216,25 @@ static struct err *hooks(struct plan *p, const json_t *object)
 			TRY(e);
 		}
 	}
+	return NULL;
+}
+
+static struct err *filter(struct plan *p, const json_t *seccomp, const struct plan_opts *o)
+{
+	if (!seccomp && o->default_seccomp)
+		return plan_seccomp_default(p);
+	return seccomp ? plan_seccomp(p, seccomp) : NULL;
+}
+
+/* As text, for the state that hooks read. */
+static struct err *annotations(struct plan *p, const json_t *object)
+{
+	auto_buf struct buf b = BUF(8192);
+
+	if (!json_object_size(object))
+		return NULL;
+	json_print(object, &b);
+	p->annotations = b.failed ? NULL : plan_text(p, buf_text(&b)); /* too long for a state document: left out */
 	return NULL;
 }
 
@@ -232,6 +252,7 @@ static struct err *compile(struct plan *p, const json_t *spec, const struct plan
 	if (strstr(p->cgroup, ".."))
 		return FAIL(ERR_INVALID, "linux.cgroupsPath: \"%s\" leaves the hierarchy", p->cgroup);
 	p->no_pivot = o->no_pivot;
+	p->no_keyring = o->no_keyring;
 	p->die_with_parent = o->die_with_parent;
 	TRY(root(p, spec, o));
 	TRY(namespaces(p, json_object_get(linux_part, "namespaces")));
@@ -252,7 +273,9 @@ static struct err *compile(struct plan *p, const json_t *spec, const struct plan
 	TRY(e);
 	TRY(plan_process(p, json_object_get(spec, "process")));
 	TRY(plan_resources(p, json_object_get(linux_part, "resources")));
-	TRY(plan_seccomp(p, json_object_get(linux_part, "seccomp")));
+	TRY(filter(p, json_object_get(linux_part, "seccomp"), o));
+	TRY(annotations(p, json_object_get(spec, "annotations")));
+	p->bundle = plan_text(p, o->bundle ? o->bundle : "");
 	return hooks(p, json_object_get(spec, "hooks"));
 }
 
@@ -293,9 +316,9 @@ static json_t *pack_opts(const struct plan_opts *o)
 
 	for (size_t i = 0; o->lower && o->lower[i]; i++)
 		(void)json_array_append_new(lower, json_string(o->lower[i]));
-	v = json_pack("{s:s, s:s?, s:o, s:s?, s:s?, s:b, s:b, s:b, s:s?}", "id", o->id, "bundle", o->bundle, "lower", lower,
+	v = json_pack("{s:s, s:s?, s:o, s:s?, s:s?, s:b, s:b, s:b, s:b, s:b, s:s?}", "id", o->id, "bundle", o->bundle, "lower", lower,
 		      "upper", o->upper, "work", o->work, "volatile", o->is_volatile, "no_pivot", o->no_pivot, "die",
-		      o->die_with_parent, "cgroup", o->cgroup_path);
+		      o->die_with_parent, "seccomp", o->default_seccomp, "keyring", o->no_keyring, "cgroup", o->cgroup_path);
 	return v;
 }
 
@@ -325,7 +348,7 @@ struct err *plan_compile_exec(const json_t *process, const struct plan_opts *o, 
 	p->cgroup = plan_text(p, o->cgroup_path ? o->cgroup_path : o->id);
 	p->die_with_parent = o->die_with_parent;
 	TRY(plan_process(p, process));
-	TRY(plan_seccomp(p, json_object_get(process, "hoySeccomp")));
+	TRY(filter(p, o->seccomp, o));
 	*out_plan = TAKE(p);
 	return NULL;
 }
@@ -353,6 +376,8 @@ struct err *plan_unpack(const void *bytes, size_t n, struct plan **out_plan)
 	o.is_volatile = json_bool_at(opts, "volatile", false);
 	o.no_pivot = json_bool_at(opts, "no_pivot", false);
 	o.die_with_parent = json_bool_at(opts, "die", false);
+	o.default_seccomp = json_bool_at(opts, "seccomp", false);
+	o.no_keyring = json_bool_at(opts, "keyring", false);
 	o.cgroup_path = json_str_at(opts, "cgroup", NULL);
 	return plan_compile(json_object_get(whole, "spec"), &o, out_plan);
 }

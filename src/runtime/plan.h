@@ -57,13 +57,13 @@ struct plan {
 	struct arena arena;
 	char *packed; /* the text this was compiled from, for plan_pack */
 	size_t packed_n;
-	const char *id, *cgroup;
+	const char *id, *cgroup, *bundle, *annotations; /* annotations: JSON object text */
 	/* root */
 	const char *root;	    /* absolute; the overlay is mounted over it when n_lower */
 	const char **lower;
 	size_t n_lower;
 	const char *upper, *work;
-	bool is_volatile, root_readonly, no_pivot;
+	bool is_volatile, root_readonly, no_pivot, no_keyring;
 	unsigned long root_propagation;
 	const char *hostname, *domainname;
 	VEC(struct plan_ns) ns;
@@ -104,6 +104,7 @@ FALLIBLE plan_mounts(struct plan *p, const json_t *spec, const char *bundle);
 FALLIBLE plan_process(struct plan *p, const json_t *process);
 FALLIBLE plan_resources(struct plan *p, const json_t *resources);
 FALLIBLE plan_seccomp(struct plan *p, const json_t *seccomp);
+FALLIBLE plan_seccomp_default(struct plan *p); /* docker's profile, shaped by p->caps[0] */
 const char *plan_text(struct plan *p, const char *s); /* a copy in the arena (NULL stays NULL) */
 char **plan_list(struct plan *p, const json_t *array, const char *what, struct err **out_err);
 
@@ -118,20 +119,3 @@ FALLIBLE cgroup_join(const char *path, pid_t pid);
 FALLIBLE cgroup_devices(const struct plan *p);
 /* v1: calls each with the host directory and the name of each hierarchy ("memory", "cpu,cpuacct"); v2: once, name "". */
 FALLIBLE cgroup_each(const char *path, struct err *(*each)(void *ctx, const char *name, const char *dir), void *ctx);
-
-/* child.c: runs in the new process; never returns. sync: our end of the socket pair to the parent. */
-struct child {
-	const struct plan *p;
-	int sync, net_fd;
-	int stdio[3];
-	const struct plan_pair *cgroup_dirs; /* name -> host directory, for mounts of type cgroup */
-	size_t n_cgroup_dirs;
-	const int *ns_fds; /* of p->ns entries with a path; -1 otherwise */
-};
-_Noreturn void child_run(const struct child *c);
-/* What the child sends: one of these per message; 'T' carries the pty master. */
-struct child_report {
-	char kind; /* 'R' ready, 'E' error, 'T' terminal */
-	int os;
-	char text[240];
-};

@@ -21,7 +21,7 @@ struct plan_opts {
 	const char *const *lower; /* engine: overlay layers, topmost first; NULL: root.path as it is */
 	const char *upper, *work; /* NULL: read-only view of lower */
 	bool is_volatile;
-	bool no_pivot;
+	bool no_pivot, no_keyring; /* as runc's --no-pivot, --no-new-keyring */
 	bool die_with_parent; /* SIGKILL when the creating thread ends: what the keeper wants */
 	bool default_seccomp; /* our built-in profile, shaped by the process's capabilities; a profile in the spec wins */
 	const json_t *seccomp; /* plan_compile_exec: linux.seccomp of the container (borrowed); NULL: none */
@@ -40,6 +40,8 @@ void plan_print(const struct plan *p, struct buf *out);
  * and the master comes back in runtime_proc.tty_fd. */
 struct runtime_stdio {
 	int fd[3];
+	int listen_fd;		/* > 0: the start comes by a connection to this socket, perhaps of another process */
+	unsigned preserve_fds;	/* how many fds from 3 on reach the program */
 };
 struct runtime_proc {
 	pid_t pid;	/* in our pid namespace */
@@ -55,6 +57,10 @@ struct runtime_proc {
 FALLIBLE runtime_create(const struct plan *p, const struct runtime_stdio *io, int net_fd, struct runtime_proc *out_proc);
 /* Lets it exec; returns after execve succeeded. ERR_NOT_FOUND/ERR_DENIED with the program's name when it could not. */
 FALLIBLE runtime_start(struct runtime_proc *proc);
+/* The same by a connection to runtime_stdio.listen_fd's socket (borrowed), from whatever process. */
+FALLIBLE runtime_start_by(int sync_fd);
+/* Runs the "poststart" or "poststop" hooks; status as in the state document. ERR_INVALID names the hook that failed. */
+FALLIBLE runtime_hooks(const struct plan *p, const char *which, const char *status, pid_t pid);
 void runtime_proc_fini(struct runtime_proc *proc); /* closes fds; kills nothing */
 /* Kills what is left in the cgroup and removes it. Idempotent. */
 FALLIBLE runtime_cleanup(const struct plan *p);

@@ -196,6 +196,24 @@ int sys_ioctl(int fd, unsigned long request, void *arg)
 	return sys_ret(ioctl(fd, request, arg));
 }
 
+int sys_ioctl_int(int fd, unsigned long request, int arg)
+{
+	SYS_FAULT("ioctl");
+	return sys_ret(ioctl(fd, request, arg));
+}
+
+int sys_join_keyring(const char *name)
+{
+	SYS_FAULT("keyctl");
+	return sys_ret(syscall(SYS_keyctl, 1 /* KEYCTL_JOIN_SESSION_KEYRING */, name, 0, 0, 0));
+}
+
+int sys_getdents(int dir_fd, void *entries, size_t size)
+{
+	SYS_FAULT("getdents64");
+	return sys_ret(syscall(SYS_getdents64, dir_fd, entries, size));
+}
+
 int sys_bpf_prog_load(const void *insns, size_t n_insns, const char *license)
 {
 	union bpf_attr a;

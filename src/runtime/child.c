@@ -1,0 +1,421 @@
+/* child.c - the new process: namespaces, root, credentials, filter, execve; see child.h. */
+#include "runtime/child.h"
+#include "base/own.h"
+#include "sys/event.h"
+#include "sys/mount.h"
+#include "sys/proc.h"
+#include "sys/sys.h"
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <linux/seccomp.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/ioctl.h>
+
+void child_cat(char *out, size_t size, const char *a, const char *b, const char *d)
+{
+	const char *parts[3] = { a, b, d };
+	size_t n = 0;
+
+	for (int i = 0; i < 3; i++)
+		for (const char *s = parts[i]; s && *s && n + 1 < size; s++)
+			out[n++] = *s;
+	out[n] = 0;
+}
+
+void child_fail(const struct child *c, int os, const char *what, const char *name)
+{
+	struct child_report r = { .kind = CHILD_ERROR, .os = os };
+
+	child_cat(r.text, sizeof r.text, what, name && name[0] ? " " : NULL, name);
+	(void)sys_write(c->sync, &r, sizeof r);
+	_exit(125);
+}
+
+int child_need(const struct child *c, int r, const char *what, const char *name)
+{
+	if (r < 0)
+		child_fail(c, -r, what, name);
+	return r;
+}
+
+static void tell(const struct child *c, enum child_msg kind, int fd)
+{
+	struct child_report r = { .kind = (char)kind };
+
+	child_need(c, (int)sys_send_fds(c->sync, &r, sizeof r, &fd, fd >= 0), "report to the parent", NULL);
+}
+
+/* The parent's next word; when it is gone so are we. */
+static struct child_report hear(const struct child *c)
+{
+	struct child_report r;
+
+	if (sys_read(c->sync, &r, sizeof r) != sizeof r)
+		_exit(125);
+	return r;
+}
+
+static void reset_signals(void)
+{
+	sigset_t none;
+
+	for (int i = 1; i < SIGRTMIN; i++)
+		if (i != SIGKILL && i != SIGSTOP)
+			(void)signal(i, SIG_DFL);
+	sigemptyset(&none);
+	(void)sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static bool new_ns(const struct plan *p, int kind)
+{
+	for (size_t i = 0; i < p->ns.n; i++)
+		if (p->ns.p[i].kind == kind)
+			return !p->ns.p[i].path;
+	return false;
+}
+
+/* The user namespace first: it gives the rights for the others. The pid namespace was entered by the parent. */
+static void join_namespaces(struct child *c)
+{
+	const struct plan *p = c->p;
+
+	for (int user = 1; user >= 0; user--)
+		for (size_t i = 0; i < p->ns.n; i++) {
+			int kind = p->ns.p[i].kind;
+
+			if (!p->ns.p[i].path || kind == CLONE_NEWPID || (kind == CLONE_NEWUSER) != user)
+				continue;
+			child_need(c, sys_setns(c->ns_fds[i], kind), "join namespace", p->ns.p[i].path);
+		}
+	if (c->net_fd >= 0)
+		child_need(c, sys_setns(c->net_fd, CLONE_NEWNET), "join the network namespace", NULL);
+}
+
+static void write_file(const struct child *c, const char *path, const char *text)
+{
+	auto_fd int fd = child_need(c, sys_open(path, O_WRONLY, 0), "open", path);
+
+	child_need(c, (int)sys_write(fd, text, strlen(text)), "write", path);
+}
+
+/* Through the host's /proc, which shows the namespaces of who looks. */
+static void set_sysctls(const struct child *c)
+{
+	char path[256];
+
+	for (size_t i = 0; i < c->p->sysctls.n; i++) {
+		child_cat(path, sizeof path, "/proc/sys/", c->p->sysctls.p[i].key, NULL);
+		write_file(c, path, c->p->sysctls.p[i].value);
+	}
+}
+
+static void set_oom_score(const struct child *c)
+{
+	char text[16];
+	unsigned n = (unsigned)(c->p->oom_score < 0 ? -c->p->oom_score : c->p->oom_score);
+	char *at = text + sizeof text - 1;
+
+	if (!c->p->has_oom_score)
+		return;
+	*at = 0;
+	do
+		*--at = (char)('0' + n % 10);
+	while ((n /= 10) > 0);
+	if (c->p->oom_score < 0)
+		*--at = '-';
+	write_file(c, "/proc/self/oom_score_adj", at);
+}
+
+static void set_names(const struct child *c)
+{
+	const struct plan *p = c->p;
+
+	if (p->hostname)
+		child_need(c, sys_sethostname(p->hostname, strlen(p->hostname)), "set the host name", p->hostname);
+	if (p->domainname)
+		child_need(c, sys_setdomainname(p->domainname, strlen(p->domainname)), "set the domain name",
+			   p->domainname);
+}
+
+/* Copies above 2 first, so that none overwrites another. */
+static void set_stdio(struct child *c)
+{
+	int from[3];
+
+	for (int i = 0; i < 3; i++) {
+		struct stat st;
+
+		if (c->tty_fd >= 0)
+			from[i] = child_need(c, sys_dup(c->tty_fd), "copy the terminal", NULL);
+		else if (c->stdio[i] >= 0)
+			from[i] = child_need(c, sys_dup(c->stdio[i]), "copy standard streams", NULL);
+		else
+			from[i] = child_need(c, sys_open("/dev/null", O_RDWR, 0), "open", "/dev/null");
+		/* so that /dev/stdout can be opened again by the user; a pipe or socket made for us, never a file of the host */
+		if (c->p->uid && sys_fstat(from[i], &st) == 0 && (c->tty_fd >= 0 || S_ISFIFO(st.st_mode)))
+			(void)sys_fchown(from[i], c->p->uid, (gid_t)-1);
+	}
+	for (int i = 0; i < 3; i++)
+		child_need(c, sys_dup2(from[i], i), "place standard streams", NULL);
+	if (c->tty_fd >= 0)
+		child_need(c, sys_ioctl(0, TIOCSCTTY, NULL), "take the terminal", NULL);
+}
+
+static void set_limits(const struct child *c)
+{
+	for (size_t i = 0; i < c->p->limits.n; i++)
+		child_need(c, sys_setrlimit(c->p->limits.p[i].resource, &c->p->limits.p[i].limit), "set a resource limit",
+			   NULL);
+}
+
+/* SECURITY: a cwd that a leaked fd of the host gave would lie outside of the root: getcwd then says "(unreachable)". */
+static void set_cwd(const struct child *c)
+{
+	char now[4096];
+	int r = sys_chdir(c->p->cwd);
+
+	if (r == -ENOENT && !c->p->is_exec && child_mkdirs(c->root_fd, c->p->cwd) >= 0)
+		r = sys_chdir(c->p->cwd);
+	child_need(c, r, "change to working directory", c->p->cwd);
+	if (!getcwd(now, sizeof now) || now[0] != '/')
+		child_fail(c, ENOENT, "working directory is outside of the container:", c->p->cwd);
+}
+
+static void set_user(const struct child *c)
+{
+	const struct plan *p = c->p;
+	uint64_t effective, permitted;
+
+	if (p->has_caps) {
+		for (int i = 0; i < 64; i++) {
+			int r = p->caps[0] >> i & 1 ? 0 : sys_prctl(PR_CAPBSET_DROP, (unsigned long)i, 0, 0);
+
+			if (r == -EINVAL)
+				break; /* beyond the kernel's last */
+			child_need(c, r, "drop a capability of the bounding set", NULL);
+		}
+	}
+	child_need(c, sys_prctl(PR_SET_KEEPCAPS, 1, 0, 0), "keep capabilities", NULL);
+	child_need(c, sys_setgroups(p->n_groups, p->groups), "set supplementary groups", NULL);
+	child_need(c, sys_setresgid(p->gid), "set the group", NULL);
+	child_need(c, sys_setresuid(p->uid), "set the user", NULL);
+	child_need(c, sys_capget(&effective, &permitted), "read capabilities", NULL);
+	child_need(c, sys_capset(permitted, permitted, 0), "raise capabilities", NULL);
+}
+
+static void set_caps(const struct child *c)
+{
+	const struct plan *p = c->p;
+	uint64_t effective, permitted, have;
+
+	if (!p->has_caps)
+		return;
+	child_need(c, sys_capget(&effective, &have), "read capabilities", NULL);
+	/* what we do not have cannot be given: as the specification wants, that is no error */
+	permitted = p->caps[2] & have;
+	child_need(c, sys_capset(p->caps[1] & permitted, permitted, p->caps[3] & (have | permitted)), "set capabilities",
+		   NULL);
+	for (int i = 0; i < 64; i++)
+		if (p->caps[4] & permitted & p->caps[3] & UINT64_C(1) << i)
+			(void)sys_prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, (unsigned long)i, 0);
+}
+
+static void set_filter(const struct child *c)
+{
+	union {
+		const struct sock_filter *in;
+		struct sock_filter *out;
+	} u = { .in = c->p->filter };
+	struct sock_fprog f = { (unsigned short)c->p->n_filter, u.out };
+
+	if (f.len)
+		child_need(c, sys_seccomp(&f, c->p->filter_flags), "install the seccomp filter", NULL);
+}
+
+static const char *env_path(const struct plan *p)
+{
+	for (char *const *e = p->env; e && *e; e++)
+		if (strncmp(*e, "PATH=", 5) == 0)
+			return *e + 5;
+	return "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+}
+
+static int is_program(const char *path)
+{
+	struct stat st;
+	int r = sys_fstatat(AT_FDCWD, path, &st, 0);
+
+	if (r < 0)
+		return r;
+	if (!S_ISREG(st.st_mode) || faccessat(AT_FDCWD, path, X_OK, AT_EACCESS) < 0)
+		return -EACCES;
+	return 0;
+}
+
+/* As execvp finds it, with the PATH of the container. Told before "ready", because callers want to know at create. */
+static void find_program(const struct child *c, char out[4096])
+{
+	const char *name = c->p->args[0], *dir = env_path(c->p);
+	int best = -ENOENT, r;
+
+	if (strchr(name, '/') || !name[0]) {
+		child_cat(out, 4096, name, NULL, NULL);
+		if ((r = is_program(out)) < 0)
+			child_fail(c, -r, "exec:", name);
+		return;
+	}
+	for (const char *end = dir;; dir = end + 1) {
+		char part[4096];
+		size_t n;
+
+		end = strchrnul(dir, ':');
+		n = (size_t)(end - dir) < sizeof part - 1 ? (size_t)(end - dir) : sizeof part - 1;
+		memcpy(part, dir, n);
+		part[n] = 0;
+		child_cat(out, 4096, n ? part : ".", "/", name);
+		if ((r = is_program(out)) == 0)
+			return;
+		if (r == -EACCES)
+			best = r;
+		if (!*end)
+			break;
+	}
+	child_fail(c, -best, best == -EACCES ? "exec:" : "exec: not found in $PATH:", name);
+}
+
+static void wait_for_start(struct child *c)
+{
+	tell(c, CHILD_READY, -1);
+	if (c->listen_fd > 0) {
+		int fd = sys_unix_accept(c->listen_fd);
+
+		if (fd < 0 || sys_nonblock(fd, false) < 0)
+			_exit(125);
+		(void)sys_close(c->sync);
+		c->sync = fd;
+	}
+	if (hear(c).kind != CHILD_START)
+		_exit(125);
+}
+
+static void start_hooks(const struct child *c)
+{
+	int r, i = hook_run_all(c->p, HOOK_START_CONTAINER, "created", c->pid, &r);
+
+	if (i >= 0)
+		child_fail(c, r < 0 ? -r : 0, "startContainer hook failed:", c->p->hooks[HOOK_START_CONTAINER].p[i].path);
+}
+
+/* From here on the same for a container's first process and for exec. */
+static _Noreturn void become(struct child *c)
+{
+	const struct plan *p = c->p;
+	char program[4096];
+
+	set_stdio(c);
+	set_limits(c);
+	if (!p->args || !p->args[0])
+		child_fail(c, EINVAL, "process.args is missing", NULL);
+	set_user(c);
+	set_cwd(c);
+	(void)umask(p->umask >= 0 ? (mode_t)p->umask : 022);
+	find_program(c, program);
+	wait_for_start(c);
+	start_hooks(c);
+	if (!p->no_new_privs)
+		set_filter(c);
+	set_caps(c);
+	if (p->no_new_privs) {
+		child_need(c, sys_prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0), "set no_new_privs", NULL);
+		set_filter(c);
+	}
+	if (p->die_with_parent)
+		child_need(c, sys_prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0), "set the parent-death signal", NULL);
+	/* SECURITY: no descriptor of ours reaches the program */
+	child_need(c, sys_close_from(3 + (int)c->preserve_fds), "mark descriptors", NULL);
+	tell(c, CHILD_EXEC, -1);
+	child_fail(c, -sys_execve(program, p->args, p->env), "exec:", program);
+}
+
+static void create_hooks(const struct child *c)
+{
+	int r, i = hook_run_all(c->p, HOOK_CREATE_CONTAINER, "creating", c->pid, &r);
+
+	if (i >= 0)
+		child_fail(c, r < 0 ? -r : 0, "createContainer hook failed:", c->p->hooks[HOOK_CREATE_CONTAINER].p[i].path);
+}
+
+static void join_keyring(const struct child *c)
+{
+	int r = sys_join_keyring(c->p->id);
+
+	if (r < 0 && r != -ENOSYS && r != -EPERM && r != -EDQUOT)
+		child_fail(c, -r, "make a session keyring", NULL);
+}
+
+void child_run(struct child *c)
+{
+	const struct plan *p = c->p;
+
+	if (p->die_with_parent)
+		(void)sys_prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0);
+	reset_signals();
+	child_need(c, sys_setsid(), "start a session", NULL);
+	join_namespaces(c);
+	c->pid = hear(c).os;
+	if (new_ns(p, CLONE_NEWUSER)) {
+		child_need(c, sys_setresgid(0), "become root of the user namespace", NULL);
+		child_need(c, sys_setresuid(0), "become root of the user namespace", NULL);
+	}
+	if (new_ns(p, CLONE_NEWCGROUP))
+		child_need(c, sys_unshare(CLONE_NEWCGROUP), "make a cgroup namespace", NULL);
+	if (!p->no_keyring)
+		join_keyring(c);
+	(void)umask(0);
+	child_rootfs(c);
+	child_mounts(c);
+	child_devices(c);
+	if (p->terminal)
+		child_console(c);
+	set_sysctls(c);
+	set_oom_score(c);
+	child_masks(c);
+	create_hooks(c);
+	set_names(c);
+	child_pivot(c);
+	become(c);
+}
+
+static void open_exec_tty(struct child *c)
+{
+	c->root_fd = child_need(c, sys_open("/", O_PATH | O_DIRECTORY, 0), "open the root", NULL);
+	if (c->p->terminal)
+		child_console(c);
+}
+
+void child_run_exec(struct child *c)
+{
+	int pid_fd = -1;
+	pid_t pid;
+	struct child_report r = { .kind = CHILD_PID };
+
+	/* SECURITY: no process of the container may trace us once we are in its namespaces (CVE-2016-9962) */
+	child_need(c, sys_prctl(PR_SET_DUMPABLE, 0, 0, 0), "become untraceable", NULL);
+	reset_signals();
+	set_oom_score(c);
+	child_need(c, sys_setns(c->target_fd, c->target_ns), "join the container", NULL);
+	pid = child_need(c, sys_clone_sibling(&pid_fd), "make a process", NULL);
+	if (pid > 0) {
+		r.os = pid;
+		_exit(sys_send_fds(c->sync, &r, sizeof r, &pid_fd, 1) < 0);
+	}
+	if (c->p->die_with_parent)
+		(void)sys_prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0);
+	c->pid = hear(c).os;
+	child_need(c, sys_setsid(), "start a session", NULL);
+	(void)umask(0);
+	open_exec_tty(c);
+	become(c);
+}

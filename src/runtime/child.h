@@ -1,0 +1,73 @@
+/*
+ * child.h - what runs between clone and execve: no malloc, no locks, no stdio, every failure told to the parent.
+ *
+ * Layer: runtime, private.  The plan and everything it points to is the parent's memory, copied by clone.
+ */
+#pragma once
+#include "runtime/plan.h"
+
+/* A v1 hierarchy ("memory") and the container's directory in it; v2: one with name "". */
+struct child_cgroup {
+	char name[64], dir[448];
+};
+struct child {
+	const struct plan *p;
+	int sync;	/* our end of the socket pair to the parent */
+	int listen_fd;	/* > 0: the start comes by a connection to it */
+	int net_fd;	/* network namespace to join, or -1 */
+	int target_fd;	/* exec: pidfd of the container's process */
+	int target_ns;	/* exec: its namespaces to join, CLONE_NEW* */
+	unsigned preserve_fds;
+	int stdio[3];
+	const int *ns_fds; /* of p->ns entries with a path; -1 otherwise */
+	const struct child_cgroup *cgroups;
+	size_t n_cgroups;
+	pid_t pid;	   /* as the parent sees us */
+	int root_fd;	   /* of the new root, from child_rootfs on */
+	int tty_fd;	   /* slave, or -1 */
+};
+
+/* One message in either direction on the sync socket. */
+enum child_msg {
+	CHILD_GO = 'G',	   /* parent: namespaces and cgroup are ready; os: our pid */
+	CHILD_START = 'S', /* parent: execute */
+	CHILD_PID = 'P',   /* exec's go-between: os is the pid, the pidfd comes along */
+	CHILD_TTY = 'T',   /* the pty master comes along */
+	CHILD_READY = 'R', /* all but the execve is done */
+	CHILD_EXEC = 'X',  /* execve comes next: the end of the socket now means success */
+	CHILD_ERROR = 'E'
+};
+struct child_report {
+	char kind;
+	int os;
+	char text[240];
+};
+
+_Noreturn void child_run(struct child *c);
+/* exec: joins the container's namespaces, clones the real child as our sibling, reports its pid. */
+_Noreturn void child_run_exec(struct child *c);
+
+/* Reports "what name: <os>" and ends the process. */
+_Noreturn void child_fail(const struct child *c, int os, const char *what, const char *name);
+/* r < 0: child_fail. Returns r. */
+int child_need(const struct child *c, int r, const char *what, const char *name);
+/* Concatenates up to three texts; cut when too long. */
+void child_cat(char *out, size_t size, const char *a, const char *b, const char *d);
+
+/* child_root.c: the root file system, mounts, devices, masks, terminal; then pivot. */
+void child_rootfs(struct child *c);
+void child_mounts(struct child *c);
+void child_devices(struct child *c);
+void child_console(struct child *c);
+void child_masks(struct child *c);
+void child_pivot(struct child *c);
+/* An O_PATH fd of the mount point `path` inside root_fd, made when missing; fails the child on error. Owned. */
+int child_target(const struct child *c, const char *path, bool is_dir, bool no_links);
+int child_mkdirs(int root_fd, const char *path);
+/* child_copy.c: the tree of directory from_fd into to_fd. 0 or -errno. */
+int child_copy_tree(int from_fd, int to_fd);
+
+/* hook.c: usable by both sides. 0, -errno, or the hook's exit status > 0. state: JSON for its stdin. */
+int hook_run(const struct plan_hook *h, const char *state, size_t n);
+/* Runs a list in order; -1 or the index of the one that failed; *out_result as hook_run. */
+int hook_run_all(const struct plan *p, enum hook_kind kind, const char *status, pid_t pid, int *out_result);

@@ -1,0 +1,109 @@
+/* child_dev.c - /dev of the container and its terminal; tmpfs copy-up. */
+#include "base/own.h"
+#include "runtime/child.h"
+#include "sys/mount.h"
+#include "sys/proc.h"
+#include "sys/sys.h"
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/sysmacros.h>
+#include <sys/ioctl.h>
+
+static const struct plan_device standard[] = {
+	{ "/dev/null", S_IFCHR | 0666, 1, 3, 0, 0 }, { "/dev/zero", S_IFCHR | 0666, 1, 5, 0, 0 },
+	{ "/dev/full", S_IFCHR | 0666, 1, 7, 0, 0 }, { "/dev/random", S_IFCHR | 0666, 1, 8, 0, 0 },
+	{ "/dev/urandom", S_IFCHR | 0666, 1, 9, 0, 0 }, { "/dev/tty", S_IFCHR | 0666, 5, 0, 0, 0 },
+};
+static const char *const links[][2] = { { "fd", "/proc/self/fd" },	{ "stdin", "/proc/self/fd/0" },
+					{ "stdout", "/proc/self/fd/1" }, { "stderr", "/proc/self/fd/2" },
+					{ "core", "/proc/kcore" },	{ "ptmx", "pts/ptmx" } };
+
+/* Where a mount of the host's /dev stands there are no devices to be made. */
+static bool dev_is_foreign(const struct plan *p)
+{
+	for (size_t i = 0; i < p->mounts.n; i++)
+		if (!p->mounts.p[i].type && strcmp(p->mounts.p[i].target, "/dev") == 0)
+			return true;
+	return false;
+}
+
+/* In a user namespace mknod is refused: the host's node is bound instead. */
+static void bind_device(const struct child *c, const struct plan_device *d)
+{
+	auto_fd int fd = child_need(c, sys_open_tree(AT_FDCWD, d->path, OPEN_TREE_CLONE), "bind device", d->path);
+	auto_fd int at = child_target(c, d->path, false, false);
+
+	child_need(c, sys_move_mount(fd, at, ""), "bind device", d->path);
+}
+
+static void one_device(const struct child *c, const struct plan_device *d)
+{
+	char dir[4096];
+	const char *name = strrchr(d->path, '/') + 1;
+	auto_fd int parent = -1;
+	struct stat st;
+	dev_t dev = makedev(d->major, d->minor);
+	int r;
+
+	child_cat(dir, sizeof dir, d->path, NULL, NULL);
+	dir[name - d->path] = 0;
+	parent = child_target(c, dir, true, false);
+	r = sys_mknod(parent, name, d->mode, dev);
+	if (r == -EPERM) {
+		bind_device(c, d);
+		return;
+	}
+	if (r == -EEXIST) {
+		child_need(c, sys_fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW), "look at device", d->path);
+		if ((st.st_mode & S_IFMT) == (d->mode & S_IFMT) && (S_ISFIFO(st.st_mode) || st.st_rdev == dev))
+			return;
+	}
+	child_need(c, r, "make device", d->path);
+	if (d->uid || d->gid)
+		child_need(c, sys_fchownat(parent, name, d->uid, d->gid, AT_SYMLINK_NOFOLLOW), "give device", d->path);
+}
+
+void child_devices(struct child *c)
+{
+	auto_fd int dev = -1;
+
+	if (dev_is_foreign(c->p))
+		return;
+	dev = child_target(c, "/dev", true, false);
+	for (size_t i = 0; i < LEN(links); i++) {
+		int r = sys_symlink(links[i][1], dev, links[i][0]);
+
+		if (r == -EEXIST && !strcmp(links[i][0], "ptmx") && sys_unlink(dev, "ptmx") == 0)
+			r = sys_symlink(links[i][1], dev, links[i][0]);
+		if (r != -EEXIST && !(r == -EROFS))
+			child_need(c, r, "make /dev/", links[i][0]);
+	}
+	for (size_t i = 0; i < LEN(standard); i++)
+		one_device(c, &standard[i]);
+	for (size_t i = 0; i < c->p->devices.n; i++)
+		one_device(c, &c->p->devices.p[i]);
+}
+
+/* The pair comes from the container's own devpts; the master goes to the parent. */
+void child_console(struct child *c)
+{
+	const struct plan *p = c->p;
+	struct winsize size = { .ws_row = (unsigned short)p->rows, .ws_col = (unsigned short)p->cols };
+	struct child_report r = { .kind = CHILD_TTY };
+	int unlock = 0;
+	auto_fd int master = sys_open_in_root(c->root_fd, "dev/pts/ptmx", O_RDWR | O_NOCTTY, 0);
+
+	child_need(c, master, "open a terminal", "/dev/pts/ptmx");
+	child_need(c, sys_ioctl(master, TIOCSPTLCK, &unlock), "unlock the terminal", NULL);
+	c->tty_fd = child_need(c, sys_ioctl_int(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC), "open the terminal", NULL);
+	if (p->rows && p->cols)
+		child_need(c, sys_ioctl(master, TIOCSWINSZ, &size), "set the terminal's size", NULL);
+	if (!p->is_exec) {
+		auto_fd int at = child_target(c, "/dev/console", false, true);
+		auto_fd int fd = child_need(c, sys_open_tree(c->tty_fd, "", OPEN_TREE_CLONE | AT_EMPTY_PATH),
+					    "bind the terminal", "/dev/console");
+
+		child_need(c, sys_move_mount(fd, at, ""), "bind the terminal", "/dev/console");
+	}
+	child_need(c, (int)sys_send_fds(c->sync, &r, sizeof r, &master, 1), "hand over the terminal", NULL);
+}

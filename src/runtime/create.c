@@ -1,0 +1,430 @@
+/*
+ * create.c - the parent's side: namespaces, maps, cgroup, then the child's reports.
+ *
+ *	clone3 ─▶ cgroup, id maps, hooks ─ "go" ─▶ child builds its root ─ "ready" ─▶ start ─ "start" ─▶ execve (socket ends)
+ */
+#include "base/own.h"
+#include "runtime/child.h"
+#include "sys/event.h"
+#include "sys/proc.h"
+#include "sys/spawn.h"
+#include "sys/sys.h"
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/socket.h>
+
+enum { NS_MAX = 8, CGROUPS_MAX = 24 };
+
+/* What a creation holds until the child has it all. */
+struct launch {
+	const struct plan *p;
+	struct child child;
+	int ns_fds[NS_MAX];
+	struct child_cgroup cgroups[CGROUPS_MAX];
+	int sync; /* our end */
+	pid_t pid;
+	int pid_fd, tty_fd;
+};
+
+static void launch_fini(struct launch *l)
+{
+	for (int i = 0; i < NS_MAX; i++)
+		own_close(&l->ns_fds[i]);
+	own_close(&l->sync);
+	own_close(&l->child.sync);
+	own_close(&l->pid_fd);
+	own_close(&l->tty_fd);
+}
+
+static void launch_init(struct launch *l, const struct plan *p, const struct runtime_stdio *io)
+{
+	*l = (struct launch){ .p = p, .sync = -1, .pid_fd = -1, .tty_fd = -1 };
+	for (int i = 0; i < NS_MAX; i++)
+		l->ns_fds[i] = -1;
+	l->child = (struct child){ .p = p,
+				   .sync = -1,
+				   .listen_fd = io->listen_fd,
+				   .preserve_fds = io->preserve_fds,
+				   .net_fd = -1,
+				   .target_fd = -1,
+				   .ns_fds = l->ns_fds,
+				   .cgroups = l->cgroups,
+				   .root_fd = -1,
+				   .tty_fd = -1 };
+	memcpy(l->child.stdio, io->fd, sizeof io->fd);
+}
+
+static FALLIBLE open_namespaces(struct launch *l)
+{
+	for (size_t i = 0; i < l->p->ns.n && i < NS_MAX; i++) {
+		const char *path = l->p->ns.p[i].path;
+
+		if (path && (l->ns_fds[i] = sys_open(path, O_RDONLY, 0)) < 0)
+			return FAIL_OS(-l->ns_fds[i], "open namespace %s", path);
+	}
+	return NULL;
+}
+
+static struct err *add_cgroup(void *ctx, const char *name, const char *dir)
+{
+	struct launch *l = ctx;
+	struct child_cgroup *g;
+
+	if (l->child.n_cgroups == CGROUPS_MAX)
+		return NULL;
+	g = &l->cgroups[l->child.n_cgroups++];
+	child_cat(g->name, sizeof g->name, name, NULL, NULL);
+	child_cat(g->dir, sizeof g->dir, dir, NULL, NULL);
+	return NULL;
+}
+
+static FALLIBLE write_text(const char *path, const char *text)
+{
+	auto_fd int fd = sys_open(path, O_WRONLY, 0);
+	int r = fd < 0 ? fd : sys_write_all(fd, text, strlen(text));
+
+	return r < 0 ? FAIL_OS(-r, "write %s", path) : NULL;
+}
+
+static FALLIBLE write_map(pid_t pid, const char *file, const struct plan_idmap *maps, size_t n)
+{
+	auto_buf struct buf b = BUF(65536);
+	char path[64];
+
+	for (size_t i = 0; i < n; i++)
+		buf_fmt(&b, "%u %u %u\n", maps[i].inside, maps[i].outside, maps[i].count);
+	(void)snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, file);
+	return n ? write_text(path, buf_text(&b)) : NULL;
+}
+
+static FALLIBLE report_error(const struct child_report *r)
+{
+	const char *text = r->text[0] ? r->text : "the container could not be started";
+
+	return r->os ? FAIL_OS(r->os, "%.*s", (int)sizeof r->text, text) :
+		       FAIL(ERR_INVALID, "%.*s", (int)sizeof r->text, text);
+}
+
+/* The next report; *out_n_fds descriptors with it. The end of the socket is kind 0. */
+static FALLIBLE next_report(int sync, struct child_report *out_r, int *out_fd)
+{
+	size_t n_fds = 0;
+	int fd = -1;
+	ssize_t n = sys_recv_fds(sync, out_r, sizeof *out_r, &fd, 1, &n_fds);
+
+	*out_fd = n_fds ? fd : -1;
+	if (n == -ECONNRESET)
+		n = 0;
+	if (n < 0)
+		return FAIL_OS((int)-n, "read the container's report");
+	if (n == 0)
+		out_r->kind = 0;
+	out_r->text[sizeof out_r->text - 1] = 0;
+	return NULL;
+}
+
+/* Until "ready". */
+static FALLIBLE wait_ready(struct launch *l)
+{
+	for (;;) {
+		auto_fd int fd = -1;
+		struct child_report r = { 0 };
+
+		TRY(next_report(l->sync, &r, &fd));
+		if (r.kind == CHILD_READY)
+			return NULL;
+		if (r.kind == CHILD_ERROR)
+			return report_error(&r);
+		if (r.kind == 0)
+			return FAIL(ERR_INTERNAL, "the container's first process ended before it was ready");
+		if (r.kind == CHILD_TTY)
+			l->tty_fd = TAKE_FD(fd);
+	}
+}
+
+static FALLIBLE say(int sync, enum child_msg kind, pid_t pid)
+{
+	struct child_report r = { .kind = (char)kind, .os = pid };
+	int n = (int)sys_send_fds(sync, &r, sizeof r, NULL, 0);
+
+	return n < 0 ? FAIL_OS(-n, "speak with the container's first process") : NULL;
+}
+
+static FALLIBLE hooks_before(struct launch *l)
+{
+	static const enum hook_kind kinds[] = { HOOK_PRESTART, HOOK_CREATE_RUNTIME };
+	int r = 0;
+
+	for (size_t k = 0; k < LEN(kinds); k++) {
+		int i = hook_run_all(l->p, kinds[k], "creating", l->pid, &r);
+
+		if (i >= 0)
+			return FAIL(ERR_INVALID, "hook %s failed: %s %d", l->p->hooks[kinds[k]].p[i].path,
+				    r < 0 ? "errno" : "exit status", r < 0 ? -r : r);
+	}
+	return NULL;
+}
+
+static bool wants_cgroup_mount(const struct plan *p)
+{
+	for (size_t i = 0; i < p->mounts.n; i++)
+		if (p->mounts.p[i].is_cgroup)
+			return true;
+	return false;
+}
+
+/* A pid namespace is entered by the parent, for its next child. */
+static FALLIBLE clone_child(struct launch *l, uint64_t flags)
+{
+	auto_fd int own = -1;
+	int pid_ns = -1, r = 0;
+
+	for (size_t i = 0; i < l->p->ns.n && i < NS_MAX; i++)
+		if (l->p->ns.p[i].kind == CLONE_NEWPID)
+			pid_ns = l->ns_fds[i];
+	if (pid_ns >= 0) {
+		if ((own = sys_open("/proc/self/ns/pid", O_RDONLY, 0)) < 0)
+			return FAIL_OS(-own, "open our pid namespace");
+		if ((r = sys_setns(pid_ns, CLONE_NEWPID)) < 0)
+			return FAIL_OS(-r, "join the pid namespace");
+	}
+	l->pid = sys_clone(flags, -1, &l->pid_fd);
+	if (l->pid == 0) {
+		(void)sys_close(l->sync);
+		child_run(&l->child);
+	}
+	if (own >= 0 && (r = sys_setns(own, CLONE_NEWPID)) < 0 && l->pid > 0)
+		return FAIL_OS(-r, "return to our pid namespace");
+	return l->pid < 0 ? FAIL_OS(-l->pid, "make the container's namespaces") : NULL;
+}
+
+static uint64_t clone_flags(const struct plan *p, bool own_net)
+{
+	uint64_t flags = 0;
+
+	for (size_t i = 0; i < p->ns.n; i++)
+		if (!p->ns.p[i].path && p->ns.p[i].kind != CLONE_NEWCGROUP)
+			flags |= (unsigned)p->ns.p[i].kind;
+	return own_net ? flags : flags & ~(uint64_t)CLONE_NEWNET;
+}
+
+static FALLIBLE pair(struct launch *l)
+{
+	int fds[2], r = sys_socketpair(SOCK_SEQPACKET, fds);
+
+	if (r < 0)
+		return FAIL_OS(-r, "make a socket pair");
+	l->sync = fds[0];
+	l->child.sync = fds[1];
+	return NULL;
+}
+
+static FALLIBLE launch(struct launch *l, int net_fd)
+{
+	const struct plan *p = l->p;
+
+	TRY(open_namespaces(l));
+	TRY(pair(l));
+	TRY(cgroup_create(p));
+	if (wants_cgroup_mount(p))
+		TRY(cgroup_each(p->cgroup, add_cgroup, l));
+	l->child.net_fd = net_fd;
+	TRY(clone_child(l, clone_flags(p, net_fd < 0)));
+	own_close(&l->child.sync);
+	l->child.sync = -1;
+	if (p->uid_map.n) {
+		TRY(write_map(l->pid, "uid_map", p->uid_map.p, p->uid_map.n));
+		TRY(write_map(l->pid, "gid_map", p->gid_map.p, p->gid_map.n));
+	}
+	TRY(cgroup_join(p->cgroup, l->pid));
+	TRY(cgroup_devices(p));
+	TRY(hooks_before(l));
+	TRY(say(l->sync, CHILD_GO, l->pid));
+	return wait_ready(l);
+}
+
+static void hand_out(struct launch *l, struct runtime_proc *out_proc)
+{
+	*out_proc = (struct runtime_proc){ .pid = l->pid,
+					   .pid_fd = TAKE_FD(l->pid_fd),
+					   .tty_fd = TAKE_FD(l->tty_fd),
+					   .go_fd = TAKE_FD(l->sync) };
+}
+
+/* What the child said while we failed at something else says more than our own error. */
+static FALLIBLE better_error(struct launch *l, struct err *e)
+{
+	struct child_report r = { 0 };
+	struct err *ours;
+	int fd = -1;
+
+	if (e->os != EPIPE && e->os != ESRCH)
+		return e;
+	ours = next_report(l->sync, &r, &fd);
+	own_close(&fd);
+	if (ours || r.kind != CHILD_ERROR) {
+		err_free(ours);
+		return e;
+	}
+	err_free(e);
+	return report_error(&r);
+}
+
+static void kill_child(struct launch *l)
+{
+	int status;
+
+	if (l->pid <= 0)
+		return;
+	(void)sys_pidfd_kill(l->pid_fd, SIGKILL);
+	(void)sys_wait(l->pid, &status, 0);
+}
+
+FALLIBLE runtime_create(const struct plan *p, const struct runtime_stdio *io, int net_fd, struct runtime_proc *out_proc)
+{
+	CLEANUP(launch_fini) struct launch l;
+	struct err *e;
+
+	launch_init(&l, p, io);
+	e = launch(&l, net_fd);
+	if (e) {
+		if (l.pid > 0)
+			e = better_error(&l, e);
+		kill_child(&l);
+		err_free(runtime_cleanup(p));
+		return e;
+	}
+	hand_out(&l, out_proc);
+	return NULL;
+}
+
+FALLIBLE runtime_start_by(int sync)
+{
+	bool execs = false;
+
+	TRY(say(sync, CHILD_START, 0));
+	for (;;) {
+		auto_fd int fd = -1;
+		struct child_report r = { 0 };
+
+		TRY(next_report(sync, &r, &fd));
+		if (r.kind == CHILD_ERROR)
+			return report_error(&r);
+		if (r.kind == 0)
+			return execs ? NULL : FAIL(ERR_INTERNAL, "the container's first process ended before it was started");
+		execs |= r.kind == CHILD_EXEC;
+	}
+}
+
+FALLIBLE runtime_start(struct runtime_proc *proc)
+{
+	struct err *e = runtime_start_by(proc->go_fd);
+
+	own_close(&proc->go_fd);
+	proc->go_fd = -1;
+	return e;
+}
+
+void runtime_proc_fini(struct runtime_proc *proc)
+{
+	own_close(&proc->pid_fd);
+	own_close(&proc->tty_fd);
+	own_close(&proc->go_fd);
+	proc->pid_fd = proc->tty_fd = proc->go_fd = -1;
+}
+
+FALLIBLE runtime_cleanup(const struct plan *p)
+{
+	return runtime_cgroup_remove(p->cgroup);
+}
+
+FALLIBLE runtime_hooks(const struct plan *p, const char *which, const char *status, pid_t pid)
+{
+	enum hook_kind kind = strcmp(which, "poststop") == 0 ? HOOK_POSTSTOP : HOOK_POSTSTART;
+	int r = 0, i = hook_run_all(p, kind, status, pid, &r);
+
+	return i < 0 ? NULL :
+		       FAIL(ERR_INVALID, "%s hook %s failed: %s %d", which, p->hooks[kind].p[i].path,
+			    r < 0 ? "errno" : "exit status", r < 0 ? -r : r);
+}
+
+/* ---- exec ---- */
+
+/* Namespaces of the container that are not ours: joining one's own user namespace is refused. */
+static int foreign_namespaces(pid_t pid)
+{
+	static const struct {
+		const char *name;
+		int kind;
+	} all[] = { { "user", CLONE_NEWUSER }, { "mnt", CLONE_NEWNS },   { "pid", CLONE_NEWPID }, { "net", CLONE_NEWNET },
+		    { "ipc", CLONE_NEWIPC },   { "uts", CLONE_NEWUTS }, { "cgroup", CLONE_NEWCGROUP } };
+	int flags = 0;
+
+	for (size_t i = 0; i < LEN(all); i++) {
+		char theirs[64], ours[64];
+		struct stat a, b;
+
+		(void)snprintf(theirs, sizeof theirs, "/proc/%d/ns/%s", (int)pid, all[i].name);
+		(void)snprintf(ours, sizeof ours, "/proc/self/ns/%s", all[i].name);
+		if (sys_fstatat(AT_FDCWD, theirs, &a, 0) == 0 && sys_fstatat(AT_FDCWD, ours, &b, 0) == 0 && a.st_ino != b.st_ino)
+			flags |= all[i].kind;
+	}
+	return flags;
+}
+
+static FALLIBLE exec_launch(struct launch *l, pid_t container_pid)
+{
+	auto_fd int target = sys_pidfd_open(container_pid), middle_fd = -1;
+	struct child_report r = { 0 };
+	int status;
+	pid_t middle;
+
+	if (target < 0)
+		return FAIL_OS(-target, "open process %d of the container", (int)container_pid);
+	TRY(pair(l));
+	l->child.target_fd = target;
+	l->child.target_ns = foreign_namespaces(container_pid);
+	middle = sys_clone(0, -1, &middle_fd);
+	if (middle == 0) {
+		(void)sys_close(l->sync);
+		child_run_exec(&l->child);
+	}
+	if (middle < 0)
+		return FAIL_OS(-middle, "make a process");
+	own_close(&l->child.sync);
+	l->child.sync = -1;
+	TRY(next_report(l->sync, &r, &l->pid_fd));
+	(void)sys_wait(middle, &status, 0);
+	if (r.kind == CHILD_ERROR)
+		return report_error(&r);
+	if (r.kind != CHILD_PID)
+		return FAIL(ERR_INTERNAL, "the process that joins the container ended early");
+	l->pid = r.os;
+	TRY(cgroup_join(l->p->cgroup, l->pid));
+	TRY(say(l->sync, CHILD_GO, l->pid));
+	TRY(wait_ready(l));
+	return runtime_start_by(l->sync);
+}
+
+FALLIBLE runtime_exec(const struct plan *p, pid_t container_pid, const struct runtime_stdio *io,
+		      struct runtime_proc *out_proc)
+{
+	CLEANUP(launch_fini) struct launch l;
+	struct err *e;
+
+	launch_init(&l, p, io);
+	e = exec_launch(&l, container_pid);
+	if (e) {
+		if (l.pid > 0)
+			e = better_error(&l, e);
+		kill_child(&l);
+		return e;
+	}
+	own_close(&l.sync);
+	l.sync = -1;
+	hand_out(&l, out_proc);
+	return NULL;
+}
