@@ -4,6 +4,7 @@
  */
 #include "base/own.h"
 #include "runtime/child.h"
+#include "sys/fs.h"
 #include "sys/mount.h"
 #include "sys/proc.h"
 #include "sys/sys.h"
@@ -96,48 +97,6 @@ int child_target(const struct child *c, const char *path, bool is_dir, bool no_l
 
 /* ---- root ---- */
 
-/* A path for fsconfig, whose strings end at 255 bytes: longer ones go by an fd that stays open until the exec. */
-static const char *short_path(const struct child *c, const char *path, char out[32])
-{
-	int fd;
-	char digits[12], *at = digits + sizeof digits - 1;
-
-	if (strlen(path) < 250)
-		return path;
-	fd = child_need(c, sys_open(path, O_PATH | O_DIRECTORY, 0), "open", path);
-	*at = 0;
-	do
-		*--at = (char)('0' + fd % 10);
-	while ((fd /= 10) > 0);
-	child_cat(out, 32, "/proc/self/fd/", at, NULL);
-	return out;
-}
-
-static int overlay_new(const struct child *c)
-{
-	static const char *const off[] = { "index", "metacopy", "redirect_dir" };
-	const struct plan *p = c->p;
-	char small[32];
-	auto_fd int fs = child_need(c, sys_fsopen("overlay"), "open file system", "overlay");
-
-	for (size_t i = 0; i < p->n_lower; i++)
-		if (sys_fsconfig(fs, FSCONFIG_SET_STRING, "lowerdir+", short_path(c, p->lower[i], small)) < 0)
-			return -ENOSYS; /* before 6.5 */
-	if (p->upper) {
-		child_need(c, sys_fsconfig(fs, FSCONFIG_SET_STRING, "upperdir", short_path(c, p->upper, small)),
-			   "overlay upper directory", p->upper);
-		child_need(c, sys_fsconfig(fs, FSCONFIG_SET_STRING, "workdir", short_path(c, p->work, small)),
-			   "overlay work directory", p->work);
-		for (size_t i = 0; i < LEN(off); i++)
-			(void)sys_fsconfig(fs, FSCONFIG_SET_STRING, off[i], "off"); /* a kernel without it has it off */
-		if (p->is_volatile)
-			child_need(c, sys_fsconfig(fs, FSCONFIG_SET_FLAG, "volatile", NULL), "overlay option volatile",
-				   NULL);
-	}
-	child_need(c, sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL), "mount overlay on", p->upper ? p->upper : p->root);
-	return child_need(c, sys_fsmount(fs, 0), "mount overlay on", p->root);
-}
-
 /* mount(2) with everything in one string of at most a page, for kernels before 6.5. */
 static void overlay_old(const struct child *c)
 {
@@ -166,10 +125,14 @@ static void place_root(struct child *c)
 	bool overlay = p->n_lower > 1 || p->upper;
 	auto_fd int fd = -1, at = -1;
 
-	if (overlay && (fd = overlay_new(c)) < 0) {
+	if (overlay)
+		fd = fs_overlay_mount(&(struct fs_overlay){ p->lower, p->n_lower, p->upper, p->work, p->is_volatile }, 0);
+	if (overlay && fd == -ENOSYS) {
 		overlay_old(c);
 	} else {
-		if (!overlay)
+		if (overlay)
+			child_need(c, fd, "mount overlay on", p->root);
+		else
 			fd = child_need(c,
 					sys_open_tree(AT_FDCWD, p->root, OPEN_TREE_CLONE | (p->n_lower ? 0 : AT_RECURSIVE)),
 					"open root", p->root);

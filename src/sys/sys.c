@@ -248,6 +248,12 @@ int sys_fchown(int fd, uid_t uid, gid_t gid)
 	return sys_ret(fchown(fd, uid, gid));
 }
 
+int sys_chmodat(int dir_fd, const char *name, mode_t mode)
+{
+	SYS_FAULT("fchmodat");
+	return sys_ret(fchmodat(dir_fd, name, mode, 0));
+}
+
 int sys_fchownat(int dir_fd, const char *name, uid_t uid, gid_t gid, int flags)
 {
 	SYS_FAULT("fchownat");

@@ -51,6 +51,7 @@ int sys_rmdir(int dir_fd, const char *name);
 int sys_mkdir(int dir_fd, const char *name, mode_t mode);
 int sys_mknod(int dir_fd, const char *name, mode_t mode, dev_t dev);
 int sys_fchmod(int fd, mode_t mode);
+int sys_chmodat(int dir_fd, const char *name, mode_t mode); /* follows a link: for what is known to be none */
 int sys_fchown(int fd, uid_t uid, gid_t gid);
 int sys_fchownat(int dir_fd, const char *name, uid_t uid, gid_t gid, int flags);
 int sys_utimens(int dir_fd, const char *name, const struct timespec times[2], int flags);

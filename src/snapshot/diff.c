@@ -1,0 +1,261 @@
+/*
+ * diff.c - an upper directory of overlayfs as a layer tar: names in byte order, a directory before what it holds, whiteouts
+ * as .wh.NAME, opaque directories with .wh..wh..opq first. The same tree gives the same bytes.
+ *
+ * Specification: image-spec layer.md (whiteouts); kernel Documentation/filesystems/overlayfs.rst.
+ */
+#include "base/map.h"
+#include "base/mem.h"
+#include "base/own.h"
+#include "base/text.h"
+#include "base/vec.h"
+#include "codec/tar.h"
+#include "snapshot/snapshot.h"
+#include "sys/fs.h"
+#include "sys/sys.h"
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <sys/sysmacros.h>
+
+enum { XATTR_NAMES = 65536, XATTR_VALUE = 65536, CHUNK = 1 << 18, DEPTH_MAX = 1024 };
+
+struct diff {
+	struct tar_writer *tar;
+	int64_t clamp_ns;
+	struct map links; /* "dev:ino" -> owned path of its first name */
+	char *chunk;
+	unsigned depth;
+};
+
+static int64_t time_of(const struct diff *d, const struct stat *st)
+{
+	int64_t ns = st->st_mtim.tv_sec * INT64_C(1000000000) + st->st_mtim.tv_nsec;
+
+	return d->clamp_ns >= 0 && ns > d->clamp_ns ? d->clamp_ns : ns;
+}
+
+static char type_of(mode_t mode)
+{
+	switch (mode & S_IFMT) {
+	case S_IFREG:
+		return '0';
+	case S_IFLNK:
+		return '2';
+	case S_IFCHR:
+		return '3';
+	case S_IFBLK:
+		return '4';
+	case S_IFDIR:
+		return '5';
+	case S_IFIFO:
+		return '6';
+	default:
+		return 0; /* a socket: of no use to anyone later */
+	}
+}
+
+/* ---- attributes ---- */
+
+struct xattrs {
+	VEC(struct tar_xattr) v;
+	struct arena arena;
+};
+
+static void xattrs_fini(struct xattrs *x)
+{
+	vec_fini(&x->v);
+	arena_fini(&x->arena);
+}
+
+/* What belongs to the content; what overlayfs, a security module or the host's administration put there does not. */
+static bool is_content(const char *name)
+{
+	return strcmp(name, "security.capability") == 0 || strncmp(name, "system.posix_acl_", 17) == 0 ||
+	       (strncmp(name, "user.", 5) == 0 && strncmp(name, "user.overlay.", 13) != 0);
+}
+
+static int by_name(const void *a, const void *b)
+{
+	const struct tar_xattr *x = a, *y = b;
+
+	return strcmp(x->name, y->name);
+}
+
+static FALLIBLE read_xattrs(int dir_fd, const char *name, struct xattrs *x)
+{
+	auto_free char *names = NULL, *value = NULL;
+	char small[256];
+	ssize_t n = fs_xattr_list(dir_fd, name, small, sizeof small);
+	const char *list = small;
+
+	arena_init(&x->arena, XATTR_NAMES + XATTR_VALUE * 16);
+	if (n == -ERANGE) {
+		list = names = xmalloc(XATTR_NAMES);
+		n = fs_xattr_list(dir_fd, name, names, XATTR_NAMES);
+	}
+	if (n < 0)
+		return n == -EOPNOTSUPP ? NULL : FAIL_OS((int)-n, "read attributes of %s", name);
+	for (const char *key = list; key < list + n; key += strlen(key) + 1) {
+		struct tar_xattr *a;
+		ssize_t len;
+
+		if (!is_content(key))
+			continue;
+		if (!value)
+			value = xmalloc(XATTR_VALUE);
+		if ((len = fs_xattr_get(dir_fd, name, key, value, XATTR_VALUE)) < 0)
+			return FAIL_OS((int)-len, "read attribute %s of %s", key, name);
+		a = vec_push(&x->v);
+		a->name = arena_strdup(&x->arena, key);
+		a->value = arena_strndup(&x->arena, value, (size_t)len);
+		a->n = (size_t)len;
+		if (!a->name || !a->value)
+			return FAIL(ERR_LIMIT, "%s has too many attributes", name);
+	}
+	if (x->v.n)
+		qsort(x->v.p, x->v.n, sizeof *x->v.p, by_name);
+	return NULL;
+}
+
+/* ---- entries ---- */
+
+static FALLIBLE content(struct diff *d, int dir_fd, const char *name, uint64_t size)
+{
+	auto_fd int fd = sys_openat(dir_fd, name, O_RDONLY | O_NOFOLLOW, 0);
+
+	if (fd < 0)
+		return FAIL_OS(-fd, "open %s", name);
+	while (size) {
+		ssize_t n = sys_read(fd, d->chunk, size < CHUNK ? (size_t)size : CHUNK);
+
+		if (n <= 0)
+			return n < 0 ? FAIL_OS((int)-n, "read %s", name) : FAIL(ERR_CONFLICT, "%s changed while read", name);
+		TRY(tar_write(d->tar, d->chunk, (size_t)n));
+		size -= (uint64_t)n;
+	}
+	return NULL;
+}
+
+/* A later name of a file that was written already becomes a hard link to the first. */
+static const char *first_name(struct diff *d, const struct stat *st, const char *path)
+{
+	char key[64];
+	void **slot;
+
+	if (st->st_nlink < 2 || !S_ISREG(st->st_mode))
+		return NULL;
+	(void)snprintf(key, sizeof key, "%llu:%llu", (unsigned long long)st->st_dev, (unsigned long long)st->st_ino);
+	slot = map_put(&d->links, key);
+	if (*slot)
+		return *slot;
+	*slot = xstrdup(path);
+	return NULL;
+}
+
+static FALLIBLE marker(struct diff *d, const char *dir, const char *prefix, const char *name, int64_t mtime_ns)
+{
+	auto_free char *path = xasprintf("%s%s%s%s", dir, dir[0] ? "/" : "", prefix, name);
+	struct tar_entry e = { .name = path, .link = "", .type = '0', .mtime_ns = mtime_ns };
+
+	return tar_add(d->tar, &e);
+}
+
+static bool is_opaque(int dir_fd, const char *name)
+{
+	char v[4];
+
+	return fs_xattr_get(dir_fd, name, "trusted.overlay.opaque", v, sizeof v) == 1 && v[0] == 'y';
+}
+
+static FALLIBLE walk(struct diff *d, int dir_fd, const char *dir);
+
+static FALLIBLE enter(struct diff *d, int dir_fd, const char *name, const char *path, int64_t mtime_ns)
+{
+	auto_fd int fd = sys_openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+
+	if (fd < 0)
+		return FAIL_OS(-fd, "open %s", path);
+	if (is_opaque(dir_fd, name))
+		TRY(marker(d, path, ".wh..wh.", ".opq", mtime_ns));
+	return walk(d, fd, path);
+}
+
+static FALLIBLE one(struct diff *d, int dir_fd, const char *dir, const char *name)
+{
+	auto_free char *path = xasprintf("%s%s%s", dir, dir[0] ? "/" : "", name);
+	CLEANUP(xattrs_fini) struct xattrs x = { 0 };
+	char link[PATH_MAX] = "";
+	struct tar_entry e = { .name = path, .link = link };
+	const char *first;
+	struct stat st;
+	int r = sys_fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW);
+
+	if (r < 0)
+		return FAIL_OS(-r, "look at %s", path);
+	e.mtime_ns = time_of(d, &st);
+	if (S_ISCHR(st.st_mode) && st.st_rdev == 0)
+		return marker(d, dir, ".wh.", name, e.mtime_ns);
+	if (!(e.type = type_of(st.st_mode)))
+		return NULL;
+	e.mode = st.st_mode & 07777;
+	e.uid = st.st_uid;
+	e.gid = st.st_gid;
+	if (S_ISLNK(st.st_mode) && (r = (int)sys_readlink(dir_fd, name, link, sizeof link)) < 0)
+		return FAIL_OS(-r, "read link %s", path);
+	if (S_ISCHR(st.st_mode) || S_ISBLK(st.st_mode)) {
+		e.dev_major = major(st.st_rdev);
+		e.dev_minor = minor(st.st_rdev);
+	}
+	if ((first = first_name(d, &st, path))) {
+		e.type = '1';
+		e.link = first;
+		return tar_add(d->tar, &e);
+	}
+	TRY(read_xattrs(dir_fd, name, &x));
+	e.xattrs = x.v.p;
+	e.n_xattrs = x.v.n;
+	e.size = S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0;
+	TRY(tar_add(d->tar, &e));
+	if (e.type == '0')
+		return content(d, dir_fd, name, e.size);
+	return e.type == '5' ? enter(d, dir_fd, name, path, e.mtime_ns) : NULL;
+}
+
+static FALLIBLE walk(struct diff *d, int dir_fd, const char *dir)
+{
+	auto_list char **names = NULL;
+	int r = fs_list(dir_fd, &names);
+
+	if (r < 0)
+		return FAIL_OS(-r, "list %s", dir);
+	if (++d->depth > DEPTH_MAX)
+		return FAIL(ERR_LIMIT, "%s: more than %d directories deep", dir, DEPTH_MAX);
+	for (size_t i = 0; names[i]; i++)
+		TRY(one(d, dir_fd, dir, names[i]));
+	d->depth--;
+	return NULL;
+}
+
+static void diff_fini(struct diff *d)
+{
+	for (size_t i = 0; i < d->links.n; i++)
+		free(d->links.entries[i].value);
+	map_fini(&d->links);
+	tar_writer_free(d->tar);
+	free(d->chunk);
+}
+
+FALLIBLE rootfs_diff(const char *upper, int64_t clamp_ns, struct zip_sink sink)
+{
+	CLEANUP(diff_fini) struct diff d = { .clamp_ns = clamp_ns, .chunk = xmalloc(CHUNK) };
+	auto_fd int fd = sys_open_dir(upper);
+
+	if (fd < 0)
+		return FAIL_OS(-fd, "open %s", upper);
+	TRY(tar_writer_new(sink, &d.tar));
+	if (is_opaque(fd, "."))
+		TRY(marker(&d, "", ".wh..wh.", ".opq", clamp_ns >= 0 ? clamp_ns : 0));
+	TRY(walk(&d, fd, ""));
+	return tar_finish(d.tar);
+}

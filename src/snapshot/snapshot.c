@@ -1,0 +1,385 @@
+/*
+ * snapshot.c - naming of layers: fill ROOT/tmp/layer-<random> (flocked), sync, rename to ROOT/layers/<hex>, sync the
+ * directory. So a layer under its name has all its bytes on disk; what a crash left in tmp nobody holds and is swept.
+ */
+#include "snapshot/snapshot.h"
+#include "base/buf.h"
+#include "base/mem.h"
+#include "base/num.h"
+#include "base/own.h"
+#include "base/text.h"
+#include "snapshot/driver.h"
+#include "sys/fs.h"
+#include "sys/mount.h"
+#include "sys/sys.h"
+#include <fcntl.h>
+#include <limits.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <sys/file.h>
+
+struct snapshotter {
+	int layers_fd, tmp_fd;
+	char *layers_path;
+	const struct layer_driver *driver;
+};
+
+static FALLIBLE make_dir(int root_fd, const char *name, int *out_fd)
+{
+	int r = sys_mkdir(root_fd, name, 0710);
+
+	if (r < 0 && r != -EEXIST)
+		return FAIL_OS(-r, "make directory %s", name);
+	*out_fd = sys_open_beneath(root_fd, name, O_RDONLY | O_DIRECTORY, 0);
+	return *out_fd < 0 ? FAIL_OS(-*out_fd, "open directory %s", name) : NULL;
+}
+
+/* Removes what writers that are gone left behind. */
+static void sweep(const struct snapshotter *s)
+{
+	auto_list char **names = NULL;
+
+	if (fs_list(s->tmp_fd, &names) < 0)
+		return;
+	for (size_t i = 0; names[i]; i++) {
+		auto_fd int fd = -1;
+
+		if (strncmp(names[i], "layer-", 6) != 0)
+			continue;
+		fd = sys_openat(s->tmp_fd, names[i], O_RDONLY | O_DIRECTORY, 0);
+		if (fd >= 0 && sys_flock(fd, LOCK_EX | LOCK_NB) == 0)
+			(void)fs_remove_tree(s->tmp_fd, names[i]);
+	}
+}
+
+OWN_DEFINE(struct snapshotter *, snapshotter, snapshotter_close)
+
+FALLIBLE snapshotter_open(int root_fd, struct snapshotter **out_s)
+{
+	CLEANUP(own_snapshotter) struct snapshotter *s = xnew(struct snapshotter);
+	char link[64], path[PATH_MAX];
+	int r;
+
+	s->layers_fd = s->tmp_fd = -1;
+	TRY(make_dir(root_fd, "layers", &s->layers_fd));
+	TRY(make_dir(root_fd, "tmp", &s->tmp_fd));
+	(void)snprintf(link, sizeof link, "/proc/self/fd/%d", s->layers_fd);
+	if ((r = (int)sys_readlink(AT_FDCWD, link, path, sizeof path)) < 0)
+		return FAIL_OS(-r, "find the path of the layers directory");
+	s->layers_path = xstrdup(path);
+	s->driver = &overlay_driver;
+	TRY(s->driver->probe(root_fd));
+	sweep(s);
+	*out_s = TAKE(s);
+	return NULL;
+}
+
+void snapshotter_close(struct snapshotter *s)
+{
+	if (!s)
+		return;
+	own_close(&s->layers_fd);
+	own_close(&s->tmp_fd);
+	free(s->layers_path);
+	free(s);
+}
+
+const char *snapshotter_driver(const struct snapshotter *s)
+{
+	return s->driver->name;
+}
+
+bool layer_exists(const struct snapshotter *s, const char *diff_id)
+{
+	struct stat st;
+
+	return digest_is_valid(sv_of(diff_id)) &&
+	       sys_fstatat(s->layers_fd, digest_hex(diff_id), &st, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+uint64_t layer_size(const struct snapshotter *s, const char *diff_id)
+{
+	char path[96], text[32];
+	auto_fd int fd = -1;
+	uint64_t size = 0;
+	ssize_t n;
+
+	if (!digest_is_valid(sv_of(diff_id)))
+		return 0;
+	(void)snprintf(path, sizeof path, "%s/size", digest_hex(diff_id));
+	fd = sys_open_beneath(s->layers_fd, path, O_RDONLY, 0);
+	n = fd < 0 ? -1 : sys_read(fd, text, sizeof text);
+	if (n > 0)
+		err_free(num_parse(sv_trim(sv_from(text, (size_t)n)), 10, 0, UINT64_MAX, &size));
+	return size;
+}
+
+/* ---- making ---- */
+
+struct draft { /* a layer that has no name yet */
+	struct snapshotter *s;
+	char name[48];
+	int fd; /* flocked; -1: named or none */
+};
+
+static void draft_drop(struct draft *d)
+{
+	if (d->fd >= 0)
+		(void)fs_remove_tree(d->s->tmp_fd, d->name);
+	own_close(&d->fd);
+	d->fd = -1;
+}
+
+static FALLIBLE draft_begin(struct snapshotter *s, struct draft *d)
+{
+	static atomic_uint serial;
+	struct stat st = { 0 };
+	int r;
+
+	*d = (struct draft){ .s = s, .fd = -1 };
+	do { /* again when a sweeper took it between the two calls */
+		own_close(&d->fd);
+		(void)snprintf(d->name, sizeof d->name, "layer-%d-%u", (int)getpid(), atomic_fetch_add(&serial, 1));
+		r = sys_mkdir(s->tmp_fd, d->name, 0710);
+		if (r < 0 && r != -EEXIST)
+			return FAIL_OS(-r, "make a temporary layer");
+		d->fd = r < 0 ? -1 : sys_openat(s->tmp_fd, d->name, O_RDONLY | O_DIRECTORY, 0);
+		if (d->fd >= 0 && ((r = sys_flock(d->fd, LOCK_EX)) < 0 || (r = sys_fstat(d->fd, &st)) < 0))
+			return FAIL_OS(-r, "lock a temporary layer");
+	} while (d->fd < 0 ? r == -EEXIST || d->fd == -ENOENT : st.st_nlink == 0);
+	return d->fd < 0 ? FAIL_OS(-d->fd, "open a temporary layer") : NULL;
+}
+
+/* Syncs and names. A layer that is there already stays: the draft goes. */
+static FALLIBLE draft_name(struct draft *d, const char *diff_id, uint64_t size)
+{
+	char text[32];
+	auto_fd int fd = sys_openat(d->fd, "size", O_WRONLY | O_CREAT | O_TRUNC, 0644);
+	int n = snprintf(text, sizeof text, "%llu\n", (unsigned long long)size);
+	int r = fd < 0 ? fd : sys_write_all(fd, text, (size_t)n);
+
+	if (r >= 0)
+		r = sys_syncfs(d->fd);
+	if (r < 0)
+		return FAIL_OS(-r, "write layer %s", diff_id);
+	r = sys_renameat(d->s->tmp_fd, d->name, d->s->layers_fd, digest_hex(diff_id), RENAME_NOREPLACE);
+	if (r == -EEXIST)
+		return NULL; /* draft_drop removes ours */
+	if (r < 0)
+		return FAIL_OS(-r, "name layer %s", diff_id);
+	own_close(&d->fd);
+	d->fd = -1;
+	r = sys_fsync(d->s->layers_fd);
+	return r < 0 ? FAIL_OS(-r, "sync layer %s", diff_id) : NULL;
+}
+
+/* A source that hashes what passes. */
+struct tee {
+	struct zip_source source;
+	struct digest_state *digest;
+};
+
+static FALLIBLE tee_read(void *ctx, void *p, size_t n, size_t *out_n)
+{
+	struct tee *t = ctx;
+
+	TRY(t->source.read(t->source.ctx, p, n, out_n));
+	digest_add(t->digest, p, *out_n);
+	return NULL;
+}
+
+/* What stands behind the end marker belongs to the layer's digest too. */
+static FALLIBLE read_rest(struct tee *t)
+{
+	auto_free char *p = xmalloc(65536);
+	size_t n = 0;
+
+	do
+		TRY(tee_read(t, p, 65536, &n));
+	while (n > 0);
+	return NULL;
+}
+
+FALLIBLE layer_apply(struct snapshotter *s, struct zip_source source, const char *want_diff_id,
+		     char out_diff_id[DIGEST_MAX])
+{
+	auto_digest struct digest_state *digest = digest_new();
+	struct tee tee = { source, digest };
+	CLEANUP(draft_drop) struct draft d = { .fd = -1 };
+	char got[DIGEST_MAX];
+	uint64_t size = 0;
+
+	TRY(draft_begin(s, &d));
+	TRY(s->driver->fill(d.fd, (struct zip_source){ tee_read, &tee }, &size));
+	TRY(read_rest(&tee));
+	digest_end(digest, got);
+	if (want_diff_id && strcmp(got, want_diff_id) != 0)
+		return FAIL(ERR_CORRUPT, "layer digest mismatch: wanted %s, got %s", want_diff_id, got);
+	TRY(draft_name(&d, got, size));
+	if (out_diff_id)
+		memcpy(out_diff_id, got, DIGEST_MAX);
+	return NULL;
+}
+
+static uint64_t tree_size(int dir_fd)
+{
+	auto_list char **names = NULL;
+	uint64_t sum = 0;
+
+	if (fs_list(dir_fd, &names) < 0)
+		return 0;
+	for (size_t i = 0; names[i]; i++) {
+		struct stat st;
+
+		if (sys_fstatat(dir_fd, names[i], &st, AT_SYMLINK_NOFOLLOW) < 0)
+			continue;
+		if (S_ISREG(st.st_mode))
+			sum += (uint64_t)st.st_size;
+		if (S_ISDIR(st.st_mode)) {
+			auto_fd int fd = sys_openat(dir_fd, names[i], O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
+
+			sum += fd < 0 ? 0 : tree_size(fd);
+		}
+	}
+	return sum;
+}
+
+FALLIBLE layer_adopt(struct snapshotter *s, const char *upper, const char *diff_id)
+{
+	CLEANUP(draft_drop) struct draft d = { .fd = -1 };
+	auto_fd int tree = -1;
+	int r;
+
+	TRY(digest_check(sv_of(diff_id)));
+	TRY(draft_begin(s, &d));
+	if ((r = sys_renameat(AT_FDCWD, upper, d.fd, s->driver->lower, 0)) < 0)
+		return FAIL_OS(-r, "adopt %s as a layer", upper);
+	if ((tree = sys_openat(d.fd, s->driver->lower, O_RDONLY | O_DIRECTORY, 0)) < 0)
+		return FAIL_OS(-tree, "adopt %s as a layer", upper);
+	return draft_name(&d, diff_id, tree_size(tree));
+}
+
+FALLIBLE layer_delete(struct snapshotter *s, const char *diff_id)
+{
+	CLEANUP(draft_drop) struct draft d = { .fd = -1 };
+	int r;
+
+	TRY(digest_check(sv_of(diff_id)));
+	if (!layer_exists(s, diff_id))
+		return NULL;
+	TRY(draft_begin(s, &d));
+	r = sys_renameat(s->layers_fd, digest_hex(diff_id), d.fd, "gone", 0);
+	return r < 0 && r != -ENOENT ? FAIL_OS(-r, "delete layer %s", diff_id) : NULL;
+}
+
+FALLIBLE layer_each(const struct snapshotter *s, struct err *(*each)(void *ctx, const char *diff_id, uint64_t size),
+		    void *ctx)
+{
+	auto_list char **names = NULL;
+	int r = fs_list(s->layers_fd, &names);
+
+	if (r < 0)
+		return FAIL_OS(-r, "list layers");
+	for (size_t i = 0; names[i]; i++) {
+		char diff_id[DIGEST_MAX];
+
+		if (snprintf(diff_id, sizeof diff_id, "sha256:%s", names[i]) != DIGEST_TEXT ||
+		    !digest_is_valid(sv_of(diff_id)))
+			continue;
+		TRY(each(ctx, diff_id, layer_size(s, diff_id)));
+	}
+	return NULL;
+}
+
+/* ---- root file systems ---- */
+
+void rootfs_fini(struct rootfs *r)
+{
+	text_list_free(r->lower);
+	free(r->upper);
+	free(r->work);
+	*r = (struct rootfs){ 0 };
+}
+
+/* An image without layers (FROM scratch): overlayfs wants one lower. */
+static FALLIBLE rootfs_empty(struct snapshotter *s, struct rootfs *r)
+{
+	auto_free char *path = xasprintf("%s/empty", s->layers_path);
+	int e = sys_mkdir(s->layers_fd, "empty", 0755);
+
+	if (e < 0 && e != -EEXIST)
+		return FAIL_OS(-e, "make %s", path);
+	text_list_add(&r->lower, path);
+	return NULL;
+}
+
+/* The upper directory is the container's root directory: it gets the mode and owner of the image's. */
+static FALLIBLE make_upper(const char *dir, const char *lower, struct rootfs *r)
+{
+	auto_fd int at = sys_open_dir(dir), upper = -1;
+	struct stat st;
+	int e;
+
+	if (at < 0)
+		return FAIL_OS(-at, "open %s", dir);
+	if (((e = sys_mkdir(at, "upper", 0755)) < 0 && e != -EEXIST) || ((e = sys_mkdir(at, "work", 0700)) < 0 && e != -EEXIST))
+		return FAIL_OS(-e, "make directories in %s", dir);
+	r->upper = xasprintf("%s/upper", dir);
+	r->work = xasprintf("%s/work", dir);
+	if (e == -EEXIST || sys_fstatat(AT_FDCWD, lower, &st, 0) < 0)
+		return NULL;
+	if ((upper = sys_openat(at, "upper", O_RDONLY | O_DIRECTORY, 0)) < 0)
+		return FAIL_OS(-upper, "open %s", r->upper);
+	if ((e = sys_fchown(upper, st.st_uid, st.st_gid)) < 0 || (e = sys_fchmod(upper, st.st_mode & 07777)) < 0)
+		return FAIL_OS(-e, "prepare %s", r->upper);
+	return NULL;
+}
+
+FALLIBLE rootfs_prepare(struct snapshotter *s, char *const *diff_ids, const char *dir, struct rootfs *out_rootfs)
+{
+	size_t n = text_list_len(diff_ids);
+	CLEANUP(rootfs_fini) struct rootfs r = { 0 };
+
+	for (size_t i = n; i-- > 0;) {
+		auto_free char *path = NULL;
+
+		if (!layer_exists(s, diff_ids[i]))
+			return FAIL(ERR_NOT_FOUND, "layer %s is missing: pull or load the image again", diff_ids[i]);
+		path = xasprintf("%s/%s/%s", s->layers_path, digest_hex(diff_ids[i]), s->driver->lower);
+		text_list_add(&r.lower, path);
+	}
+	if (n == 0)
+		TRY(rootfs_empty(s, &r));
+	if (dir)
+		TRY(make_upper(dir, r.lower[0], &r));
+	*out_rootfs = r;
+	r = (struct rootfs){ 0 };
+	return NULL;
+}
+
+FALLIBLE rootfs_view(const struct rootfs *r, int *out_root_fd)
+{
+	size_t n = text_list_len(r->lower);
+	int fd;
+
+	if (n == 1 && !r->upper) {
+		struct mount_attr ro = { .attr_set = MOUNT_ATTR_RDONLY };
+
+		fd = sys_open_tree(AT_FDCWD, r->lower[0], OPEN_TREE_CLONE);
+		if (fd >= 0 && (*out_root_fd = sys_mount_setattr(fd, "", 0, &ro)) < 0) {
+			int e = *out_root_fd;
+
+			own_close(&fd);
+			return FAIL_OS(-e, "view %s", r->lower[0]);
+		}
+	} else {
+		fd = fs_overlay_mount(&(struct fs_overlay){ (const char *const *)r->lower, n, r->upper, r->work, false },
+				      r->upper ? 0 : MOUNT_ATTR_RDONLY);
+	}
+	if (fd == -ENOSYS)
+		return FAIL(ERR_UNSUPPORTED, "this kernel can't mount an overlay privately (6.5 can)");
+	if (fd < 0)
+		return FAIL_OS(-fd, "mount the layers");
+	*out_root_fd = fd;
+	return NULL;
+}

@@ -1,0 +1,31 @@
+/*
+ * fs.h - trees of files by directory fds: listing, removing, extended attributes, overlay mounts.
+ *
+ * Nothing here resolves a path of more than one component below dir_fd, so no link of the tree leads out of it.
+ * Layer: sys.  Results: >= 0 or -errno.  Names are single components.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* Names in dir_fd (borrowed) in byte order, without . and ..; owned list (text_list_free). Returns how many. */
+int fs_list(int dir_fd, char ***out_names);
+/* rm -rf of name in dir_fd; absent is no error. */
+int fs_remove_tree(int dir_fd, const char *name);
+
+/* Of name in dir_fd itself, never of what a link points to. get, list: -ERANGE when out is too small. */
+int fs_xattr_set(int dir_fd, const char *name, const char *key, const void *value, size_t n);
+ssize_t fs_xattr_get(int dir_fd, const char *name, const char *key, void *out, size_t size);
+ssize_t fs_xattr_list(int dir_fd, const char *name, char *out, size_t size); /* NUL-separated */
+
+/* An overlay as a detached mount; allocates nothing, so also for use between clone and execve. */
+struct fs_overlay {
+	const char *const *lower; /* topmost first */
+	size_t n_lower;
+	const char *upper, *work; /* NULL: read-only; then at least two lowers */
+	bool is_volatile;
+};
+/* Owned mount fd. -ENOSYS: kernel before 6.5 (no lowerdir+). attrs: MOUNT_ATTR_*. */
+int fs_overlay_mount(const struct fs_overlay *o, unsigned attrs);
