@@ -70,7 +70,11 @@ FALLIBLE plan_compile_exec(const json_t *process, const struct plan_opts *o, pid
 FALLIBLE runtime_exec(const struct plan *p, pid_t container_pid, const struct runtime_stdio *io,
 		      struct runtime_proc *out_proc);
 
-/* cgroup facts and controls by path (v1 and v2). */
+/*
+ * cgroup facts and controls by path (v1 and v2). ERR_NOT_FOUND when there is no such group.
+ * mem_cache_bytes: file pages that can go at once (inactive_file), what docker subtracts from mem_bytes. Limits: 0 is none.
+ * What a missing controller would tell is 0.
+ */
 struct runtime_stats {
 	uint64_t cpu_ns, cpu_user_ns, cpu_system_ns, mem_bytes, mem_cache_bytes, mem_limit_bytes, pids, pids_limit;
 	uint64_t io_read_bytes, io_write_bytes;
@@ -78,7 +82,7 @@ struct runtime_stats {
 	bool oom_killed;
 };
 FALLIBLE runtime_stats(const char *cgroup_path, struct runtime_stats *out_stats);
-FALLIBLE runtime_freeze(const char *cgroup_path, bool frozen);
-FALLIBLE runtime_kill_all(const char *cgroup_path, int signo);
+FALLIBLE runtime_freeze(const char *cgroup_path, bool frozen); /* returns when it is; ERR_TIMEOUT after 5 s, thawed again */
+FALLIBLE runtime_kill_all(const char *cgroup_path, int signo); /* to every process in it; returns without waiting */
 FALLIBLE runtime_pids(const char *cgroup_path, pid_t **out_pids, size_t *out_n); /* owned array */
 FALLIBLE runtime_cgroup_remove(const char *cgroup_path); /* kills, then removes; absent is no error */

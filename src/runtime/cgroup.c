@@ -1,0 +1,495 @@
+/*
+ * cgroup.c - making a container's control group: directories, limits, device rules, joining.
+ *
+ * Everything is reached from the mount point's fd by openat2 without links. Nothing is cached between calls: the
+ * hierarchies are read anew (30 us), so that a long-lived keeper never writes to a mount that was replaced.
+ * A limit that cannot be set is an error naming it; controllers nobody asked for are not missed.
+ */
+#include "runtime/cgroup.h"
+#include "base/own.h"
+#include "runtime/plan.h"
+#include "sys/cgroup.h"
+#include "sys/proc.h"
+#include "sys/sys.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { MOUNTINFO_MAX = 4 << 20, DEVICE_INSNS = 4096 };
+
+bool cgroup_is_v2(void)
+{
+	return sys_fs_magic(CGROUP_ROOT) == CGROUP2_SUPER_MAGIC;
+}
+
+void cgroup_set_fini(struct cgroup_set *s)
+{
+	for (size_t i = 0; i < s->n; i++)
+		own_close(&s->h[i].fd);
+	s->n = 0;
+}
+
+/* "rw,cpu,cpuacct" -> "cpu,cpuacct"; "rw,xattr,name=systemd" -> "systemd". false: no room. */
+static bool controllers(struct sv options, char *out, size_t size)
+{
+	static const char *const generic[] = { "rw", "ro", "xattr", "noprefix", "clone_children", "cpuset_v2_mode",
+					       "favordynmods" };
+	size_t n = 0;
+
+	while (options.n) {
+		struct sv o = sv_cut(&options, ',');
+		bool skip = sv_starts(o, SV("release_agent="));
+
+		for (size_t i = 0; i < LEN(generic); i++)
+			skip = skip || sv_is(o, generic[i]);
+		if (skip)
+			continue;
+		if (sv_starts(o, SV("name=")))
+			o = sv_skip(o, 5);
+		if (n + o.n + 2 > size)
+			return false;
+		if (n)
+			out[n++] = ',';
+		memcpy(out + n, o.p, o.n);
+		n += o.n;
+	}
+	out[n] = '\0';
+	return n > 0;
+}
+
+/* One line of mountinfo; h is filled when it is a v1 hierarchy that is not there yet. */
+static bool v1_line(const struct cgroup_set *s, struct sv line, struct cgroup_hier *h)
+{
+	struct sv dir = { 0 }, word = { 0 };
+
+	for (int i = 0; i < 5; i++)
+		dir = sv_cut(&line, ' ');
+	do
+		word = sv_cut(&line, ' ');
+	while (line.n && !sv_is(word, "-"));
+	if (!sv_is(sv_cut(&line, ' '), "cgroup") || dir.n >= sizeof h->dir || memchr(dir.p, '\\', dir.n))
+		return false;
+	(void)sv_cut(&line, ' ');
+	if (!controllers(line, h->name, sizeof h->name))
+		return false;
+	for (size_t i = 0; i < s->n; i++)
+		if (strcmp(s->h[i].name, h->name) == 0)
+			return false;
+	memcpy(h->dir, dir.p, dir.n);
+	h->dir[dir.n] = '\0';
+	return true;
+}
+
+static struct err *v1_hierarchies(struct cgroup_set *s)
+{
+	auto_buf struct buf b = BUF(MOUNTINFO_MAX);
+	auto_fd int fd = sys_open("/proc/self/mountinfo", O_RDONLY, 0);
+	struct sv text;
+	ssize_t n = fd;
+
+	while (n >= 0 && !b.failed) {
+		char *room = buf_room(&b, 16384);
+
+		if (!room || (n = sys_read(fd, room, 16384)) <= 0)
+			break;
+		b.n += (size_t)n;
+	}
+	if (n < 0)
+		return FAIL_OS((int)-n, "/proc/self/mountinfo: read");
+	TRY(buf_check(&b, "/proc/self/mountinfo"));
+	text = sv_from(b.data, b.n);
+	while (text.n && s->n < CGROUP_HIERARCHIES)
+		if (v1_line(s, sv_trim(sv_cut(&text, '\n')), &s->h[s->n]))
+			s->h[s->n++].fd = -1;
+	return NULL;
+}
+
+struct err *cgroup_set_open(struct cgroup_set *out_set)
+{
+	struct cgroup_set *s = out_set;
+
+	s->n = 0;
+	s->v2 = cgroup_is_v2();
+	if (s->v2) {
+		s->h[0] = (struct cgroup_hier){ .dir = CGROUP_ROOT, .fd = -1 };
+		s->n = 1;
+	} else {
+		TRY(v1_hierarchies(s));
+	}
+	for (size_t i = 0; i < s->n; i++) {
+		s->h[i].fd = sys_open(s->h[i].dir, O_PATH | O_DIRECTORY, 0);
+		if (s->h[i].fd < 0)
+			return FAIL_OS(-s->h[i].fd, "control groups: open %s", s->h[i].dir);
+	}
+	if (!s->n)
+		return FAIL(ERR_UNSUPPORTED, "control groups are not mounted below " CGROUP_ROOT);
+	return NULL;
+}
+
+const struct cgroup_hier *cgroup_find(const struct cgroup_set *s, const char *controller)
+{
+	if (s->v2)
+		return &s->h[0];
+	for (size_t i = 0; i < s->n; i++) {
+		struct sv names = sv_of(s->h[i].name);
+
+		while (names.n)
+			if (sv_is(sv_cut(&names, ','), controller))
+				return &s->h[i];
+	}
+	return NULL;
+}
+
+const struct cgroup_hier *cgroup_procs_hier(const struct cgroup_set *s)
+{
+	static const char *const order[] = { "freezer", "pids", "memory", "devices" };
+	const struct cgroup_hier *h;
+
+	for (size_t i = 0; i < LEN(order); i++)
+		if ((h = cgroup_find(s, order[i])))
+			return h;
+	return &s->h[0];
+}
+
+struct err *cgroup_check_path(const char *path)
+{
+	struct sv rest = sv_of(path);
+
+	if (!rest.n || rest.n > CGROUP_PATH - 256)
+		return FAIL(ERR_INVALID, "control group path \"%s\": empty or too long", path);
+	for (bool more = true; more;) {
+		const char *end = rest.p + rest.n;
+		struct sv part = sv_cut(&rest, '/');
+
+		if (!part.n || sv_is(part, ".") || sv_is(part, ".."))
+			return FAIL(ERR_INVALID, "control group path \"%s\": empty, \".\" or \"..\" component", path);
+		more = part.p + part.n != end;
+	}
+	return NULL;
+}
+
+static int open_file(const struct cgroup_hier *h, const char *path, const char *file, int flags)
+{
+	char name[CGROUP_PATH];
+
+	if (snprintf(name, sizeof name, "%s%s%s", path, path[0] ? "/" : "", file) >= (int)sizeof name)
+		return -ENAMETOOLONG;
+	return sys_open_beneath(h->fd, name, flags, 0);
+}
+
+int cgroup_write(const struct cgroup_hier *h, const char *path, const char *file, const char *value)
+{
+	auto_fd int fd = open_file(h, path, file, O_WRONLY);
+	ssize_t n;
+
+	if (fd < 0)
+		return fd;
+	n = sys_write(fd, value, strlen(value)); /* one write: the kernel parses each on its own */
+	return n < 0 ? (int)n : 0;
+}
+
+ssize_t cgroup_read(const struct cgroup_hier *h, const char *path, const char *file, char *out, size_t size)
+{
+	auto_fd int fd = open_file(h, path, file, O_RDONLY);
+	ssize_t n;
+
+	out[0] = '\0';
+	if (fd < 0)
+		return fd;
+	n = sys_read_full(fd, out, size - 1);
+	out[n > 0 ? n : 0] = '\0';
+	return n;
+}
+
+/* A new cpuset is empty and nobody can join it: it takes what its parent has. */
+static int fill_cpuset(const struct cgroup_hier *h, const char *path)
+{
+	static const char *const files[] = { "cpuset.cpus", "cpuset.mems" };
+	const char *slash = strrchr(path, '/');
+	char parent[CGROUP_PATH], value[4096];
+
+	(void)snprintf(parent, sizeof parent, "%.*s", slash ? (int)(slash - path) : 0, path);
+	for (size_t i = 0; i < LEN(files); i++) {
+		ssize_t n = cgroup_read(h, path, files[i], value, sizeof value);
+
+		if (n < 0)
+			return n == -ENOENT ? 0 : (int)n;
+		if (n > 0 && value[0] != '\n')
+			continue;
+		if (parent[0] && (n = fill_cpuset(h, parent)) < 0)
+			return (int)n;
+		n = cgroup_read(h, parent, files[i], value, sizeof value);
+		if (n > 0 && value[0] != '\n')
+			n = cgroup_write(h, path, files[i], value);
+		if (n < 0)
+			return (int)n;
+	}
+	return 0;
+}
+
+/* Makes path with its parents. Someone may remove an empty parent meanwhile: a bounded number of tries. */
+static int make_dir(const struct cgroup_hier *h, const char *path, bool *out_existed)
+{
+	int r = -ENOENT;
+
+	for (int tries = 0; tries < 16 && r == -ENOENT; tries++) {
+		r = sys_mkdir(h->fd, path, 0755);
+		if (r != -ENOENT)
+			break;
+		for (const char *slash = strchr(path, '/'); slash; slash = strchr(slash + 1, '/')) {
+			char parent[CGROUP_PATH];
+
+			(void)snprintf(parent, sizeof parent, "%.*s", (int)(slash - path), path);
+			(void)sys_mkdir(h->fd, parent, 0755); /* its failure shows in the next try */
+		}
+	}
+	*out_existed = r == -EEXIST;
+	return *out_existed ? 0 : r;
+}
+
+/* Writes "+a +b" to the group's subtree_control; when the whole is refused, one by one: what is possible. */
+static void enable(const struct cgroup_hier *h, const char *path, struct sv list)
+{
+	char all[512] = "";
+
+	for (struct sv rest = list; rest.n;) {
+		struct sv one = sv_cut(&rest, ' ');
+		size_t n = strlen(all);
+
+		if (one.n && n + one.n + 3 < sizeof all)
+			(void)snprintf(all + n, sizeof all - n, "%s+" SV_FMT, n ? " " : "", SV_ARG(one));
+	}
+	if (cgroup_write(h, path, "cgroup.subtree_control", all) == 0)
+		return;
+	for (struct sv rest = sv_of(all); rest.n;) {
+		struct sv one = sv_cut(&rest, ' ');
+		char text[64];
+
+		(void)snprintf(text, sizeof text, SV_FMT, SV_ARG(one));
+		(void)cgroup_write(h, path, "cgroup.subtree_control", text); /* a limit that needs it will say so */
+	}
+}
+
+/* v2: every controller the root has is handed down to path; no process is moved for that. */
+static void enable_controllers(const struct cgroup_hier *h, const char *path)
+{
+	char have[512], want[512], parent[CGROUP_PATH] = "";
+	struct sv list;
+
+	if (cgroup_read(h, "", "cgroup.controllers", want, sizeof want) <= 0 ||
+	    cgroup_read(h, path, "cgroup.controllers", have, sizeof have) < 0 || strcmp(have, want) == 0)
+		return;
+	list = sv_trim(sv_of(want));
+	for (const char *slash = path; slash; slash = strchr(slash + 1, '/')) {
+		(void)snprintf(parent, sizeof parent, "%.*s", (int)(slash - path), path);
+		enable(h, parent, list);
+	}
+}
+
+static struct err *make_dirs(const struct cgroup_set *s, const char *path)
+{
+	for (size_t i = 0; i < s->n; i++) {
+		const struct cgroup_hier *h = &s->h[i];
+		bool existed;
+		char some[32];
+		int r = make_dir(h, path, &existed);
+
+		if (r < 0)
+			return FAIL_OS(-r, "control group %s/%s: create", h->dir, path);
+		if (existed && cgroup_read(h, path, "cgroup.procs", some, sizeof some) > 0)
+			return FAIL(ERR_CONFLICT, "control group %s/%s has processes in it already", h->dir, path);
+		if (h == cgroup_find(s, "cpuset") && !s->v2 && (r = fill_cpuset(h, path)) < 0)
+			return FAIL_OS(-r, "control group %s/%s: copy the parent's cpus and mems", h->dir, path);
+	}
+	if (s->v2)
+		enable_controllers(&s->h[0], path);
+	return NULL;
+}
+
+/*
+ * One "a|b" -> "1|2" pair: the first file that exists takes its value; an empty last alternative: may be absent.
+ * v1 keys carry their controller: "memory/memory.limit_in_bytes". Returns >= 0 or -errno; *out_file for messages.
+ */
+static int write_pair(const struct cgroup_set *s, const char *path, const struct plan_pair *pair, char out_file[128])
+{
+	struct sv keys = sv_of(pair->key), values = sv_of(pair->value);
+	bool last_empty = keys.n && keys.p[keys.n - 1] == '|';
+	int r = -ENOENT;
+
+	while (keys.n && r == -ENOENT) {
+		struct sv key = sv_cut(&keys, '|'), value = sv_cut(&values, '|'), file = key;
+		const struct cgroup_hier *h = &s->h[0];
+		char name[64], text[256];
+
+		if (!s->v2) {
+			struct sv controller = sv_cut(&file, '/');
+
+			(void)snprintf(name, sizeof name, SV_FMT, SV_ARG(controller));
+			if (!(h = cgroup_find(s, name)))
+				r = -ENODEV;
+		}
+		(void)snprintf(out_file, 128, SV_FMT, SV_ARG(file));
+		(void)snprintf(text, sizeof text, SV_FMT, SV_ARG(value));
+		if (h)
+			r = cgroup_write(h, path, out_file, text);
+	}
+	return r == -ENOENT && last_empty ? 0 : r;
+}
+
+static struct err *write_limits(const struct cgroup_set *s, const struct plan *p)
+{
+	const struct plan_pair *pairs = s->v2 ? p->cgroup_v2.p : p->cgroup_v1.p;
+	size_t n = s->v2 ? p->cgroup_v2.n : p->cgroup_v1.n;
+
+	for (size_t i = 0; i < n; i++) {
+		char file[128] = "";
+		int r;
+
+		if (!pairs[i].value)
+			return FAIL(ERR_UNSUPPORTED, "%s: control groups v%d have no such limit", pairs[i].key,
+				    s->v2 ? 2 : 1);
+		r = write_pair(s, p->cgroup, &pairs[i], file);
+		if (r == -ENOENT || r == -ENODEV || r == -EOPNOTSUPP)
+			return FAIL(ERR_UNSUPPORTED, "limit %s: this kernel or control group has no such control", file);
+		if (r < 0)
+			return FAIL_OS(-r, "limit %s: write \"%s\"", file, pairs[i].value);
+	}
+	return NULL;
+}
+
+struct err *cgroup_create(const struct plan *p)
+{
+	auto_cgroups struct cgroup_set s = CGROUP_SET;
+	struct err *e;
+
+	TRY(cgroup_check_path(p->cgroup));
+	TRY(cgroup_set_open(&s));
+	e = make_dirs(&s, p->cgroup);
+	if (e && e->kind == ERR_CONFLICT)
+		return e; /* not ours: it stays as it is */
+	if (!e)
+		e = write_limits(&s, p);
+	if (e)
+		err_free(runtime_cgroup_remove(p->cgroup));
+	return e;
+}
+
+struct err *cgroup_join(const char *path, pid_t pid)
+{
+	auto_cgroups struct cgroup_set s = CGROUP_SET;
+	char text[24];
+
+	TRY(cgroup_check_path(path));
+	TRY(cgroup_set_open(&s));
+	(void)snprintf(text, sizeof text, "%d", (int)pid);
+	for (size_t i = 0; i < s.n; i++) {
+		int r = cgroup_write(&s.h[i], path, "cgroup.procs", text);
+
+		if (r < 0)
+			return FAIL_OS(-r, "control group %s/%s: join", s.h[i].dir, path);
+	}
+	return NULL;
+}
+
+int cgroup_fd(const char *path)
+{
+	struct err *e = cgroup_check_path(path);
+	auto_fd int root = -1;
+
+	err_free(e);
+	if (e)
+		return -EINVAL;
+	if (!cgroup_is_v2())
+		return -EOPNOTSUPP;
+	root = sys_open(CGROUP_ROOT, O_PATH | O_DIRECTORY, 0);
+	return root < 0 ? root : sys_open_beneath(root, path, O_RDONLY | O_DIRECTORY, 0);
+}
+
+struct err *cgroup_each(const char *path, struct err *(*each)(void *ctx, const char *name, const char *dir), void *ctx)
+{
+	auto_cgroups struct cgroup_set s = CGROUP_SET;
+
+	TRY(cgroup_check_path(path));
+	TRY(cgroup_set_open(&s));
+	for (size_t i = 0; i < s.n; i++) {
+		char dir[CGROUP_PATH + sizeof s.h[i].dir];
+
+		(void)snprintf(dir, sizeof dir, "%s/%s", s.h[i].dir, path);
+		TRY(each(ctx, s.h[i].name, dir));
+	}
+	return NULL;
+}
+
+/* "c 1:3 rwm". With type a v1 ignores the numbers: such a rule is written once for c and once for b. */
+static void rule_text(const struct plan_cgroup_rule *r, char type, char out[80])
+{
+	char major[24] = "*", minor[24] = "*";
+
+	if (r->major >= 0)
+		(void)snprintf(major, sizeof major, "%lld", (long long)r->major);
+	if (r->minor >= 0)
+		(void)snprintf(minor, sizeof minor, "%lld", (long long)r->minor);
+	(void)snprintf(out, 80, "%c %s:%s %.3s", type, major, minor, r->access);
+}
+
+static struct err *devices_v1(const struct cgroup_set *s, const struct plan *p)
+{
+	const struct cgroup_hier *h = cgroup_find(s, "devices");
+	auto_fd int allow = -1, deny = -1;
+
+	if (!h)
+		return FAIL(ERR_UNSUPPORTED, "linux.resources.devices: the devices controller is not mounted");
+	allow = open_file(h, p->cgroup, "devices.allow", O_WRONLY);
+	deny = open_file(h, p->cgroup, "devices.deny", O_WRONLY);
+	if (allow < 0 || deny < 0)
+		return FAIL_OS(allow < 0 ? -allow : -deny, "control group %s/%s: device rules", h->dir, p->cgroup);
+	for (size_t i = 0; i < p->device_rules.n; i++) {
+		const struct plan_cgroup_rule *r = &p->device_rules.p[i];
+		const char *types = device_rule_is_all(r) ? "a" : r->type == 'a' ? "cb" : r->type == 'c' ? "c" : "b";
+
+		for (; *types; types++) {
+			char text[80];
+			ssize_t n;
+
+			rule_text(r, *types, text);
+			n = sys_write(r->allow ? allow : deny, text, strlen(text));
+			if (n < 0)
+				return FAIL_OS((int)-n, "linux.resources.devices[%zu]: %s \"%s\"", i,
+					       r->allow ? "allow" : "deny", text);
+		}
+	}
+	return NULL;
+}
+
+static struct err *devices_v2(const struct plan *p)
+{
+	auto_free struct device_insn *insns = xcalloc(DEVICE_INSNS, sizeof *insns);
+	auto_fd int group = cgroup_fd(p->cgroup), program = -1;
+	size_t n = device_program(p, insns, DEVICE_INSNS);
+	int r;
+
+	if (group < 0)
+		return FAIL_OS(-group, "control group %s: open", p->cgroup);
+	if (!n)
+		return FAIL(ERR_LIMIT, "linux.resources.devices: too many rules");
+	program = sys_bpf_prog_load(insns, n, "Apache-2.0");
+	if (program < 0)
+		return FAIL_OS(-program, "linux.resources.devices: load the device program");
+	if ((r = sys_bpf_attach_device(group, program)) < 0)
+		return FAIL_OS(-r, "linux.resources.devices: attach the device program");
+	return NULL;
+}
+
+struct err *cgroup_devices(const struct plan *p)
+{
+	auto_cgroups struct cgroup_set s = CGROUP_SET;
+
+	if (!p->device_rules.n)
+		return NULL;
+	if (cgroup_is_v2())
+		return devices_v2(p);
+	TRY(cgroup_set_open(&s));
+	return devices_v1(&s, p);
+}

@@ -1,0 +1,234 @@
+/* seccomp.c - linux.seccomp of a configuration (runtime-spec config-linux.md#seccomp) as a filter policy. */
+#include "base/own.h"
+#include "runtime/filter.h"
+#include <errno.h>
+#include <linux/seccomp.h>
+#include <string.h>
+
+#define SECCOMP "linux.seccomp"
+
+struct word {
+	const char *name;
+	uint32_t value;
+};
+static const struct word actions[] = {
+	{ "SCMP_ACT_ALLOW", SECCOMP_RET_ALLOW },
+	{ "SCMP_ACT_ERRNO", SECCOMP_RET_ERRNO },
+	{ "SCMP_ACT_KILL", SECCOMP_RET_KILL_THREAD },
+	{ "SCMP_ACT_KILL_PROCESS", SECCOMP_RET_KILL_PROCESS },
+	{ "SCMP_ACT_KILL_THREAD", SECCOMP_RET_KILL_THREAD },
+	{ "SCMP_ACT_LOG", SECCOMP_RET_LOG },
+	{ "SCMP_ACT_NOTIFY", SECCOMP_RET_USER_NOTIF },
+	{ "SCMP_ACT_TRACE", SECCOMP_RET_TRACE },
+	{ "SCMP_ACT_TRAP", SECCOMP_RET_TRAP },
+};
+static const struct word ops[] = {
+	{ "SCMP_CMP_EQ", OP_EQ }, { "SCMP_CMP_GE", OP_GE }, { "SCMP_CMP_GT", OP_GT },
+	{ "SCMP_CMP_LE", OP_LE }, { "SCMP_CMP_LT", OP_LT }, { "SCMP_CMP_MASKED_EQ", OP_MASKED_EQ },
+	{ "SCMP_CMP_NE", OP_NE },
+};
+static const struct word flags[] = {
+	{ "SECCOMP_FILTER_FLAG_LOG", SECCOMP_FILTER_FLAG_LOG },
+	{ "SECCOMP_FILTER_FLAG_SPEC_ALLOW", SECCOMP_FILTER_FLAG_SPEC_ALLOW },
+	{ "SECCOMP_FILTER_FLAG_TSYNC", SECCOMP_FILTER_FLAG_TSYNC },
+	{ "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", 0 }, /* says something about NOTIFY only */
+};
+/* value: the ABI + 1; 0: of other machines, or x32, whose calls take the default */
+static const struct word arches[] = {
+	{ "SCMP_ARCH_AARCH64", 0 },	{ "SCMP_ARCH_ARM", 0 },	       { "SCMP_ARCH_LOONGARCH64", 0 },
+	{ "SCMP_ARCH_M68K", 0 },	{ "SCMP_ARCH_MIPS", 0 },       { "SCMP_ARCH_MIPS64", 0 },
+	{ "SCMP_ARCH_MIPS64N32", 0 },	{ "SCMP_ARCH_MIPSEL", 0 },     { "SCMP_ARCH_MIPSEL64", 0 },
+	{ "SCMP_ARCH_MIPSEL64N32", 0 }, { "SCMP_ARCH_PARISC", 0 },     { "SCMP_ARCH_PARISC64", 0 },
+	{ "SCMP_ARCH_PPC", 0 },		{ "SCMP_ARCH_PPC64", 0 },      { "SCMP_ARCH_PPC64LE", 0 },
+	{ "SCMP_ARCH_RISCV64", 0 },	{ "SCMP_ARCH_S390", 0 },       { "SCMP_ARCH_S390X", 0 },
+	{ "SCMP_ARCH_SH", 0 },		{ "SCMP_ARCH_SHEB", 0 },       { "SCMP_ARCH_X32", 0 },
+	{ "SCMP_ARCH_X86", ABI_I386 + 1 }, { "SCMP_ARCH_X86_64", ABI_X86_64 + 1 },
+};
+
+static const struct word *find(const struct word *words, size_t n, const char *name)
+{
+	for (size_t i = 0; i < n; i++)
+		if (strcmp(words[i].name, name) == 0)
+			return &words[i];
+	return NULL;
+}
+
+/* action with its errno; fallback: what errnoRet is when absent. */
+static struct err *action(const json_t *object, const char *key, const char *errno_key, const char *where, uint32_t *out_ret)
+{
+	const char *name = json_string_value(json_object_get(object, key));
+	const struct word *w = name ? find(actions, LEN(actions), name) : NULL;
+	const json_t *os = json_object_get(object, errno_key);
+
+	if (!w)
+		return FAIL(ERR_INVALID, "%s.%s: unknown action \"%s\"", where, key, name ? name : "");
+	if (w->value == SECCOMP_RET_USER_NOTIF)
+		return FAIL(ERR_UNSUPPORTED, "%s.%s: SCMP_ACT_NOTIFY is not supported", where, key);
+	*out_ret = w->value;
+	if (w->value != SECCOMP_RET_ERRNO && w->value != SECCOMP_RET_TRACE)
+		return os && !json_is_null(os) ? FAIL(ERR_INVALID, "%s.%s: %s takes none", where, errno_key, name) : NULL;
+	if (os && !json_is_null(os) &&
+	    (!json_is_integer(os) || json_integer_value(os) < 0 || json_integer_value(os) > SECCOMP_RET_DATA))
+		return FAIL(ERR_INVALID, "%s.%s: not an error number", where, errno_key);
+	*out_ret |= os && json_is_integer(os) ? (uint32_t)json_integer_value(os) : EPERM;
+	return NULL;
+}
+
+/* JSON integers are signed here; a profile's unsigned 64-bit values beyond that arrive as reals. */
+static bool number64(const json_t *v, uint64_t *out)
+{
+	*out = 0;
+	if (!v || json_is_null(v))
+		return true;
+	if (json_is_integer(v)) {
+		*out = (uint64_t)json_integer_value(v);
+		return true;
+	}
+	return false;
+}
+
+static struct err *condition(const json_t *item, const char *where, size_t i, struct filter_cond *out)
+{
+	const char *op = json_str_at(item, "op", "");
+	const struct word *w = find(ops, LEN(ops), op);
+	const json_t *index = json_object_get(item, "index");
+
+	if (!json_is_integer(index) || json_integer_value(index) < 0 || json_integer_value(index) > 5)
+		return FAIL(ERR_INVALID, "%s.args[%zu].index: not 0 to 5", where, i);
+	if (!w)
+		return FAIL(ERR_INVALID, "%s.args[%zu].op: unknown \"%s\"", where, i, op);
+	*out = (struct filter_cond){ .arg = (uint8_t)json_integer_value(index), .op = (enum filter_op)w->value };
+	if (!number64(json_object_get(item, "value"), &out->value) || !number64(json_object_get(item, "valueTwo"), &out->datum))
+		return FAIL(ERR_INVALID, "%s.args[%zu]: value out of range", where, i);
+	return NULL;
+}
+
+static void on_abis(struct filter_policy *f, const char *name, void (*with)(struct filter_policy *f, enum filter_abi_kind abi,
+									     int number, unsigned value),
+		    unsigned value)
+{
+	for (int k = 0; k < ABI_KINDS; k++)
+		with(f, (enum filter_abi_kind)k, filter_number((enum filter_abi_kind)k, name), value);
+}
+
+static void name_only(struct filter_policy *f, enum filter_abi_kind abi, int number, unsigned value)
+{
+	(void)value;
+	filter_name(f, abi, number);
+}
+
+/*
+ * The conditions as rules: all of one rule must hold; where an argument is compared twice, each condition is a rule of
+ * its own, any of which suffices (what runc and crun make of it, since libseccomp cannot compare one twice).
+ */
+static struct err *conditions(struct filter_policy *f, const json_t *args, const char *where, uint32_t ret, unsigned *out_first,
+			      unsigned *out_n)
+{
+	struct filter_rule rule = { .ret = ret };
+	bool seen[FILTER_CONDS] = { false }, twice = false;
+	json_t *item;
+	size_t i;
+
+	if (json_array_size(args) > 64)
+		return FAIL(ERR_LIMIT, "%s.args: more than 64", where);
+	*out_first = (unsigned)f->rules.n;
+	json_array_foreach (args, i, item) {
+		struct filter_cond c;
+
+		TRY(condition(item, where, i, &c));
+		twice = twice || seen[c.arg];
+		seen[c.arg] = true;
+	}
+	json_array_foreach (args, i, item) {
+		TRY(condition(item, where, i, &rule.conds[rule.n_conds]));
+		rule.n_conds++;
+		if (twice || i + 1 == json_array_size(args)) {
+			(void)filter_rule(f, &rule);
+			rule.n_conds = 0;
+		}
+	}
+	*out_n = (unsigned)f->rules.n - *out_first;
+	return NULL;
+}
+
+static struct err *entry(struct filter_policy *f, const json_t *item, size_t at)
+{
+	auto_free char *where = xasprintf(SECCOMP ".syscalls[%zu]", at);
+	const json_t *names = json_object_get(item, "names");
+	unsigned first, n;
+	json_t *name;
+	uint32_t ret;
+	size_t i;
+
+	TRY(action(item, "action", "errnoRet", where, &ret));
+	if (!json_array_size(names))
+		return FAIL(ERR_INVALID, "%s.names: empty", where);
+	TRY(conditions(f, json_object_get(item, "args"), where, ret, &first, &n));
+	json_array_foreach (names, i, name) {
+		const char *s = json_string_value(name);
+
+		if (!s)
+			return FAIL(ERR_INVALID, "%s.names[%zu]: not a string", where, i);
+		if (ret == f->def) /* says nothing new, as runc and crun see it */
+			on_abis(f, s, name_only, 0);
+		else if (!n)
+			on_abis(f, s, filter_set, ret);
+		for (unsigned k = 0; k < n && ret != f->def; k++)
+			on_abis(f, s, filter_when, first + k);
+	}
+	return NULL;
+}
+
+static struct err *options(struct filter_policy *f, const json_t *seccomp, unsigned *out_flags)
+{
+	json_t *item;
+	size_t i;
+
+	json_array_foreach (json_object_get(seccomp, "architectures"), i, item) {
+		const char *name = json_is_string(item) ? json_string_value(item) : "";
+		const struct word *w = find(arches, LEN(arches), name);
+
+		if (!w)
+			return FAIL(ERR_INVALID, SECCOMP ".architectures[%zu]: unknown \"%s\"", i, name);
+		if (w->value)
+			f->abi[w->value - 1].on = true;
+	}
+	json_array_foreach (json_object_get(seccomp, "flags"), i, item) {
+		const char *name = json_is_string(item) ? json_string_value(item) : "";
+		const struct word *w = find(flags, LEN(flags), name);
+
+		if (!w)
+			return FAIL(ERR_INVALID, SECCOMP ".flags[%zu]: unknown \"%s\"", i, name);
+		*out_flags |= w->value;
+	}
+	return NULL;
+}
+
+static struct err *policy(struct filter_policy *f, struct plan *p, const json_t *seccomp)
+{
+	json_t *item;
+	size_t i;
+
+	p->filter_flags = 0;
+	TRY(options(f, seccomp, &p->filter_flags));
+	json_array_foreach (json_object_get(seccomp, "syscalls"), i, item)
+		TRY(entry(f, item, i));
+	return filter_compile(f, p);
+}
+
+struct err *plan_seccomp(struct plan *p, const json_t *seccomp)
+{
+	struct filter_policy *f;
+	struct err *e;
+	uint32_t def;
+
+	if (!seccomp || json_is_null(seccomp))
+		return NULL;
+	TRY(action(seccomp, "defaultAction", "defaultErrnoRet", SECCOMP, &def));
+	f = xnew(struct filter_policy);
+	filter_init(f, def);
+	e = policy(f, p, seccomp);
+	filter_fini(f);
+	free(f);
+	return e;
+}
