@@ -26,7 +26,7 @@ struct plan_device {
 	gid_t gid;
 };
 struct plan_pair {
-	const char *key, *value;
+	const char *key, *value; /* value NULL (limits): what this control group version cannot do, key says what */
 };
 struct plan_limit {
 	int resource;
@@ -117,5 +117,6 @@ bool cgroup_is_v2(void);
 FALLIBLE cgroup_create(const struct plan *p);
 FALLIBLE cgroup_join(const char *path, pid_t pid);
 FALLIBLE cgroup_devices(const struct plan *p);
+int cgroup_fd(const char *path); /* v2: owned fd for sys_clone; -EOPNOTSUPP on v1; else -errno */
 /* v1: calls each with the host directory and the name of each hierarchy ("memory", "cpu,cpuacct"); v2: once, name "". */
 FALLIBLE cgroup_each(const char *path, struct err *(*each)(void *ctx, const char *name, const char *dir), void *ctx);
