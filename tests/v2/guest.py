@@ -5,7 +5,8 @@ usage: guest.py SCRIPT [ARG ...]        the exit status is the script's; the gue
 
 On CPUs whose XSAVE area is larger than the guest kernel knows (AVX-512 with AMX) it dies restoring floating-point
 registers. A seccomp filter makes the host refuse PTRACE_GETREGSET(NT_X86_XSTATE); the guest then falls back to the
-classic 512-byte area (its arch_init_registers), which every CPU has.
+classic 512-byte area (its arch_init_registers), which every CPU has. That area lacks the wide registers, so a task switch
+loses them: programs are kept off them (GLIBC_TUNABLES, OPENSSL_ia32cap), also those in containers.
 """
 import ctypes
 import os
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 
+TUNABLES = "glibc.cpu.hwcaps=-AVX512F,-AVX512VL,-AVX512BW,-AVX2,-AVX,-XSAVE,-XSAVEC"
 PTRACE, GETREGSET, NT_X86_XSTATE, EINVAL = 101, 0x4204, 0x202, 22
 
 
@@ -47,8 +49,9 @@ def main():
         words = " ".join("'" + a.replace("'", "'\\''") + "'" for a in sys.argv[1:])
         out.touch()
         init.write_text(
-            "#!/bin/sh\nmount -t proc proc /proc\nmount -t sysfs sys /sys\nmount --bind /usr/lib/uml/modules /lib/modules\n"
-            f"export PATH={os.environ['PATH']}; cd '{os.getcwd()}'\n"
+            "#!/bin/sh\nmount -t proc proc /proc\nmount -t sysfs sys /sys\n"
+            f"export GLIBC_TUNABLES={TUNABLES} OPENSSL_ia32cap=~0x1000000000000000:0\n"
+            f"export PATH={os.environ['PATH']}:/usr/sbin:/sbin; cd '{os.getcwd()}'\n"
             f"{{ setsid sh {words}; echo \"guest-status $?\"; }} >{out} 2>&1 </dev/null\nsync\n"
             "echo o >/proc/sysrq-trigger; sleep 10\n")
         init.chmod(0o755)
