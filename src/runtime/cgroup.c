@@ -9,15 +9,17 @@
 #include "base/own.h"
 #include "runtime/plan.h"
 #include "sys/cgroup.h"
+#include "sys/mount.h"
 #include "sys/proc.h"
 #include "sys/sys.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { MOUNTINFO_MAX = 4 << 20, DEVICE_INSNS = 4096 };
+enum { MOUNTINFO_MAX = 4 << 20, DEVICE_INSNS = 4096, UPDATE_MAX = 1 << 20 };
 
 bool cgroup_is_v2(void)
 {
@@ -109,9 +111,12 @@ static struct err *v1_hierarchies(struct cgroup_set *s)
 struct err *cgroup_set_open(struct cgroup_set *out_set)
 {
 	struct cgroup_set *s = out_set;
+	int64_t magic = sys_fs_magic(CGROUP_ROOT);
 
 	s->n = 0;
-	s->v2 = cgroup_is_v2();
+	if (magic < 0)
+		return FAIL_OS((int)-magic, "control groups: " CGROUP_ROOT);
+	s->v2 = magic == CGROUP2_SUPER_MAGIC;
 	if (s->v2) {
 		s->h[0] = (struct cgroup_hier){ .dir = CGROUP_ROOT, .fd = -1 };
 		s->n = 1;
@@ -338,6 +343,27 @@ static int write_pair(const struct cgroup_set *s, const char *path, const struct
 	return r == -ENOENT && last_empty ? 0 : r;
 }
 
+/* v1's memory limit with the limit on memory and swap behind it. */
+static bool is_memory_pair(const struct plan_pair *pair)
+{
+	return strcmp(pair[0].key, "memory/memory.limit_in_bytes") == 0 &&
+	       strcmp(pair[1].key, "memory/memory.memsw.limit_in_bytes") == 0;
+}
+
+static struct err *check_usage(const struct cgroup_set *s, const char *path, int64_t limit)
+{
+	const struct cgroup_hier *h = cgroup_find(s, "memory");
+	char text[32];
+	ssize_t n = h ? cgroup_read(h, path, s->v2 ? "memory.current" : "memory.usage_in_bytes", text, sizeof text) : -ENODEV;
+
+	if (n < 0)
+		return FAIL_OS((int)-n, "control group %s: read its memory use", path);
+	if (limit >= 0 && strtoll(text, NULL, 10) > limit)
+		return FAIL(ERR_CONFLICT, "linux.resources.memory.limit: %lld is less than the %lld bytes in use",
+			    (long long)limit, strtoll(text, NULL, 10));
+	return NULL;
+}
+
 static struct err *write_limits(const struct cgroup_set *s, const struct plan *p)
 {
 	const struct plan_pair *pairs = s->v2 ? p->cgroup_v2.p : p->cgroup_v1.p;
@@ -351,12 +377,59 @@ static struct err *write_limits(const struct cgroup_set *s, const struct plan *p
 			return FAIL(ERR_UNSUPPORTED, "%s: control groups v%d have no such limit", pairs[i].key,
 				    s->v2 ? 2 : 1);
 		r = write_pair(s, p->cgroup, &pairs[i], file);
+		if (r == -EINVAL && i + 1 < n && is_memory_pair(&pairs[i])) { /* raised above the old sum: the sum first */
+			r = write_pair(s, p->cgroup, &pairs[i + 1], file);
+			r = r < 0 ? r : write_pair(s, p->cgroup, &pairs[i], file);
+		}
 		if (r == -ENOENT || r == -ENODEV || r == -EOPNOTSUPP)
 			return FAIL(ERR_UNSUPPORTED, "limit %s: this kernel or control group has no such control", file);
 		if (r < 0)
 			return FAIL_OS(-r, "limit %s: write \"%s\"", file, pairs[i].value);
 	}
 	return NULL;
+}
+
+/* Files of a v2 group whose owner may manage processes and groups below (/sys/kernel/cgroup/delegate). */
+static const char *const delegated[] = { "cgroup.procs", "cgroup.threads", "cgroup.subtree_control", "memory.oom.group",
+					 "memory.reclaim" };
+
+/* Who is root inside, when it has a writable view of its own group and nothing above it. */
+static bool inner_root(const struct plan *p, uid_t *out_uid, gid_t *out_gid)
+{
+	bool own_ns = false, writable = false, uid = false, gid = false;
+
+	for (size_t i = 0; i < p->ns.n; i++)
+		own_ns |= p->ns.p[i].kind == CLONE_NEWCGROUP && !p->ns.p[i].path;
+	for (size_t i = 0; i < p->mounts.n; i++)
+		writable |= p->mounts.p[i].is_cgroup && !(p->mounts.p[i].attr_set & MOUNT_ATTR_RDONLY);
+	for (size_t i = 0; i < p->uid_map.n && !uid; i++)
+		if ((uid = p->uid_map.p[i].inside == 0))
+			*out_uid = p->uid_map.p[i].outside;
+	for (size_t i = 0; i < p->gid_map.n && !gid; i++)
+		if ((gid = p->gid_map.p[i].inside == 0))
+			*out_gid = p->gid_map.p[i].outside;
+	return own_ns && writable && uid && gid;
+}
+
+/* config-linux.md#cgroup-ownership: v2 only; on v1 delegating would let it lift its limits. */
+static struct err *delegate(const struct cgroup_set *s, const struct plan *p)
+{
+	const struct cgroup_hier *h = &s->h[0];
+	uid_t uid;
+	gid_t gid;
+	int r;
+
+	if (!s->v2 || !inner_root(p, &uid, &gid))
+		return NULL;
+	r = sys_fchownat(h->fd, p->cgroup, uid, gid, AT_SYMLINK_NOFOLLOW);
+	for (size_t i = 0; i < LEN(delegated) && r >= 0; i++) {
+		char name[CGROUP_PATH];
+
+		(void)snprintf(name, sizeof name, "%s/%s", p->cgroup, delegated[i]);
+		r = sys_fchownat(h->fd, name, uid, gid, AT_SYMLINK_NOFOLLOW);
+		r = r == -ENOENT ? 0 : r; /* younger than this kernel */
+	}
+	return r < 0 ? FAIL_OS(-r, "control group %s: give it to user %u", p->cgroup, (unsigned)uid) : NULL;
 }
 
 struct err *cgroup_create(const struct plan *p)
@@ -371,26 +444,52 @@ struct err *cgroup_create(const struct plan *p)
 		return e; /* not ours: it stays as it is */
 	if (!e)
 		e = write_limits(&s, p);
+	if (!e)
+		e = delegate(&s, p);
 	if (e)
 		err_free(runtime_cgroup_remove(p->cgroup));
 	return e;
 }
 
+struct joining {
+	const struct cgroup_hier *h;
+	const char *pid;
+};
+
+static int join_below(void *ctx, const char *sub)
+{
+	const struct joining *j = ctx;
+
+	/* stops at the first success, which the walk takes for an error */
+	return cgroup_write(j->h, sub, "cgroup.procs", j->pid) == 0 ? -EALREADY : 0;
+}
+
+static struct err *join(const struct cgroup_set *s, const char *path, pid_t pid)
+{
+	char text[24];
+
+	(void)snprintf(text, sizeof text, "%d", (int)pid);
+	for (size_t i = 0; i < s->n; i++) {
+		const struct cgroup_hier *h = &s->h[i];
+		int r = cgroup_write(h, path, "cgroup.procs", text);
+
+		/* v2: an init inside made groups of its own, so that only the leaves hold processes */
+		if (r == -EBUSY && s->v2 &&
+		    cgroup_walk(h, path, join_below, &(struct joining){ h, text }) == -EALREADY)
+			r = 0;
+		if (r < 0)
+			return FAIL_OS(-r, "control group %s/%s: join", h->dir, path);
+	}
+	return NULL;
+}
+
 struct err *cgroup_join(const char *path, pid_t pid)
 {
 	auto_cgroups struct cgroup_set s = CGROUP_SET;
-	char text[24];
 
 	TRY(cgroup_check_path(path));
 	TRY(cgroup_set_open(&s));
-	(void)snprintf(text, sizeof text, "%d", (int)pid);
-	for (size_t i = 0; i < s.n; i++) {
-		int r = cgroup_write(&s.h[i], path, "cgroup.procs", text);
-
-		if (r < 0)
-			return FAIL_OS(-r, "control group %s/%s: join", s.h[i].dir, path);
-	}
-	return NULL;
+	return join(&s, path, pid);
 }
 
 int cgroup_fd(const char *path)
@@ -482,14 +581,35 @@ static struct err *devices_v2(const struct plan *p)
 	return NULL;
 }
 
-struct err *cgroup_devices(const struct plan *p)
+struct err *cgroup_enter(const struct plan *p, pid_t pid)
 {
 	auto_cgroups struct cgroup_set s = CGROUP_SET;
 
+	TRY(cgroup_check_path(p->cgroup));
+	TRY(cgroup_set_open(&s));
+	TRY(join(&s, p->cgroup, pid));
 	if (!p->device_rules.n)
 		return NULL;
-	if (cgroup_is_v2())
-		return devices_v2(p);
+	return s.v2 ? devices_v2(p) : devices_v1(&s, p);
+}
+
+struct err *runtime_update(const char *cgroup_path, const json_t *resources)
+{
+	auto_cgroups struct cgroup_set s = CGROUP_SET;
+	struct plan p = { .cgroup = cgroup_path };
+	struct err *e;
+
+	TRY(cgroup_check_path(cgroup_path));
 	TRY(cgroup_set_open(&s));
-	return devices_v1(&s, p);
+	arena_init(&p.arena, UPDATE_MAX);
+	e = plan_resources(&p, resources);
+	if (!e && json_bool_at(resources, "memory.checkBeforeUpdate", false))
+		e = check_usage(&s, cgroup_path, json_int_at(resources, "memory.limit", -1));
+	if (!e)
+		e = write_limits(&s, &p);
+	vec_fini(&p.cgroup_v1);
+	vec_fini(&p.cgroup_v2);
+	vec_fini(&p.device_rules);
+	arena_fini(&p.arena);
+	return e;
 }

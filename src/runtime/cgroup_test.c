@@ -13,6 +13,7 @@
 #include <linux/bpf.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -94,9 +95,11 @@ static pid_t sleeper(void)
 	pid_t pid = fork();
 
 	CHECK(pid >= 0);
-	if (pid == 0)
+	if (pid == 0) {
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 		for (;;)
 			pause();
+	}
 	return pid;
 }
 
@@ -278,11 +281,13 @@ TEST(device_rules_hold_in_the_kernel)
 
 	CHECK_OK(resources(&p, rules));
 	CHECK_OK(cgroup_create(&p));
-	CHECK_OK(cgroup_devices(&p));
 	pid = fork();
 	CHECK(pid >= 0);
 	if (pid == 0) {
-		err_free(cgroup_join(p.cgroup, getpid()));
+		struct err *e = cgroup_enter(&p, getpid());
+
+		if (e)
+			_exit(9);
 		if (open("/dev/null", O_RDWR | O_CLOEXEC) < 0)
 			_exit(1);
 		if (open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC) < 0 && errno == EPERM)
@@ -299,6 +304,99 @@ TEST(device_rules_hold_in_the_kernel)
 	CHECK_OK(runtime_cgroup_remove(p.cgroup));
 	CHECK(WIFEXITED(status));
 	CHECK_INT(WEXITSTATUS(status), 0);
+}
+
+TEST(limits_can_be_changed_up_and_down)
+{
+	auto_json json_t *raise = NULL, *low = NULL;
+	PLAN(p);
+
+	CHECK_OK(resources(&p, "{\"memory\":{\"limit\":16777216,\"swap\":33554432},\"pids\":{\"limit\":9}}"));
+	CHECK_OK(cgroup_create(&p));
+	CHECK_OK(json_parse(SV("{\"memory\":{\"limit\":67108864,\"swap\":67108864},\"pids\":{\"limit\":-1}}"), "r", 1000, &raise));
+	CHECK_OK(json_parse(SV("{\"memory\":{\"limit\":16777216,\"swap\":16777216,\"checkBeforeUpdate\":true}}"), "r", 1000, &low));
+	CHECK_OK(runtime_update(p.cgroup, raise));
+	CHECK_STR(value("memory", "memory.limit_in_bytes", "memory.max"), "67108864\n");
+	CHECK_STR(value("pids", "pids.max", "pids.max"), "max\n");
+	CHECK_OK(runtime_update(p.cgroup, low));
+	CHECK_STR(value("memory", "memory.memsw.limit_in_bytes", "memory.swap.max"), cgroup_is_v2() ? "0\n" : "16777216\n");
+	CHECK_OK(runtime_cgroup_remove(p.cgroup));
+	CHECK_ERR(ERR_UNSUPPORTED, runtime_update(p.cgroup, raise)); /* gone */
+}
+
+/* Takes n bytes and holds them until killed. */
+static void hog(const char *path, size_t n)
+{
+	char *m;
+
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || cgroup_join(path, getpid()))
+		_exit(1);
+	m = malloc(n);
+	for (size_t i = 0; m && i < n; i += 512)
+		m[i] = (char)i;
+	for (;;)
+		pause();
+}
+
+TEST(use_is_counted_and_an_out_of_memory_kill_is_told)
+{
+	struct runtime_stats st;
+	auto_json json_t *too_low = NULL;
+	pid_t pid;
+	PLAN(p);
+
+	CHECK_OK(resources(&p, "{\"memory\":{\"limit\":33554432,\"swap\":33554432}}"));
+	CHECK_OK(cgroup_create(&p));
+	if ((pid = fork()) == 0)
+		hog(p.cgroup, 8 << 20);
+	do {
+		sys_pause_ns(5000000);
+		CHECK_OK(runtime_stats(p.cgroup, &st));
+	} while (st.mem_bytes < 8 << 20);
+	CHECK(st.mem_limit_bytes == 33554432 && !st.oom_killed && st.pids == 1 && st.cpu_ns > 0);
+	CHECK_OK(json_parse(SV("{\"memory\":{\"limit\":1048576,\"checkBeforeUpdate\":true}}"), "r", 1000, &too_low));
+	CHECK_ERR(ERR_CONFLICT, runtime_update(p.cgroup, too_low));
+	CHECK_OK(runtime_kill_all(p.cgroup, SIGKILL));
+	reap(pid);
+	if ((pid = fork()) == 0)
+		hog(p.cgroup, 64 << 20);
+	reap(pid); /* by the kernel */
+	CHECK_OK(runtime_stats(p.cgroup, &st));
+	CHECK(st.oom_killed);
+	CHECK_OK(runtime_cgroup_remove(p.cgroup));
+}
+
+TEST(every_call_that_fails_is_told)
+{
+	pid_t pid;
+	PLAN(p);
+
+	CHECK_OK(resources(&p, "{\"devices\":[{\"allow\":false,\"access\":\"rwm\"}]}"));
+	CHECK_OK(cgroup_create(&p));
+	pid = sleeper();
+	FAULT_SWEEP(EIO)
+	{
+		struct err *e;
+
+		t_sweep_on();
+		e = cgroup_enter(&p, pid);
+		t_sweep_off();
+		CHECK(!e == !t_sweep_fired());
+		err_free(e);
+	}
+	FAULT_SWEEP(EIO)
+	{
+		struct err *e;
+
+		t_sweep_on();
+		e = runtime_cgroup_remove(p.cgroup);
+		t_sweep_off();
+		if (!e) /* it may have got round a failing call, but the group is gone */
+			CHECK_INT(present(p.cgroup), 0);
+		err_free(e);
+	}
+	reap(pid);
+	CHECK_OK(runtime_cgroup_remove(p.cgroup));
 }
 
 TEST(making_a_group_survives_every_failing_call)

@@ -27,6 +27,7 @@ struct launch {
 	int sync; /* our end */
 	pid_t pid;
 	int pid_fd, tty_fd;
+	bool has_group; /* we made it; someone else's stays when we fail */
 };
 
 static void launch_fini(struct launch *l)
@@ -229,6 +230,7 @@ static FALLIBLE launch(struct launch *l, int net_fd)
 	TRY(open_namespaces(l));
 	TRY(pair(l));
 	TRY(cgroup_create(p));
+	l->has_group = true;
 	if (wants_cgroup_mount(p))
 		TRY(cgroup_each(p->cgroup, add_cgroup, l));
 	l->child.net_fd = net_fd;
@@ -239,8 +241,7 @@ static FALLIBLE launch(struct launch *l, int net_fd)
 		TRY(write_map(l->pid, "uid_map", p->uid_map.p, p->uid_map.n));
 		TRY(write_map(l->pid, "gid_map", p->gid_map.p, p->gid_map.n));
 	}
-	TRY(cgroup_join(p->cgroup, l->pid));
-	TRY(cgroup_devices(p));
+	TRY(cgroup_enter(p, l->pid));
 	TRY(hooks_before(l));
 	TRY(say(l->sync, CHILD_GO, l->pid));
 	return wait_ready(l);
@@ -294,7 +295,8 @@ FALLIBLE runtime_create(const struct plan *p, const struct runtime_stdio *io, in
 		if (l.pid > 0)
 			e = better_error(&l, e);
 		kill_child(&l);
-		err_free(runtime_cleanup(p));
+		if (l.has_group)
+			err_free(runtime_cleanup(p));
 		return e;
 	}
 	hand_out(&l, out_proc);

@@ -114,9 +114,9 @@ const char *cap_name(int number); /* "CAP_CHOWN", or NULL */
 
 /* cgroup.c */
 bool cgroup_is_v2(void);
-FALLIBLE cgroup_create(const struct plan *p);
-FALLIBLE cgroup_join(const char *path, pid_t pid);
-FALLIBLE cgroup_devices(const struct plan *p);
+FALLIBLE cgroup_create(const struct plan *p); /* with its limits; ERR_CONFLICT: someone lives there. On error nothing is left */
+FALLIBLE cgroup_enter(const struct plan *p, pid_t pid); /* the first process: joins, then the device rules hold */
+FALLIBLE cgroup_join(const char *path, pid_t pid);	/* a further one */
 int cgroup_fd(const char *path); /* v2: owned fd for sys_clone; -EOPNOTSUPP on v1; else -errno */
 /* v1: calls each with the host directory and the name of each hierarchy ("memory", "cpu,cpuacct"); v2: once, name "". */
 FALLIBLE cgroup_each(const char *path, struct err *(*each)(void *ctx, const char *name, const char *dir), void *ctx);

@@ -170,9 +170,10 @@ static struct err *cpu_quota(struct plan *p, const json_t *cpu)
 		v1(p, "cpu/cpu.cfs_period_us", decimal(p, period));
 	if (has_quota)
 		v1(p, "cpu/cpu.cfs_quota_us", decimal(p, quota));
-	if (has_quota || has_period)
-		v2(p, "cpu.max",
-		   text(p, "%s %lld", has_quota ? or_max(p, quota) : "max", (long long)(has_period ? period : 100000)));
+	if (has_period)
+		v2(p, "cpu.max", text(p, "%s %lld", has_quota ? or_max(p, quota) : "max", (long long)period));
+	else if (has_quota) /* the period stays as it is */
+		v2(p, "cpu.max", or_max(p, quota));
 	if (has_burst) {
 		v1(p, "cpu/cpu.cfs_burst_us", decimal(p, burst));
 		v2(p, "cpu.max.burst", decimal(p, burst));

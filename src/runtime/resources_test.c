@@ -74,7 +74,7 @@ TEST(cpu_limits)
 	      "cpu/cpu.idle=1\ncpu/cpu.shares=1024\ncpu/cpu.cfs_period_us=100000\ncpu/cpu.cfs_quota_us=50000\n"
 	      "cpu/cpu.cfs_burst_us=10\ncpuset/cpuset.cpus=0-1\ncpuset/cpuset.mems=0\n",
 	      "cpu.idle=1\ncpu.weight=100\ncpu.max=50000 100000\ncpu.max.burst=10\ncpuset.cpus=0-1\ncpuset.mems=0\n");
-	check("{\"cpu\":{\"quota\":-1}}", "cpu/cpu.cfs_quota_us=-1\n", "cpu.max=max 100000\n");
+	check("{\"cpu\":{\"quota\":-1}}", "cpu/cpu.cfs_quota_us=-1\n", "cpu.max=max\n");
 	check("{\"cpu\":{\"period\":5000}}", "cpu/cpu.cfs_period_us=5000\n", "cpu.max=max 5000\n");
 	check("{\"cpu\":{\"realtimeRuntime\":9000,\"realtimePeriod\":10000}}",
 	      "cpu/cpu.rt_period_us=10000\ncpu/cpu.rt_runtime_us=9000\n",

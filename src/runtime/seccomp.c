@@ -74,7 +74,7 @@ static struct err *action(const json_t *object, const char *key, const char *err
 	return NULL;
 }
 
-/* JSON integers are signed here; a profile's unsigned 64-bit values beyond that arrive as reals. */
+/* The JSON reader's integers are signed: values above INT64_MAX do not get this far. */
 static bool number64(const json_t *v, uint64_t *out)
 {
 	*out = 0;
