@@ -1,0 +1,469 @@
+/*
+ * client.c - one curl easy handle per client: its connection cache is our reuse. Redirects are a loop of our
+ * own around it, because who may see the authorization is our decision, not the library's. Collected bodies
+ * are bounded in size and time; streamed ones only by the stall limit.
+ */
+#include "http/client.h"
+#include "base/mem.h"
+#include "base/own.h"
+#include "base/text.h"
+#include "base/time.h"
+#include "http/url.h"
+#include "sys/spawn.h"
+#include "sys/sys.h"
+#include <curl/curl.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <strings.h>
+
+#define HEADERS_MAX     (64u << 10)
+#define ERROR_BODY_MAX  (64u << 10)
+#define CONNECT_SECONDS 30L
+#define COLLECT_SECONDS 120L
+#define STALL_SECONDS   60u
+#define CANCEL_EVERY_NS 50000000
+#define CERTS_DIR       "/etc/docker/certs.d"
+
+struct http_client {
+	CURL *curl;
+	struct http_conf conf;
+	char *certs_dir;
+	int64_t asked_ns; /* when is_cancelled was asked last */
+};
+
+struct call { /* one request on the wire */
+	struct http_client *client;
+	const struct http_request *q;
+	struct http_response *out;
+	struct err *e;       /* why a callback ended it */
+	bool is_enough;      /* ended by us without being an error */
+	uint64_t sent_bytes; /* of the body */
+	char detail[CURL_ERROR_SIZE];
+};
+
+OWN_DEFINE(struct curl_slist *, slist, curl_slist_free_all)
+#define auto_slist __attribute__((cleanup(own_slist)))
+
+void http_init(void)
+{
+	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+		abort(); /* no memory, as xmalloc */
+}
+
+struct http_client *http_new(const struct http_conf *conf)
+{
+	struct http_client *c = xnew(struct http_client);
+
+	c->conf = *conf;
+	c->certs_dir = xstrdup(conf->certs_dir ? conf->certs_dir : CERTS_DIR);
+	c->curl = curl_easy_init();
+	if (!c->curl)
+		abort();
+	return c;
+}
+
+void http_free(struct http_client *c)
+{
+	if (!c)
+		return;
+	curl_easy_cleanup(c->curl);
+	free(c->certs_dir);
+	free(c);
+}
+
+static void response_reset(struct http_response *r, size_t max_body)
+{
+	http_response_fini(r);
+	*r = (struct http_response){ .body = BUF(max_body) };
+}
+
+void http_response_fini(struct http_response *r)
+{
+	text_list_free(r->headers);
+	buf_fini(&r->body);
+	*r = (struct http_response){ 0 };
+}
+
+const char *http_header(const struct http_response *r, const char *name, size_t nth)
+{
+	size_t n = strlen(name);
+
+	for (char **h = r->headers; h && *h; h++)
+		if (strncasecmp(*h, name, n) == 0 && (*h)[n] == ':' && nth-- == 0)
+			return *h + n + 1 + strspn(*h + n + 1, " \t");
+	return NULL;
+}
+
+static size_t on_header(char *p, size_t one, size_t n, void *arg)
+{
+	struct call *call = arg;
+	struct http_response *r = call->out;
+	struct sv line = sv_trim(sv_from(p, n * one));
+	auto_free char *copy = NULL;
+
+	if (sv_starts(line, SV("HTTP/"))) { /* a new answer: after 100-continue or a proxy's */
+		text_list_free(r->headers);
+		r->headers = NULL;
+		return n;
+	}
+	r->header_bytes += n;
+	if (r->header_bytes > HEADERS_MAX) {
+		call->e = FAIL(ERR_LIMIT, "the answer has more than %u bytes of headers", HEADERS_MAX);
+		return 0;
+	}
+	if (line.n == 0)
+		return n;
+	copy = xstrndup(line.p, line.n);
+	text_list_add(&r->headers, copy);
+	return n;
+}
+
+static size_t on_body(char *p, size_t one, size_t n, void *arg)
+{
+	struct call *call = arg;
+	struct http_response *r = call->out;
+	long status = 0;
+
+	n *= one;
+	(void)curl_easy_getinfo(call->client->curl, CURLINFO_RESPONSE_CODE, &status);
+	r->status = (int)status;
+	if (status < 200 || status >= 300) {
+		size_t room = ERROR_BODY_MAX - (r->body.n < ERROR_BODY_MAX ? r->body.n : ERROR_BODY_MAX);
+
+		r->body.max = ERROR_BODY_MAX + 1;
+		buf_add(&r->body, p, n < room ? n : room);
+		call->is_enough = n > room;
+		return call->is_enough ? 0 : n;
+	}
+	if (call->q->sink) {
+		call->e = call->q->sink(call->q->ctx, r, p, n);
+		return call->e ? 0 : n;
+	}
+	buf_add(&r->body, p, n);
+	if (r->body.failed) {
+		call->e = FAIL(ERR_LIMIT, "the answer is larger than %zu bytes", call->q->max_body);
+		return 0;
+	}
+	return n;
+}
+
+static size_t on_send(char *p, size_t one, size_t n, void *arg)
+{
+	struct call *call = arg;
+	const struct http_request *q = call->q;
+	uint64_t left = q->body_size - call->sent_bytes;
+	ssize_t got;
+
+	n *= one;
+	if (n > left)
+		n = (size_t)left;
+	if (q->bytes) {
+		memcpy(p, (const char *)q->bytes + call->sent_bytes, n);
+		got = (ssize_t)n;
+	} else {
+		got = n ? sys_pread(q->body_fd, p, n, (off_t)(q->body_at + call->sent_bytes)) : 0;
+	}
+	if (got < 0 || (got == 0 && left)) {
+		call->e = got < 0 ? FAIL_OS((int)-got, "read what is to be sent")
+				  : FAIL(ERR_CORRUPT, "what is to be sent ends too early");
+		return CURL_READFUNC_ABORT;
+	}
+	call->sent_bytes += (uint64_t)got;
+	if (q->on_sent)
+		q->on_sent(q->ctx, call->sent_bytes);
+	return (size_t)got;
+}
+
+static int on_seek(void *arg, curl_off_t at, int whence)
+{
+	struct call *call = arg;
+
+	if (whence != SEEK_SET || at < 0 || (uint64_t)at > call->q->body_size)
+		return CURL_SEEKFUNC_FAIL;
+	call->sent_bytes = (uint64_t)at;
+	return CURL_SEEKFUNC_OK;
+}
+
+static int on_progress(void *arg, curl_off_t a, curl_off_t b, curl_off_t x, curl_off_t y)
+{
+	struct call *call = arg;
+	struct http_client *c = call->client;
+	int64_t now = time_monotonic_ns();
+
+	(void)a, (void)b, (void)x, (void)y;
+	if (!c->conf.is_cancelled || now - c->asked_ns < CANCEL_EVERY_NS)
+		return 0;
+	c->asked_ns = now;
+	return c->conf.is_cancelled(c->conf.ctx);
+}
+
+struct client_pair {
+	char *cert, *key;
+};
+
+static int see_cert_file(void *ctx, const char *name)
+{
+	struct client_pair *pair = ctx;
+
+	if (sv_ends(sv_of(name), SV(".cert")) && !pair->cert)
+		pair->cert = xstrdup(name);
+	if (sv_ends(sv_of(name), SV(".key")) && !pair->key)
+		pair->key = xstrdup(name);
+	return 0;
+}
+
+/* Authorities and the client's pair of one host. GnuTLS loads every certificate of a directory and skips what
+ * is none. */
+static void trust_host_dir(struct http_client *c, const struct url *u)
+{
+	auto_free char *path = u->has_port ? xasprintf("%s/%s:%s", c->certs_dir, u->host, u->port)
+					   : xasprintf("%s/%s", c->certs_dir, u->host);
+	auto_fd int fd = sys_open_dir(path);
+	struct client_pair pair = { 0 };
+
+	if (fd < 0)
+		return;
+	(void)curl_easy_setopt(c->curl, CURLOPT_CAPATH, path);
+	(void)sys_each_entry(fd, see_cert_file, &pair);
+	if (pair.cert && pair.key) {
+		auto_free char *cert = xasprintf("%s/%s", path, pair.cert),
+			       *key = xasprintf("%s/%s", path, pair.key);
+
+		(void)curl_easy_setopt(c->curl, CURLOPT_SSLCERT, cert);
+		(void)curl_easy_setopt(c->curl, CURLOPT_SSLKEY, key);
+	}
+	free(pair.cert);
+	free(pair.key);
+}
+
+static void set_trust(struct http_client *c, const struct url *u)
+{
+	const char *file = getenv("SSL_CERT_FILE"), *dir = getenv("SSL_CERT_DIR");
+
+	if (c->conf.is_insecure) {
+		(void)curl_easy_setopt(c->curl, CURLOPT_SSL_VERIFYPEER, 0L);
+		(void)curl_easy_setopt(c->curl, CURLOPT_SSL_VERIFYHOST, 0L);
+		(void)curl_easy_setopt(c->curl, CURLOPT_CAINFO, NULL); /* not read then: 10 ms */
+		(void)curl_easy_setopt(c->curl, CURLOPT_CAPATH, NULL);
+	} else {
+		if (!file || !*file)
+			file = getenv("CURL_CA_BUNDLE");
+		if (file && *file)
+			(void)curl_easy_setopt(c->curl, CURLOPT_CAINFO, file);
+		if (dir && *dir)
+			(void)curl_easy_setopt(c->curl, CURLOPT_CAPATH, dir);
+	}
+	trust_host_dir(c, u);
+}
+
+static void set_limits(struct http_client *c, const struct http_request *q)
+{
+	(void)curl_easy_setopt(c->curl, CURLOPT_CONNECTTIMEOUT, CONNECT_SECONDS);
+	(void)curl_easy_setopt(c->curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
+	(void)curl_easy_setopt(c->curl, CURLOPT_LOW_SPEED_TIME,
+			       (long)(c->conf.stall_seconds ? c->conf.stall_seconds : STALL_SECONDS));
+	if (!q->sink && !(q->has_body && q->body_size > ERROR_BODY_MAX))
+		(void)curl_easy_setopt(c->curl, CURLOPT_TIMEOUT, COLLECT_SECONDS);
+	(void)curl_easy_setopt(c->curl, CURLOPT_NOSIGNAL, 1L);
+	(void)curl_easy_setopt(c->curl, CURLOPT_BUFFERSIZE, 512L << 10);
+	(void)curl_easy_setopt(c->curl, CURLOPT_UPLOAD_BUFFERSIZE, 512L << 10);
+	(void)curl_easy_setopt(c->curl, CURLOPT_TCP_KEEPALIVE, 1L);
+}
+
+static void set_method(struct http_client *c, struct call *call)
+{
+	const struct http_request *q = call->q;
+
+	if (strcmp(q->method, "HEAD") == 0) {
+		(void)curl_easy_setopt(c->curl, CURLOPT_NOBODY, 1L);
+		return;
+	}
+	if (q->has_body) {
+		(void)curl_easy_setopt(c->curl, CURLOPT_UPLOAD, 1L);
+		(void)curl_easy_setopt(c->curl, CURLOPT_INFILESIZE_LARGE, (curl_off_t)q->body_size);
+		(void)curl_easy_setopt(c->curl, CURLOPT_READFUNCTION, on_send);
+		(void)curl_easy_setopt(c->curl, CURLOPT_READDATA, call);
+		(void)curl_easy_setopt(c->curl, CURLOPT_SEEKFUNCTION, on_seek);
+		(void)curl_easy_setopt(c->curl, CURLOPT_SEEKDATA, call);
+	}
+	(void)curl_easy_setopt(c->curl, CURLOPT_CUSTOMREQUEST, q->method);
+}
+
+static void set_callbacks(struct http_client *c, struct call *call)
+{
+	(void)curl_easy_setopt(c->curl, CURLOPT_HEADERFUNCTION, on_header);
+	(void)curl_easy_setopt(c->curl, CURLOPT_HEADERDATA, call);
+	(void)curl_easy_setopt(c->curl, CURLOPT_WRITEFUNCTION, on_body);
+	(void)curl_easy_setopt(c->curl, CURLOPT_WRITEDATA, call);
+	(void)curl_easy_setopt(c->curl, CURLOPT_XFERINFOFUNCTION, on_progress);
+	(void)curl_easy_setopt(c->curl, CURLOPT_XFERINFODATA, call);
+	(void)curl_easy_setopt(c->curl, CURLOPT_NOPROGRESS, 0L);
+	(void)curl_easy_setopt(c->curl, CURLOPT_ERRORBUFFER, call->detail);
+}
+
+static void add_header(struct curl_slist **list, const char *line)
+{
+	struct curl_slist *more = curl_slist_append(*list, line);
+
+	if (!more)
+		abort();
+	*list = more;
+}
+
+/* As docker's messages have it: Get "https://...": ... */
+static const char *verb_of(const struct http_request *q)
+{
+	static const char *const verbs[][2] = {
+		{ "GET", "Get" }, { "HEAD", "Head" }, { "POST", "Post" }, { "PUT", "Put" }
+	};
+
+	for (size_t i = 0; i < LEN(verbs); i++)
+		if (strcmp(q->method, verbs[i][0]) == 0)
+			return verbs[i][1];
+	return q->method;
+}
+
+/* What curl's result means. at: the URL for messages. */
+static struct err *judge(struct call *call, CURLcode code, const char *at, const struct url *u)
+{
+	const char *method = verb_of(call->q);
+	long os = 0;
+
+	if (call->e) {
+		call->out->cause = HTTP_OTHER;
+		return err_ctx(TAKE(call->e), "%s \"%s\"", method, at);
+	}
+	if (code == CURLE_OK || call->is_enough)
+		return NULL;
+	call->out->cause = HTTP_OTHER;
+	(void)curl_easy_getinfo(call->client->curl, CURLINFO_OS_ERRNO, &os);
+	switch ((int)code) {
+	case CURLE_ABORTED_BY_CALLBACK:
+		return FAIL(ERR_CANCELLED, "%s \"%s\": cancelled", method, at);
+	case CURLE_COULDNT_RESOLVE_HOST:
+		call->out->cause = HTTP_CONNECT;
+		return FAIL(ERR_UNAVAILABLE,
+			    "%s \"%s\": lookup %s: no such host (check the name and the DNS setup)", method,
+			    at, u->host);
+	case CURLE_COULDNT_CONNECT:
+		call->out->cause = HTTP_CONNECT;
+		if (os == ECONNREFUSED)
+			return FAIL(ERR_UNAVAILABLE, "%s \"%s\": connect to %s port %s: connection refused",
+				    method, at, u->host, u->port);
+		return FAIL(ERR_UNAVAILABLE, "%s \"%s\": connect to %s port %s: %s", method, at, u->host,
+			    u->port, os ? strerror((int)os) : call->detail);
+	case CURLE_OPERATION_TIMEDOUT:
+		call->out->cause = HTTP_STALL;
+		return FAIL(ERR_TIMEOUT, "%s \"%s\": timeout: %s", method, at, call->detail);
+	case CURLE_PEER_FAILED_VERIFICATION:
+		call->out->cause = HTTP_TLS;
+		return FAIL(ERR_UNAVAILABLE,
+			    "%s \"%s\": tls: failed to verify certificate: %s (put the authority's "
+			    "certificate into %s/%s%s%s/ca.crt)",
+			    method, at, call->detail, call->client->certs_dir, u->host,
+			    u->has_port ? ":" : "", u->has_port ? u->port : "");
+	case CURLE_SSL_CONNECT_ERROR:
+	case CURLE_SSL_CACERT_BADFILE:
+	case CURLE_SSL_CERTPROBLEM:
+	case CURLE_SSL_CIPHER:
+		call->out->cause = HTTP_TLS;
+		return FAIL(ERR_UNAVAILABLE, "%s \"%s\": tls: %s", method, at, call->detail);
+	case CURLE_PARTIAL_FILE:
+	case CURLE_GOT_NOTHING:
+	case CURLE_RECV_ERROR:
+	case CURLE_SEND_ERROR:
+		call->out->cause = HTTP_CUT;
+		return FAIL(ERR_UNAVAILABLE, "%s \"%s\": unexpected end of the connection: %s", method, at,
+			    call->detail);
+	default:
+		return FAIL(ERR_UNAVAILABLE, "%s \"%s\": %s", method, at,
+			    call->detail[0] ? call->detail : curl_easy_strerror(code));
+	}
+}
+
+static struct err *perform(struct http_client *c, const struct http_request *q, const char *target,
+			   bool is_trusted, struct http_response *out)
+{
+	auto_free char *shown = url_display(target), *auth = NULL;
+	struct call call = { .client = c, .q = q, .out = out };
+	auto_slist struct curl_slist *list = NULL;
+	auto_url struct url u = { 0 };
+	long status = 0;
+	CURLcode code;
+
+	TRY(url_parse(target, &u));
+	response_reset(out, q->max_body ? q->max_body : ERROR_BODY_MAX);
+	curl_easy_reset(c->curl); /* options only: connections stay */
+	for (const char *const *h = q->headers; h && *h; h++)
+		add_header(&list, *h);
+	add_header(&list, "Expect:"); /* a second of waiting per upload otherwise */
+	if (is_trusted && q->authorization) {
+		auth = xasprintf("Authorization: %s", q->authorization);
+		add_header(&list, auth);
+	}
+	(void)curl_easy_setopt(c->curl, CURLOPT_URL, target);
+	(void)curl_easy_setopt(c->curl, CURLOPT_PROTOCOLS_STR, "http,https");
+	(void)curl_easy_setopt(c->curl, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+	(void)curl_easy_setopt(c->curl, CURLOPT_USERAGENT, "hoy/" HOY_VERSION);
+	(void)curl_easy_setopt(c->curl, CURLOPT_HTTPHEADER, list);
+	if (url_host_is_loopback(u.host))
+		(void)curl_easy_setopt(c->curl, CURLOPT_PROXY, "");
+	set_trust(c, &u);
+	set_limits(c, q);
+	set_callbacks(c, &call);
+	set_method(c, &call);
+	code = curl_easy_perform(c->curl);
+	(void)curl_easy_getinfo(c->curl, CURLINFO_RESPONSE_CODE, &status);
+	out->status = (int)status;
+	return judge(&call, code, shown, &u);
+}
+
+static bool is_redirect(int status)
+{
+	return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
+}
+
+/* Where a redirect leads. *is_trusted stays true only as long as the origin is that of the first request. */
+static struct err *follow(const char *first, char **target, const char *location, bool *is_trusted)
+{
+	auto_url struct url from = { 0 }, here = { 0 }, there = { 0 };
+	auto_free char *next = NULL, *shown = NULL;
+
+	TRY(url_resolve(*target, location, &next));
+	TRY(url_parse(first, &from));
+	TRY(url_parse(*target, &here));
+	TRY(url_parse(next, &there));
+	shown = url_display(next);
+	if (strcmp(here.scheme, "https") == 0 && strcmp(there.scheme, "https") != 0)
+		return FAIL(ERR_INVALID, "refused a redirect from https to \"%s\"", shown);
+	*is_trusted = *is_trusted && url_same_origin(&from, &there);
+	free(*target);
+	*target = TAKE(next);
+	return NULL;
+}
+
+struct err *http_call(struct http_client *c, const struct http_request *q, struct http_response *out)
+{
+	bool may_follow = strcmp(q->method, "GET") == 0 || strcmp(q->method, "HEAD") == 0;
+	auto_free char *target = xstrdup(q->url), *shown = url_display(q->url);
+	bool is_trusted = true;
+
+	for (unsigned hops = 0;; hops++) {
+		const char *location;
+
+		TRY(perform(c, q, target, is_trusted, out));
+		location = http_header(out, "Location", 0);
+		if (!may_follow || q->redirects == 0 || !is_redirect(out->status) || !location)
+			return NULL;
+		if (hops == q->redirects) {
+			out->cause = HTTP_OTHER;
+			return FAIL(ERR_INVALID, "%s \"%s\": stopped after %u redirects", verb_of(q), shown,
+				    hops);
+		}
+		struct err *e = follow(q->url, &target, location, &is_trusted);
+		if (e) {
+			out->cause = HTTP_OTHER;
+			return err_ctx(e, "%s \"%s\"", verb_of(q), shown);
+		}
+	}
+}

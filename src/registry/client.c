@@ -1,0 +1,322 @@
+/*
+ * client.c - the authorization is one value for all connections: whoever meets a 401 fetches a new one while
+ * the others wait. A generation number keeps threads that were refused with the old value from fetching
+ * again.
+ */
+#include "registry/client.h"
+#include "base/mem.h"
+#include "base/own.h"
+#include "base/time.h"
+#include "http/url.h"
+#include "registry/auth.h"
+#include "registry/fault.h"
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+
+#define CONNECTIONS  4
+#define ASK_ATTEMPTS 4u
+#define PAUSE_NS     500000000
+#define PAUSE_MAX_NS 30000000000
+#define EARLY_NS     10000000000 /* a token is renewed so long before it ends */
+
+struct registry {
+	struct report *report;
+	char *domain, *repository, *scope;
+	char *base; /* "https://host" */
+	bool is_insecure;
+	struct cred own_cred; /* loaded when asked for */
+	const struct cred *cred;
+	struct http_conf http_conf;
+	atomic_bool is_stopped; /* a job failed */
+	pthread_mutex_t lock;   /* guards all below */
+	struct challenge challenge;
+	char *authorization;
+	int64_t until_ns;
+	unsigned generation;
+};
+
+static bool is_cancelled(void *ctx)
+{
+	struct registry *r = ctx;
+
+	return atomic_load(&r->is_stopped) || report_is_cancelled(r->report);
+}
+
+struct http_client *registry_http(struct registry *r)
+{
+	return http_new(&r->http_conf);
+}
+
+struct report *registry_report(const struct registry *r)
+{
+	return r->report;
+}
+
+char *registry_root_url(const struct registry *r)
+{
+	return xasprintf("%s/v2/", r->base);
+}
+
+char *registry_url(const struct registry *r, const char *what)
+{
+	return xasprintf("%s/v2/%s/%s", r->base, r->repository, what);
+}
+
+static void take_challenge(struct registry *r, const struct http_response *answer)
+{
+	const char *header;
+
+	challenge_fini(&r->challenge);
+	for (size_t i = 0; (header = http_header(answer, "WWW-Authenticate", i)); i++)
+		challenge_parse(header, &r->challenge);
+}
+
+/* SECURITY: with the lock held; the only place where credentials leave the files. */
+static struct err *renew(struct registry *r, struct http_client *http)
+{
+	struct auth_ask ask = { .challenge = &r->challenge,
+				.registry_url = r->base,
+				.scope = r->scope,
+				.is_insecure = r->is_insecure };
+	auto_free char *value = NULL, *dir = NULL;
+	unsigned seconds = 0;
+
+	if (!r->cred) {
+		TRY(cred_dir(&dir));
+		TRY(cred_load(dir, r->domain, &r->own_cred));
+		r->cred = &r->own_cred;
+	}
+	ask.cred = r->cred;
+	TRY(auth_obtain(http, &ask, &value, &seconds));
+	free(r->authorization);
+	r->authorization = TAKE(value);
+	r->until_ns = time_monotonic_ns() + (int64_t)seconds * 1000000000;
+	r->generation++;
+	return NULL;
+}
+
+/* The value to send now, owned, or NULL; *out_generation of it. Renewed when it is about to end. */
+static struct err *current(struct registry *r, struct http_client *http, char **out_value,
+			   unsigned *out_generation)
+{
+	struct err *e = NULL;
+
+	(void)pthread_mutex_lock(&r->lock);
+	if ((r->challenge.has_bearer || r->challenge.has_basic) &&
+	    (r->generation == 0 || (r->authorization && time_monotonic_ns() > r->until_ns - EARLY_NS)))
+		e = renew(r, http);
+	*out_value = !e && r->authorization ? xstrdup(r->authorization) : NULL;
+	*out_generation = r->generation;
+	(void)pthread_mutex_unlock(&r->lock);
+	return e;
+}
+
+/* After a 401 with the value of that generation: *out_again when another try makes sense. */
+static struct err *refused(struct registry *r, struct http_client *http, const struct http_response *answer,
+			   unsigned generation, bool *out_again)
+{
+	struct err *e = NULL;
+
+	(void)pthread_mutex_lock(&r->lock);
+	if (r->generation == generation) {
+		take_challenge(r, answer);
+		if (r->challenge.has_bearer || (r->challenge.has_basic && !r->authorization))
+			e = renew(r, http);
+	}
+	*out_again = !e && r->generation != generation && r->authorization;
+	(void)pthread_mutex_unlock(&r->lock);
+	return e;
+}
+
+static bool is_at_home(const struct registry *r, const char *text)
+{
+	auto_url struct url base = { 0 }, u = { 0 };
+	auto_err struct err *e = url_parse(r->base, &base), *f = url_parse(text, &u);
+
+	return !e && !f && url_same_origin(&base, &u);
+}
+
+struct err *registry_call(struct registry *r, struct http_client *http, struct http_request q,
+			  struct http_response *out)
+{
+	bool is_home = is_at_home(r, q.url);
+
+	for (unsigned attempt = 0;; attempt++) {
+		auto_free char *value = NULL;
+		unsigned generation = 0;
+		bool again = false;
+
+		if (is_home)
+			TRY(current(r, http, &value, &generation));
+		q.authorization = value;
+		TRY(http_call(http, &q, out));
+		if (out->status != 401 || !is_home || attempt > 0)
+			return NULL;
+		TRY(refused(r, http, out, generation, &again));
+		if (!again)
+			return NULL;
+	}
+}
+
+struct err *registry_pause(struct registry *r, unsigned attempt, const struct http_response *answer)
+{
+	unsigned seconds = answer ? fault_retry_after(answer) : 0;
+	int64_t ns = PAUSE_NS << (attempt < 8 ? attempt : 8);
+
+	ns += ns * (time_monotonic_ns() / 1000 % 256) / 1024; /* many clients must not come back together */
+	if (ns > PAUSE_MAX_NS)
+		ns = PAUSE_MAX_NS;
+	if (seconds)
+		ns = (int64_t)seconds * 1000000000;
+	while (ns > 0) { /* in slices: another job may stop us */
+		int64_t slice = ns < 200000000 ? ns : 200000000;
+
+		if (report_sleep(r->report, slice) || atomic_load(&r->is_stopped))
+			return FAIL(ERR_CANCELLED, "cancelled");
+		ns -= slice;
+	}
+	return NULL;
+}
+
+struct err *registry_ask(struct registry *r, struct http_client *http, struct http_request q,
+			 struct http_response *out)
+{
+	for (unsigned attempt = 0;; attempt++) {
+		struct err *e = registry_call(r, http, q, out);
+		bool may_help =
+		    e ? out->cause == HTTP_CUT || out->cause == HTTP_CONNECT : fault_is_passing(out->status);
+
+		if (!may_help || attempt + 1 == ASK_ATTEMPTS)
+			return e;
+		err_free(e);
+		TRY(registry_pause(r, attempt, e ? NULL : out));
+	}
+}
+
+static bool domain_is_loopback(const char *domain)
+{
+	auto_free char *text = xasprintf("http://%s/", domain);
+	auto_url struct url u = { 0 };
+	auto_err struct err *e = url_parse(text, &u);
+
+	return !e && url_host_is_loopback(u.host);
+}
+
+static struct err *ping(struct registry *r, const char *scheme, enum http_cause *out_cause)
+{
+	const char *host = strcmp(r->domain, "docker.io") == 0 || strcmp(r->domain, "index.docker.io") == 0
+			       ? "registry-1.docker.io"
+			       : r->domain;
+	auto_response struct http_response answer = { 0 };
+	auto_http struct http_client *http = NULL;
+	auto_free char *url = NULL;
+	struct err *e;
+
+	free(r->base);
+	r->base = xasprintf("%s://%s", scheme, host);
+	r->http_conf =
+	    (struct http_conf){ .is_insecure = r->is_insecure, .is_cancelled = is_cancelled, .ctx = r };
+	http = registry_http(r);
+	url = xasprintf("%s/v2/", r->base);
+	e = http_call(
+	    http, &(struct http_request){ .method = "GET", .url = url, .redirects = 5, .max_body = 1 << 20 },
+	    &answer);
+	*out_cause = answer.cause;
+	if (e)
+		return e;
+	if (answer.status == 401)
+		take_challenge(r, &answer);
+	return NULL;
+}
+
+struct err *registry_open(const struct registry_conf *conf, struct registry **out_registry)
+{
+	auto_registry struct registry *r = xnew(struct registry);
+	enum http_cause cause = HTTP_OK;
+	struct err *e;
+
+	(void)pthread_mutex_init(&r->lock, NULL);
+	r->report = conf->report;
+	r->domain = xstrdup(conf->domain);
+	r->repository = xstrdup(conf->repository ? conf->repository : "");
+	r->scope = conf->actions ? xasprintf("repository:%s:%s", conf->repository, conf->actions) : NULL;
+	r->is_insecure = conf->is_insecure || domain_is_loopback(conf->domain);
+	r->cred = conf->cred;
+	e = ping(r, "https", &cause);
+	if (e && r->is_insecure && (cause == HTTP_CONNECT || cause == HTTP_TLS || cause == HTTP_CUT)) {
+		err_free(e);
+		e = ping(r, "http", &cause);
+	}
+	if (e)
+		return e;
+	*out_registry = TAKE(r);
+	return NULL;
+}
+
+void registry_close(struct registry *r)
+{
+	if (!r)
+		return;
+	challenge_fini(&r->challenge);
+	cred_fini(&r->own_cred);
+	free(r->authorization);
+	free(r->base);
+	free(r->scope);
+	free(r->repository);
+	free(r->domain);
+	(void)pthread_mutex_destroy(&r->lock);
+	free(r);
+}
+
+struct pool {
+	struct registry *registry;
+	registry_job *job;
+	void *ctx;
+	size_t n;
+	atomic_size_t next;
+	pthread_mutex_t lock; /* guards e */
+	struct err *e;        /* the first */
+};
+
+static void *pool_worker(void *arg)
+{
+	struct pool *p = arg;
+	auto_http struct http_client *http = registry_http(p->registry);
+
+	for (;;) {
+		size_t i = atomic_fetch_add(&p->next, 1);
+		struct err *e;
+
+		if (i >= p->n || atomic_load(&p->registry->is_stopped))
+			return NULL;
+		e = p->job(p->ctx, http, i);
+		if (!e)
+			continue;
+		(void)pthread_mutex_lock(&p->lock);
+		if (p->e)
+			err_free(e);
+		else
+			p->e = e;
+		(void)pthread_mutex_unlock(&p->lock);
+		atomic_store(&p->registry->is_stopped, true);
+		return NULL;
+	}
+}
+
+struct err *registry_each(struct registry *r, size_t n, registry_job *job, void *ctx)
+{
+	struct pool p = { .registry = r, .job = job, .ctx = ctx, .n = n };
+	pthread_t threads[CONNECTIONS - 1];
+	size_t n_threads = 0;
+
+	(void)pthread_mutex_init(&p.lock, NULL);
+	while (n_threads < CONNECTIONS - 1 && n_threads + 1 < n &&
+	       pthread_create(&threads[n_threads], NULL, pool_worker, &p) == 0)
+		n_threads++;
+	(void)pool_worker(&p); /* fewer threads than wished is slower, not wrong */
+	for (size_t i = 0; i < n_threads; i++)
+		(void)pthread_join(threads[i], NULL);
+	(void)pthread_mutex_destroy(&p.lock);
+	return p.e;
+}

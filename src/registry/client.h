@@ -1,0 +1,58 @@
+/*
+ * client.h - a conversation with one repository of a registry: where it is, who we are there, asking again
+ * when that helps.
+ *
+ * Specification: OCI distribution-spec 1.1; docker's rules for names of registries: docker.io is
+ * registry-1.docker.io; https first; loopback hosts and --insecure may speak http or have any certificate.
+ * Layer: registry.  Threads: a registry is shared; each thread has its own http_client (registry_http).
+ * Blocks: yes.
+ */
+#pragma once
+#include "base/err.h"
+#include "http/client.h"
+#include "registry/cred.h"
+#include "registry/report.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct registry_conf {
+	struct report *report;  /* borrowed, outlives the registry */
+	const char *domain;     /* "docker.io", "localhost:5000" */
+	const char *repository; /* "library/debian"; NULL: none (login) */
+	const char *actions;    /* "pull" or "pull,push"; NULL: no scope */
+	bool is_insecure;
+	const struct cred *cred; /* borrowed; NULL: cred_load when the registry asks for it */
+};
+struct registry;
+/* Finds the scheme and the challenge by GET /v2/. ERR_UNAVAILABLE nobody there. */
+FALLIBLE registry_open(const struct registry_conf *conf, struct registry **out_registry);
+void registry_close(struct registry *r);
+struct http_client *registry_http(struct registry *r);    /* owned by the caller */
+struct report *registry_report(const struct registry *r); /* borrowed */
+char *registry_root_url(const struct registry *r);        /* "<base>/v2/", owned */
+/* The URL "<base>/v2/<repository>/<what>", owned. */
+char *registry_url(const struct registry *r, const char *what);
+/*
+ * One request with whatever authorization the registry wants, when q->url is at the registry itself; after a
+ * 401 once more with a fresh one. Any status is success.
+ */
+FALLIBLE registry_call(struct registry *r, struct http_client *http, struct http_request q,
+		       struct http_response *out);
+/* The same, again after cut connections and passing faults, at most 4 times; the last answer or error stands.
+ * No sinks. */
+FALLIBLE registry_ask(struct registry *r, struct http_client *http, struct http_request q,
+		      struct http_response *out);
+/* Waits before attempt 1, 2, …: Retry-After of the answer (may be NULL), else 0.5 s doubled each time.
+ * ERR_CANCELLED. */
+FALLIBLE registry_pause(struct registry *r, unsigned attempt, const struct http_response *answer);
+
+typedef struct err *registry_job(void *ctx, struct http_client *http, size_t index);
+/* Runs n jobs on up to 4 connections, in order of index; the first error stops all and is returned. */
+FALLIBLE registry_each(struct registry *r, size_t n, registry_job *job, void *ctx);
+
+static inline void own_registry(struct registry **slot)
+{
+	registry_close(*slot);
+}
+#define auto_registry __attribute__((cleanup(own_registry)))

@@ -1,0 +1,31 @@
+/*
+ * cred.h - credentials where docker keeps them: $DOCKER_CONFIG/config.json, else ~/.docker/config.json, and
+ * its helpers.
+ *
+ * Format: docker CLI config.json: auths{key: {auth: base64 "user:password", identitytoken, registrytoken}},
+ * credsStore, credHelpers{host: helper}; helper protocol of docker-credential-*: get, store, erase with text
+ * on stdin and stdout. A rewrite keeps every other member, is atomic (rename) and 0600. Layer: registry.
+ * Blocks: helpers run up to 60 s.  Limits: file 1 MiB.
+ */
+#pragma once
+#include "base/err.h"
+#include <stdbool.h>
+
+struct cred {
+	char *user, *password; /* owned; NULL when there are none */
+	char *identity_token;  /* owned; a refresh token for the token server, instead of a password */
+	char *registry_token;  /* owned; a bearer token as it is */
+};
+void cred_fini(struct cred *c);
+/* Key of a registry in these files: "https://index.docker.io/v1/" for docker.io, else the host[:port].
+ * Borrowed. */
+const char *cred_key(const char *domain);
+/* The configuration's directory, owned. ERR_INVALID without DOCKER_CONFIG and HOME. */
+FALLIBLE cred_dir(char **out_path);
+/* Nothing stored: an empty cred. dir: of cred_dir. ERR_INVALID a broken file or helper. */
+FALLIBLE cred_load(const char *dir, const char *domain, struct cred *out_cred);
+FALLIBLE cred_store(const char *dir, const char *domain, const struct cred *c);
+/* *out_found: whether there was something. */
+FALLIBLE cred_erase(const char *dir, const char *domain, bool *out_found);
+
+#define auto_cred __attribute__((cleanup(cred_fini)))

@@ -1,0 +1,178 @@
+#include "base/mem.h"
+#include "base/own.h"
+#include "harness/t.h"
+#include "registry/cred.h"
+#include "sys/sys.h"
+#include <fcntl.h>
+#include <stdio.h>
+
+static void write_file(const char *text)
+{
+	t_file_write(t_tmpdir(), "config.json", text);
+}
+
+TEST(no_file_is_no_credentials)
+{
+	auto_cred struct cred c = { 0 };
+
+	CHECK_OK(cred_load(t_tmppath(), "a:5000", &c));
+	CHECK(!c.user && !c.identity_token);
+	CHECK_OK(cred_load("/nonexistent/dir", "a:5000", &c));
+	CHECK(!c.user);
+}
+
+TEST(stored_is_loaded_and_other_members_stay)
+{
+	auto_cred struct cred in = { .user = xstrdup("joe"), .password = xstrdup("a:b\"c") }, out = { 0 };
+	struct stat st;
+	bool found = false;
+
+	write_file("{\"psFormat\":\"x\",\"auths\":{\"other\":{\"auth\":\"eDp5\"}}}");
+	CHECK_OK(cred_store(t_tmppath(), "a:5000", &in));
+	CHECK(sys_fstatat(t_tmpdir(), "config.json", &st, 0) == 0 && (st.st_mode & 0777) == 0600);
+	CHECK_OK(cred_load(t_tmppath(), "a:5000", &out));
+	CHECK_STR(out.user, "joe");
+	CHECK_STR(out.password, "a:b\"c");
+	CHECK_OK(cred_erase(t_tmppath(), "a:5000", &found));
+	CHECK(found);
+	CHECK_OK(cred_erase(t_tmppath(), "a:5000", &found));
+	CHECK(!found);
+	cred_fini(&out);
+	CHECK_OK(cred_load(t_tmppath(), "other", &out));
+	CHECK_STR(out.password, "y");
+	CHECK(
+	    t_file_is(t_tmpdir(), "config.json",
+		      "{\n        \"psFormat\": \"x\",\n        \"auths\": {\n                \"other\": {\n"
+		      "                        \"auth\": \"eDp5\"\n                }\n        }\n}\n"));
+	CHECK_INT(t_entries(t_tmpdir()), 1);
+}
+
+TEST(the_hub_has_many_names)
+{
+	static const char *const spellings[] = { "https://index.docker.io/v1/", "docker.io",
+						 "https://registry-1.docker.io", "index.docker.io" };
+
+	for (size_t i = 0; i < LEN(spellings); i++) {
+		auto_cred struct cred c = { 0 };
+		auto_free char *text = xasprintf("{\"auths\":{\"%s\":{\"auth\":\"eDp5\"}}}", spellings[i]);
+
+		write_file(text);
+		CHECK_OK(cred_load(t_tmppath(), "docker.io", &c));
+		CHECK_STR(c.user, "x");
+	}
+}
+
+TEST(schemes_and_paths_in_keys_are_ignored_but_hosts_are_exact)
+{
+	auto_cred struct cred c = { 0 }, d = { 0 }, f = { 0 };
+
+	write_file("{\"auths\":{\"https://a:5000/v2/\":{\"auth\":\"eDp5\"}}}");
+	CHECK_OK(cred_load(t_tmppath(), "a:5000", &c));
+	CHECK_STR(c.user, "x");
+	CHECK_OK(cred_load(t_tmppath(), "a", &d));
+	CHECK(!d.user);
+	CHECK_OK(cred_load(t_tmppath(), "a:500", &f));
+	CHECK(!f.user);
+}
+
+TEST(tokens)
+{
+	auto_cred struct cred c = { 0 };
+
+	write_file("{\"auths\":{\"a\":{\"auth\":\"eDo=\",\"identitytoken\":\"tok\"}}}");
+	CHECK_OK(cred_load(t_tmppath(), "a", &c));
+	CHECK_STR(c.identity_token, "tok");
+}
+
+TEST(broken_files_are_named_and_secrets_are_not)
+{
+	static const char *const bad[] = { "{", "[]", "{\"auths\":{\"a\":{\"auth\":\"!!secret!!\"}}}",
+					   "{\"auths\":{\"a\":{\"auth\":\"c2VjcmV0\"}}}" };
+
+	for (size_t i = 0; i < LEN(bad); i++) {
+		auto_cred struct cred c = { 0 };
+		auto_err struct err *e = NULL;
+
+		write_file(bad[i]);
+		e = cred_load(t_tmppath(), "a", &c);
+		CHECK(e && e->kind == ERR_INVALID && !strstr(e->msg, "secret") && !strstr(e->msg, "c2Vj"));
+	}
+}
+
+static void install_helper(const char *body)
+{
+	auto_free char *path = xasprintf("%s:%s", t_tmppath(), getenv("PATH"));
+	auto_fd int fd = -1;
+
+	t_file_write(t_tmpdir(), "docker-credential-fake", body);
+	fd = sys_openat(t_tmpdir(), "docker-credential-fake", O_RDONLY, 0);
+	CHECK(fd >= 0 && sys_fchmod(fd, 0755) == 0);
+	CHECK(setenv("PATH", path, 1) == 0);
+}
+
+TEST(helpers_are_asked)
+{
+	auto_cred struct cred c = { 0 }, d = { 0 };
+
+	install_helper("#!/bin/sh\nread s\n[ \"$1 $s\" = \"get a:5000\" ] || { echo credentials not found in "
+		       "native keychain; exit 1; }\n"
+		       "echo '{\"ServerURL\":\"a:5000\",\"Username\":\"u\",\"Secret\":\"s\"}'\n");
+	write_file(
+	    "{\"credHelpers\":{\"a:5000\":\"fake\",\"b\":\"fake\"},\"auths\":{\"b\":{\"auth\":\"eDp5\"}}}");
+	CHECK_OK(cred_load(t_tmppath(), "a:5000", &c));
+	CHECK_STR(c.user, "u");
+	CHECK_STR(c.password, "s");
+	CHECK_OK(cred_load(t_tmppath(), "b", &d)); /* the helper knows nothing: the file does */
+	CHECK_STR(d.user, "x");
+}
+
+TEST(helpers_store_and_the_file_only_notes_it)
+{
+	auto_cred struct cred in = { .user = xstrdup("joe"), .password = xstrdup("s3cret") };
+	auto_free char *script = xasprintf("#!/bin/sh\ncat > %s/got.$1\n", t_tmppath());
+
+	install_helper(script);
+	write_file("{\"credsStore\":\"fake\"}");
+	CHECK_OK(cred_store(t_tmppath(), "docker.io", &in));
+	CHECK(t_file_is(
+	    t_tmpdir(), "got.store",
+	    "{\"ServerURL\":\"https://index.docker.io/v1/\",\"Username\":\"joe\",\"Secret\":\"s3cret\"}"));
+	CHECK(t_file_is(t_tmpdir(), "config.json",
+			"{\n        \"credsStore\": \"fake\",\n        \"auths\": {\n                "
+			"\"https://index.docker.io/v1/\": {}\n"
+			"        }\n}\n"));
+}
+
+TEST(helpers_that_are_missing_fail_or_have_bad_names)
+{
+	auto_cred struct cred c = { 0 };
+
+	write_file("{\"credsStore\":\"surely-not-installed\"}");
+	CHECK_ERR(ERR_INVALID, cred_load(t_tmppath(), "a", &c));
+	write_file("{\"credsStore\":\"../../tmp/x\"}");
+	CHECK_ERR(ERR_INVALID, cred_load(t_tmppath(), "a", &c));
+	install_helper("#!/bin/sh\nexit 3\n");
+	write_file("{\"credsStore\":\"fake\"}");
+	CHECK_ERR(ERR_INVALID, cred_load(t_tmppath(), "a", &c));
+	install_helper("#!/bin/sh\necho junk\n");
+	CHECK_ERR(ERR_INVALID, cred_load(t_tmppath(), "a", &c));
+}
+
+TEST(a_failing_disk_leaves_the_old_file)
+{
+	auto_cred struct cred in = { .user = xstrdup("joe"), .password = xstrdup("p") };
+
+	FAULT_SWEEP (ENOSPC) {
+		struct err *e;
+
+		write_file("{\"auths\":{}}");
+		t_sweep_on();
+		e = cred_store(t_tmppath(), "a", &in);
+		t_sweep_off();
+		CHECK(!e == !t_sweep_fired());
+		if (e && !strstr(e->msg, "sync "))
+			CHECK(t_file_is(t_tmpdir(), "config.json", "{\"auths\":{}}"));
+		CHECK_INT(t_entries(t_tmpdir()), 1);
+		err_free(e);
+	}
+}

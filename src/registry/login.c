@@ -1,0 +1,55 @@
+#include "base/mem.h"
+#include "base/own.h"
+#include "registry/client.h"
+#include "registry/fault.h"
+#include "registry/transfer.h"
+
+/* "https://index.docker.io/v1/", "https://h:5000", "h:5000": the domain, owned. */
+static char *domain_of(const char *server)
+{
+	struct sv s = sv_of(server);
+
+	if (sv_starts(s, SV("https://")))
+		s = sv_skip(s, 8);
+	else if (sv_starts(s, SV("http://")))
+		s = sv_skip(s, 7);
+	s = sv_cut(&s, '/');
+	return sv_is(s, "index.docker.io") || sv_is(s, "registry-1.docker.io") || s.n == 0
+		   ? xstrdup("docker.io")
+		   : xstrndup(s.p, s.n);
+}
+
+struct err *transfer_login(struct report *report, const char *server, const char *user, const char *password,
+			   bool is_insecure)
+{
+	auto_free char *domain = domain_of(server), *dir = NULL, *url = NULL;
+	auto_cred struct cred cred = { .user = xstrdup(user), .password = xstrdup(password) };
+	struct registry_conf conf = {
+		.report = report, .domain = domain, .is_insecure = is_insecure, .cred = &cred
+	};
+	auto_registry struct registry *r = NULL;
+	auto_http struct http_client *http = NULL;
+	auto_response struct http_response answer = { 0 };
+
+	TRY(cred_dir(&dir));
+	if (!*user || strchr(user, ':'))
+		return FAIL(ERR_INVALID, "bad user name: it must not be empty or contain ':'");
+	TRY(registry_open(&conf, &r));
+	http = registry_http(r);
+	url = registry_root_url(r);
+	TRY(registry_call(r, http, (struct http_request){ .method = "GET", .url = url, .max_body = 1 << 20 },
+			  &answer));
+	if (answer.status == 401)
+		return err_ctx(fault_of(&answer), "login to %s: incorrect user name or password", domain);
+	if (answer.status != 200)
+		return err_ctx(fault_of(&answer), "login to %s", domain);
+	return cred_store(dir, domain, &cred);
+}
+
+struct err *transfer_logout(const char *server, bool *out_found)
+{
+	auto_free char *domain = domain_of(server), *dir = NULL;
+
+	TRY(cred_dir(&dir));
+	return cred_erase(dir, domain, out_found);
+}

@@ -1,0 +1,273 @@
+/*
+ * pull.c - reference -> (index ->) manifest -> config and layers in parallel -> the manifests themselves,
+ * last: a manifest in the store has its blobs. The answer's own SHA-256 is the identity of what a tag names;
+ * headers are hints for what to skip.
+ */
+#include "base/mem.h"
+#include "base/own.h"
+#include "codec/json.h"
+#include "image/config.h"
+#include "image/manifest.h"
+#include "registry/client.h"
+#include "registry/download.h"
+#include "registry/fault.h"
+#include "registry/transfer.h"
+#include <stdio.h>
+
+#define NESTING_MAX 3 /* an index in an index in an index */
+
+struct document { /* a manifest or an index */
+	char digest[DIGEST_MAX];
+	char *body;
+	size_t n;
+	struct manifest m;
+};
+
+struct pull {
+	const struct transfer *t;
+	struct registry *registry;
+	char *name; /* as the user knows it, "x:latest" */
+	char *repository;
+	struct document chain[NESTING_MAX + 1]; /* what the reference is, …, the manifest of our platform */
+	size_t n_chain;
+	const struct descriptor **blobs; /* config first, each digest once */
+	size_t n_blobs;
+};
+
+static const char *const accept_headers[] = { "Accept: " MEDIA_MANIFEST ", " MEDIA_INDEX ", " MEDIA_DOCKER
+					      ", " MEDIA_DOCKER_LIST ", */*;q=0.1",
+					      NULL };
+
+static void pull_fini(struct pull *p)
+{
+	for (size_t i = 0; i < p->n_chain; i++) {
+		manifest_fini(&p->chain[i].m);
+		free(p->chain[i].body);
+	}
+	free(p->blobs);
+	free(p->name);
+	free(p->repository);
+	registry_close(p->registry);
+}
+
+/* In docker's words. */
+static struct err *refusal(const struct pull *p, const struct http_response *r, const char *reference)
+{
+	auto_free char *code = fault_code(r);
+	struct err *e = fault_of(r);
+
+	if (r->status == 404 && strcmp(code, "NAME_UNKNOWN") == 0)
+		return err_ctx(e, "repository %s not found", p->repository);
+	if (r->status == 404)
+		return strcmp(code, "MANIFEST_UNKNOWN") == 0
+			   ? err_ctx(e, "manifest for %s not found", p->name)
+			   : err_ctx(e, "manifest for %s not found: manifest unknown", p->name);
+	if (e->kind == ERR_DENIED)
+		return err_ctx(e,
+			       "pull access denied for %s, repository does not exist or may require "
+			       "authorization (see hoy login)",
+			       p->repository);
+	return err_ctx(e, "manifest %s of %s", reference, p->repository);
+}
+
+/* A manifest we have, if it is whole. A damaged one is removed, and fetched. */
+static struct err *from_store(const struct pull *p, const char *digest, struct document *doc, bool *out_found)
+{
+	struct err *e;
+
+	*out_found = false;
+	if (!store_has(p->t->store, digest, NULL))
+		return NULL;
+	e = store_blob_read(p->t->store, digest, MANIFEST_MAX, &doc->body, &doc->n);
+	if (!e) {
+		(void)snprintf(doc->digest, sizeof doc->digest, "%s", digest);
+		*out_found = true;
+		return NULL;
+	}
+	if (e->kind != ERR_CORRUPT)
+		return e;
+	err_free(e);
+	return store_blob_delete(p->t->store, digest);
+}
+
+/* HEAD costs nothing at registries that count: what the tag names may be here already. */
+static struct err *from_store_by_tag(const struct pull *p, struct http_client *http, const char *url,
+				     struct document *doc, bool *out_found)
+{
+	auto_response struct http_response answer = { 0 };
+	const char *digest;
+
+	*out_found = false;
+	TRY(registry_ask(
+	    p->registry, http,
+	    (struct http_request){ .method = "HEAD", .url = url, .headers = accept_headers, .redirects = 5 },
+	    &answer));
+	digest = http_header(&answer, "Docker-Content-Digest", 0);
+	if (answer.status != 200 || !digest || !digest_is_valid(sv_of(digest)))
+		return NULL; /* GET tells why */
+	return from_store(p, digest, doc, out_found);
+}
+
+/* want: by digest, and of this size unless 0; NULL: what a tag names. */
+static struct err *fetch_document(struct pull *p, struct http_client *http, const char *reference,
+				  const char *want, uint64_t want_size)
+{
+	struct document *doc = &p->chain[p->n_chain];
+	auto_response struct http_response answer = { 0 };
+	auto_free char *what = xasprintf("manifests/%s", reference), *url = registry_url(p->registry, what);
+	const char *type = NULL;
+	bool is_here = false;
+	struct err *e;
+
+	if (want)
+		TRY(from_store(p, want, doc, &is_here));
+	else
+		TRY(from_store_by_tag(p, http, url, doc, &is_here));
+	if (!is_here) {
+		TRY(registry_ask(p->registry, http,
+				 (struct http_request){ .method = "GET",
+							.url = url,
+							.headers = accept_headers,
+							.redirects = 5,
+							.max_body = MANIFEST_MAX },
+				 &answer));
+		if (answer.status != 200)
+			return refusal(p, &answer, reference);
+		type = http_header(&answer, "Content-Type", 0);
+		doc->n = answer.body.n;
+		doc->body = buf_take(&answer.body);
+		digest_of(doc->body, doc->n, doc->digest);
+	}
+	p->n_chain++;
+	if (want && strcmp(want, doc->digest) != 0)
+		return FAIL(ERR_CORRUPT, "manifest of %s: digest mismatch: wanted %s, got %s", p->repository,
+			    want, doc->digest);
+	if (want_size && want_size != doc->n)
+		return FAIL(ERR_CORRUPT, "manifest %s: size mismatch: wanted %llu bytes, got %zu", reference,
+			    (unsigned long long)want_size, doc->n);
+	e = manifest_parse(sv_from(doc->body, doc->n), type, &doc->m);
+	return e ? err_ctx(e, "manifest %s of %s", reference, p->repository) : NULL;
+}
+
+/* Down from what the reference names to the manifest of the platform. */
+static struct err *resolve(struct pull *p, struct http_client *http)
+{
+	const struct ref *ref = p->t->ref;
+	struct platform host;
+	struct err *e;
+
+	platform_host(&host);
+	TRY(fetch_document(p, http, ref->digest ? ref->digest : ref->tag, ref->digest, 0));
+	while (p->chain[p->n_chain - 1].m.is_index) {
+		const struct descriptor *part = NULL;
+
+		if (p->n_chain > NESTING_MAX)
+			return FAIL(ERR_INVALID, "%s: more than %d indexes inside each other", p->name,
+				    NESTING_MAX);
+		e = manifest_choose(&p->chain[p->n_chain - 1].m, p->t->platform ? p->t->platform : &host,
+				    &part);
+		if (e)
+			return err_ctx(e, "%s", p->name);
+		TRY(fetch_document(p, http, part->digest, part->digest, part->size));
+	}
+	return NULL;
+}
+
+static void list_blobs(struct pull *p)
+{
+	const struct manifest *m = &p->chain[p->n_chain - 1].m;
+
+	p->blobs = xcalloc(m->n + 1, sizeof *p->blobs);
+	p->blobs[p->n_blobs++] = &m->config;
+	for (size_t i = 0; i < m->n; i++) {
+		size_t k = 0;
+
+		while (k < p->n_blobs && strcmp(p->blobs[k]->digest, m->parts[i].digest) != 0)
+			k++;
+		if (k == p->n_blobs)
+			p->blobs[p->n_blobs++] = &m->parts[i];
+	}
+}
+
+static struct err *job(void *ctx, struct http_client *http, size_t index)
+{
+	struct pull *p = ctx;
+
+	return download_blob(p->registry, http, p->t->store, p->blobs[index], index > 0);
+}
+
+/* An image made for another platform than was asked for by name is an error; an artifact says nothing of
+ * platforms. */
+static struct err *check_config(struct pull *p)
+{
+	const struct descriptor *d = &p->chain[p->n_chain - 1].m.config;
+	const struct platform *want = p->t->platform;
+	auto_free char *body = NULL;
+	auto_json json_t *doc = NULL;
+	size_t n = 0;
+	char text[96];
+
+	if (strcmp(d->media_type, MEDIA_CONFIG) != 0 && strcmp(d->media_type, MEDIA_DOCKER_CONFIG) != 0)
+		return NULL;
+	TRY(store_blob_read(p->t->store, d->digest, MANIFEST_MAX, &body, &n));
+	TRY(config_parse(sv_from(body, n), -1, &doc));
+	if (want && !platform_matches(want, json_str_at(doc, "os", ""), json_str_at(doc, "architecture", ""),
+				      json_str_at(doc, "variant", "")))
+		return FAIL(
+		    ERR_NOT_FOUND,
+		    "image with reference %s was found but does not provide the specified platform (%s)",
+		    p->name, platform_text(want, text));
+	return NULL;
+}
+
+static struct err *fetch_blobs(struct pull *p)
+{
+	const struct manifest *m = &p->chain[p->n_chain - 1].m;
+
+	if (m->config.size > MANIFEST_MAX)
+		return FAIL(ERR_LIMIT, "%s: config of %llu bytes, at most %u", p->name,
+			    (unsigned long long)m->config.size, MANIFEST_MAX);
+	list_blobs(p);
+	for (size_t i = 1; i < p->n_blobs; i++) {
+		struct report_line line = { .digest = p->blobs[i]->digest, .total = p->blobs[i]->size };
+
+		report_blob(p->t->report, &line, "Pulling fs layer", 0);
+	}
+	return registry_each(p->registry, p->n_blobs, job, p);
+}
+
+static struct err *run(struct pull *p, struct transfer_result *out_result)
+{
+	auto_http struct http_client *http = registry_http(p->registry);
+	struct document *last;
+	uint64_t size;
+
+	TRY(resolve(p, http));
+	TRY(fetch_blobs(p));
+	TRY(check_config(p));
+	for (size_t i = p->n_chain; i-- > 0;)
+		TRY(store_put(p->t->store, p->chain[i].body, p->chain[i].n, p->chain[i].digest));
+	last = &p->chain[p->n_chain - 1];
+	size = last->n;
+	for (size_t i = 0; i < p->n_blobs; i++)
+		size += p->blobs[i]->size;
+	memcpy(out_result->digest, p->chain[0].digest, DIGEST_MAX);
+	memcpy(out_result->manifest, last->digest, DIGEST_MAX);
+	out_result->size_bytes = size;
+	return NULL;
+}
+
+struct err *transfer_pull(const struct transfer *t, struct transfer_result *out_result)
+{
+	CLEANUP(pull_fini) struct pull p = { .t = t };
+	struct registry_conf conf = { .report = t->report,
+				      .domain = t->ref->domain,
+				      .repository = t->ref->path,
+				      .actions = "pull",
+				      .is_insecure = t->is_insecure };
+
+	p.name = ref_familiar(t->ref);
+	p.repository = ref_familiar_repo(t->ref);
+	TRY(registry_open(&conf, &p.registry));
+	return run(&p, out_result);
+}

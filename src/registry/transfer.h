@@ -1,0 +1,38 @@
+/*
+ * transfer.h - images between a registry and the store; logging in and out.
+ *
+ * What is in the store afterwards is verified and durable; manifests and indexes are kept byte by byte as
+ * blobs. Blobs of a pull that failed half-way stay when they are whole, so the next pull goes on from there;
+ * partial ones are removed. Layer: registry.  Blocks: yes; progress and cancelling through the report.
+ */
+#pragma once
+#include "base/err.h"
+#include "content/store.h"
+#include "image/platform.h"
+#include "image/ref.h"
+#include "registry/report.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+struct transfer {
+	struct store *store;   /* borrowed */
+	struct report *report; /* borrowed */
+	const struct ref *ref; /* borrowed */
+	const struct platform
+	    *platform; /* borrowed; NULL: the host's, and no check against a single manifest */
+	bool is_insecure;
+};
+struct transfer_result {
+	char digest[DIGEST_MAX];   /* what the reference is */
+	char manifest[DIGEST_MAX]; /* that of our platform */
+	uint64_t size_bytes;       /* manifest, config and layers as transferred */
+};
+/* ERR_NOT_FOUND, ERR_DENIED, ERR_UNAVAILABLE, ERR_INVALID, ERR_CORRUPT, ERR_LIMIT, ERR_TIMEOUT,
+ * ERR_UNSUPPORTED, ERR_CANCELLED. */
+FALLIBLE transfer_pull(const struct transfer *t, struct transfer_result *out_result);
+/* digest: of a manifest or an index in the store; its blobs first, it last. */
+FALLIBLE transfer_push(const struct transfer *t, const char *digest, struct transfer_result *out_result);
+/* Asks the registry whether it takes them, then keeps them. ERR_DENIED. */
+FALLIBLE transfer_login(struct report *report, const char *server, const char *user, const char *password,
+			bool is_insecure);
+FALLIBLE transfer_logout(const char *server, bool *out_found);
