@@ -1,9 +1,9 @@
 /*
  * cgroup.c - making a container's control group: directories, limits, device rules, joining.
  *
- * Everything is reached from the mount point's fd by openat2 without links. Nothing is cached between calls: the
- * hierarchies are read anew (30 us), so that a long-lived keeper never writes to a mount that was replaced.
- * A limit that cannot be set is an error naming it; controllers nobody asked for are not missed.
+ * Everything is reached from the mount point's fd by openat2 without links. Nothing is cached between calls:
+ * the hierarchies are read anew (30 us), so that a long-lived keeper never writes to a mount that was
+ * replaced. A limit that cannot be set is an error naming it; controllers nobody asked for are not missed.
  */
 #include "runtime/cgroup.h"
 #include "base/own.h"
@@ -36,8 +36,9 @@ void cgroup_set_fini(struct cgroup_set *s)
 /* "rw,cpu,cpuacct" -> "cpu,cpuacct"; "rw,xattr,name=systemd" -> "systemd". false: no room. */
 static bool controllers(struct sv options, char *out, size_t size)
 {
-	static const char *const generic[] = { "rw", "ro", "xattr", "noprefix", "clone_children", "cpuset_v2_mode",
-					       "favordynmods" };
+	static const char *const generic[] = {
+		"rw", "ro", "xattr", "noprefix", "clone_children", "cpuset_v2_mode", "favordynmods"
+	};
 	size_t n = 0;
 
 	while (options.n) {
@@ -169,7 +170,8 @@ struct err *cgroup_check_path(const char *path)
 		struct sv part = sv_cut(&rest, '/');
 
 		if (!part.n || sv_is(part, ".") || sv_is(part, ".."))
-			return FAIL(ERR_INVALID, "control group path \"%s\": empty, \".\" or \"..\" component", path);
+			return FAIL(ERR_INVALID,
+				    "control group path \"%s\": empty, \".\" or \"..\" component", path);
 		more = part.p + part.n != end;
 	}
 	return NULL;
@@ -273,7 +275,8 @@ static void enable(const struct cgroup_hier *h, const char *path, struct sv list
 		char text[64];
 
 		(void)snprintf(text, sizeof text, SV_FMT, SV_ARG(one));
-		(void)cgroup_write(h, path, "cgroup.subtree_control", text); /* a limit that needs it will say so */
+		(void)cgroup_write(h, path, "cgroup.subtree_control",
+				   text); /* a limit that needs it will say so */
 	}
 }
 
@@ -304,9 +307,11 @@ static struct err *make_dirs(const struct cgroup_set *s, const char *path)
 		if (r < 0)
 			return FAIL_OS(-r, "control group %s/%s: create", h->dir, path);
 		if (existed && cgroup_read(h, path, "cgroup.procs", some, sizeof some) > 0)
-			return FAIL(ERR_CONFLICT, "control group %s/%s has processes in it already", h->dir, path);
+			return FAIL(ERR_CONFLICT, "control group %s/%s has processes in it already", h->dir,
+				    path);
 		if (h == cgroup_find(s, "cpuset") && !s->v2 && (r = fill_cpuset(h, path)) < 0)
-			return FAIL_OS(-r, "control group %s/%s: copy the parent's cpus and mems", h->dir, path);
+			return FAIL_OS(-r, "control group %s/%s: copy the parent's cpus and mems", h->dir,
+				       path);
 	}
 	if (s->v2)
 		enable_controllers(&s->h[0], path);
@@ -314,10 +319,12 @@ static struct err *make_dirs(const struct cgroup_set *s, const char *path)
 }
 
 /*
- * One "a|b" -> "1|2" pair: the first file that exists takes its value; an empty last alternative: may be absent.
- * v1 keys carry their controller: "memory/memory.limit_in_bytes". Returns >= 0 or -errno; *out_file for messages.
+ * One "a|b" -> "1|2" pair: the first file that exists takes its value; an empty last alternative: may be
+ * absent. v1 keys carry their controller: "memory/memory.limit_in_bytes". Returns >= 0 or -errno; *out_file
+ * for messages.
  */
-static int write_pair(const struct cgroup_set *s, const char *path, const struct plan_pair *pair, char out_file[128])
+static int write_pair(const struct cgroup_set *s, const char *path, const struct plan_pair *pair,
+		      char out_file[128])
 {
 	struct sv keys = sv_of(pair->key), values = sv_of(pair->value);
 	bool last_empty = keys.n && keys.p[keys.n - 1] == '|';
@@ -354,12 +361,15 @@ static struct err *check_usage(const struct cgroup_set *s, const char *path, int
 {
 	const struct cgroup_hier *h = cgroup_find(s, "memory");
 	char text[32];
-	ssize_t n = h ? cgroup_read(h, path, s->v2 ? "memory.current" : "memory.usage_in_bytes", text, sizeof text) : -ENODEV;
+	ssize_t n =
+	    h ? cgroup_read(h, path, s->v2 ? "memory.current" : "memory.usage_in_bytes", text, sizeof text)
+	      : -ENODEV;
 
 	if (n < 0)
 		return FAIL_OS((int)-n, "control group %s: read its memory use", path);
 	if (limit >= 0 && strtoll(text, NULL, 10) > limit)
-		return FAIL(ERR_CONFLICT, "linux.resources.memory.limit: %lld is less than the %lld bytes in use",
+		return FAIL(ERR_CONFLICT,
+			    "linux.resources.memory.limit: %lld is less than the %lld bytes in use",
 			    (long long)limit, strtoll(text, NULL, 10));
 	return NULL;
 }
@@ -374,15 +384,17 @@ static struct err *write_limits(const struct cgroup_set *s, const struct plan *p
 		int r;
 
 		if (!pairs[i].value)
-			return FAIL(ERR_UNSUPPORTED, "%s: control groups v%d have no such limit", pairs[i].key,
-				    s->v2 ? 2 : 1);
+			return FAIL(ERR_UNSUPPORTED, "%s: control groups v%d have no such limit",
+				    pairs[i].key, s->v2 ? 2 : 1);
 		r = write_pair(s, p->cgroup, &pairs[i], file);
-		if (r == -EINVAL && i + 1 < n && is_memory_pair(&pairs[i])) { /* raised above the old sum: the sum first */
+		if (r == -EINVAL && i + 1 < n &&
+		    is_memory_pair(&pairs[i])) { /* raised above the old sum: the sum first */
 			r = write_pair(s, p->cgroup, &pairs[i + 1], file);
 			r = r < 0 ? r : write_pair(s, p->cgroup, &pairs[i], file);
 		}
 		if (r == -ENOENT || r == -ENODEV || r == -EOPNOTSUPP)
-			return FAIL(ERR_UNSUPPORTED, "limit %s: this kernel or control group has no such control", file);
+			return FAIL(ERR_UNSUPPORTED,
+				    "limit %s: this kernel or control group has no such control", file);
 		if (r < 0)
 			return FAIL_OS(-r, "limit %s: write \"%s\"", file, pairs[i].value);
 	}
@@ -390,8 +402,8 @@ static struct err *write_limits(const struct cgroup_set *s, const struct plan *p
 }
 
 /* Files of a v2 group whose owner may manage processes and groups below (/sys/kernel/cgroup/delegate). */
-static const char *const delegated[] = { "cgroup.procs", "cgroup.threads", "cgroup.subtree_control", "memory.oom.group",
-					 "memory.reclaim" };
+static const char *const delegated[] = { "cgroup.procs", "cgroup.threads", "cgroup.subtree_control",
+					 "memory.oom.group", "memory.reclaim" };
 
 /* Who is root inside, when it has a writable view of its own group and nothing above it. */
 static bool inner_root(const struct plan *p, uid_t *out_uid, gid_t *out_gid)
@@ -506,7 +518,8 @@ int cgroup_fd(const char *path)
 	return root < 0 ? root : sys_open_beneath(root, path, O_RDONLY | O_DIRECTORY, 0);
 }
 
-struct err *cgroup_each(const char *path, struct err *(*each)(void *ctx, const char *name, const char *dir), void *ctx)
+struct err *cgroup_each(const char *path, struct err *(*each)(void *ctx, const char *name, const char *dir),
+			void *ctx)
 {
 	auto_cgroups struct cgroup_set s = CGROUP_SET;
 
@@ -539,14 +552,19 @@ static struct err *devices_v1(const struct cgroup_set *s, const struct plan *p)
 	auto_fd int allow = -1, deny = -1;
 
 	if (!h)
-		return FAIL(ERR_UNSUPPORTED, "linux.resources.devices: the devices controller is not mounted");
+		return FAIL(ERR_UNSUPPORTED,
+			    "linux.resources.devices: the devices controller is not mounted");
 	allow = open_file(h, p->cgroup, "devices.allow", O_WRONLY);
 	deny = open_file(h, p->cgroup, "devices.deny", O_WRONLY);
 	if (allow < 0 || deny < 0)
-		return FAIL_OS(allow < 0 ? -allow : -deny, "control group %s/%s: device rules", h->dir, p->cgroup);
+		return FAIL_OS(allow < 0 ? -allow : -deny, "control group %s/%s: device rules", h->dir,
+			       p->cgroup);
 	for (size_t i = 0; i < p->device_rules.n; i++) {
 		const struct plan_cgroup_rule *r = &p->device_rules.p[i];
-		const char *types = device_rule_is_all(r) ? "a" : r->type == 'a' ? "cb" : r->type == 'c' ? "c" : "b";
+		const char *types = device_rule_is_all(r) ? "a"
+				    : r->type == 'a'      ? "cb"
+				    : r->type == 'c'      ? "c"
+							  : "b";
 
 		for (; *types; types++) {
 			char text[80];

@@ -12,16 +12,16 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define CGROUP_ROOT  "/sys/fs/cgroup"
-#define CGROUP_OURS  "hoy" /* the parent of the engine's groups: made when needed, removed when empty */
-#define CGROUP_PATH  PATH_MAX
+#define CGROUP_ROOT "/sys/fs/cgroup"
+#define CGROUP_OURS "hoy" /* the parent of the engine's groups: made when needed, removed when empty */
+#define CGROUP_PATH PATH_MAX
 
 enum { CGROUP_HIERARCHIES = 24 };
 
 struct cgroup_hier {
 	char name[56]; /* "memory", "cpu,cpuacct", "systemd" (a named one), "" (v2) */
 	char dir[136]; /* mount point */
-	int fd;	       /* of dir; owned */
+	int fd;        /* of dir; owned */
 };
 struct cgroup_set {
 	bool v2;
@@ -44,11 +44,13 @@ FALLIBLE cgroup_check_path(const char *path);
 /* Small files of a group. Both return >= 0 or -errno; read terminates out and returns the length. */
 int cgroup_write(const struct cgroup_hier *h, const char *path, const char *file, const char *value);
 ssize_t cgroup_read(const struct cgroup_hier *h, const char *path, const char *file, char *out, size_t size);
-/* Calls each(ctx, sub) for path and every group below it, parents first; stops at the first result < 0 and returns it. */
-int cgroup_walk(const struct cgroup_hier *h, const char *path, int (*each)(void *ctx, const char *sub), void *ctx);
+/* Calls each(ctx, sub) for path and every group below it, parents first; stops at the first result < 0 and
+ * returns it. */
+int cgroup_walk(const struct cgroup_hier *h, const char *path, int (*each)(void *ctx, const char *sub),
+		void *ctx);
 
 /* device_bpf.c: rules as an eBPF program of type CGROUP_DEVICE. */
-struct device_insn { /* struct bpf_insn without its bit fields */
+struct device_insn {        /* struct bpf_insn without its bit fields */
 	uint8_t code, regs; /* source << 4 | destination */
 	int16_t off;
 	int32_t imm;
@@ -56,4 +58,5 @@ struct device_insn { /* struct bpf_insn without its bit fields */
 struct plan;
 struct plan_cgroup_rule;
 bool device_rule_is_all(const struct plan_cgroup_rule *r); /* every device, every access */
-size_t device_program(const struct plan *p, struct device_insn *out, size_t max); /* 0: more than max instructions */
+size_t device_program(const struct plan *p, struct device_insn *out,
+		      size_t max); /* 0: more than max instructions */

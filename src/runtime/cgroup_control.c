@@ -1,8 +1,8 @@
 /*
  * cgroup_control.c - living groups: what they use, freezing, killing, removing.
  *
- * Removing first just removes (the usual case: everything has ended); only what is busy is killed, and then removed from
- * the bottom up with a bounded wait, because a process leaves its group a moment after it died.
+ * Removing first just removes (the usual case: everything has ended); only what is busy is killed, and then
+ * removed from the bottom up with a bounded wait, because a process leaves its group a moment after it died.
  */
 #include "base/own.h"
 #include "base/time.h"
@@ -31,7 +31,8 @@ static void names_add(struct names *v, char *name)
 	*vec_push(v) = name;
 }
 
-int cgroup_walk(const struct cgroup_hier *h, const char *path, int (*each)(void *ctx, const char *sub), void *ctx)
+int cgroup_walk(const struct cgroup_hier *h, const char *path, int (*each)(void *ctx, const char *sub),
+		void *ctx)
 {
 	struct names todo = { 0 };
 	int r = 0;
@@ -49,7 +50,8 @@ int cgroup_walk(const struct cgroup_hier *h, const char *path, int (*each)(void 
 		if (!dir)
 			continue; /* a child that went away meanwhile */
 		while ((d = readdir(dir)))
-			if (d->d_type == DT_DIR && strcmp(d->d_name, ".") != 0 && strcmp(d->d_name, "..") != 0)
+			if (d->d_type == DT_DIR && strcmp(d->d_name, ".") != 0 &&
+			    strcmp(d->d_name, "..") != 0)
 				names_add(&todo, xasprintf("%s/%s", todo.p[i], d->d_name));
 		(void)closedir(dir);
 		r = each(ctx, todo.p[i]);
@@ -97,7 +99,8 @@ static int pids_of(void *ctx, const char *sub)
 		if (pid > 0)
 			*vec_push(&all->list) = pid;
 	}
-	return n == -EOPNOTSUPP || n == -ENODEV ? 0 : (int)n; /* a threaded v2 group; a group that just went */
+	return n == -EOPNOTSUPP || n == -ENODEV ? 0
+						: (int)n; /* a threaded v2 group; a group that just went */
 }
 
 static FALLIBLE not_found(const struct cgroup_hier *h, const char *path, int r)
@@ -206,7 +209,8 @@ struct err *runtime_freeze(const char *cgroup_path, bool frozen)
 		sys_pause_ns(1000000);
 	} while (time_monotonic_ns() < end);
 	(void)set_frozen(&s, cgroup_path, false);
-	return FAIL(ERR_TIMEOUT, "control group %s/%s: not %s within 5 s", h->dir, cgroup_path, frozen ? "frozen" : "thawed");
+	return FAIL(ERR_TIMEOUT, "control group %s/%s: not %s within 5 s", h->dir, cgroup_path,
+		    frozen ? "frozen" : "thawed");
 }
 
 /* --- removing --- */
@@ -273,9 +277,11 @@ struct err *runtime_cgroup_remove(const char *cgroup_path)
 		if (all)
 			break;
 		if (time_monotonic_ns() > end)
-			return FAIL(ERR_TIMEOUT, "control group %s/%s: still busy after killing its processes",
+			return FAIL(ERR_TIMEOUT,
+				    "control group %s/%s: still busy after killing its processes",
 				    s.h[busy].dir, cgroup_path);
-		if (kill_all(&s, cgroup_path, SIGKILL) < 0) /* gone in that hierarchy: the busy one tells who is left */
+		if (kill_all(&s, cgroup_path, SIGKILL) <
+		    0) /* gone in that hierarchy: the busy one tells who is left */
 			(void)signal_all(&s.h[busy], cgroup_path, SIGKILL);
 		sys_pause_ns(pause);
 		pause = pause < 20000000 ? pause * 2 : pause;

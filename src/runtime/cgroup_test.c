@@ -1,6 +1,6 @@
 /*
- * cgroup_test.c - real groups below private names, on whatever version this machine has; the device program by an
- * interpreter of the instructions it uses.
+ * cgroup_test.c - real groups below private names, on whatever version this machine has; the device program
+ * by an interpreter of the instructions it uses.
  */
 #include "base/own.h"
 #include "base/time.h"
@@ -46,10 +46,10 @@ static const char *group(const char *sub)
 	return path;
 }
 
-#define PLAN(name)                                                     \
-	CLEANUP(fini) struct plan name = { .id = "t" }; \
-	need_groups();                                  \
-	arena_init(&name.arena, 1 << 20);               \
+#define PLAN(name)                                                                                           \
+	CLEANUP(fini) struct plan name = { .id = "t" };                                                      \
+	need_groups();                                                                                       \
+	arena_init(&name.arena, 1 << 20);                                                                    \
 	name.cgroup = plan_text(&name, group(""))
 
 static struct err *resources(struct plan *p, const char *text)
@@ -126,7 +126,8 @@ TEST(a_group_is_made_with_its_limits_and_removed_without_a_trace)
 {
 	PLAN(p);
 
-	CHECK_OK(resources(&p, "{\"memory\":{\"limit\":67108864},\"pids\":{\"limit\":9},\"cpu\":{\"quota\":50000,\"period\":100000}}"));
+	CHECK_OK(resources(&p, "{\"memory\":{\"limit\":67108864},\"pids\":{\"limit\":9},\"cpu\":{\"quota\":"
+			       "50000,\"period\":100000}}"));
 	CHECK_OK(cgroup_create(&p));
 	CHECK_STR(value("memory", "memory.limit_in_bytes", "memory.max"), "67108864\n");
 	CHECK_STR(value("pids", "pids.max", "pids.max"), "9\n");
@@ -197,7 +198,8 @@ TEST(processes_join_are_listed_frozen_killed_and_removed)
 	CHECK(st.mem_limit_bytes == 0 && !st.oom_killed);
 	CHECK_ERR(ERR_CONFLICT, cgroup_create(&p)); /* somebody lives there */
 	CHECK_OK(runtime_freeze(p.cgroup, true));
-	CHECK(strstr(value("freezer", "freezer.state", "cgroup.events"), cgroup_is_v2() ? "frozen 1" : "FROZEN"));
+	CHECK(strstr(value("freezer", "freezer.state", "cgroup.events"),
+		     cgroup_is_v2() ? "frozen 1" : "FROZEN"));
 	CHECK_OK(runtime_freeze(p.cgroup, false));
 	CHECK_OK(runtime_freeze(p.cgroup, true));
 	CHECK_OK(runtime_kill_all(p.cgroup, SIGKILL)); /* also when frozen */
@@ -273,8 +275,9 @@ TEST(a_v2_group_can_be_given_to_clone)
 
 TEST(device_rules_hold_in_the_kernel)
 {
-	static const char rules[] = "{\"devices\":[{\"allow\":false,\"access\":\"rwm\"},"
-				    "{\"allow\":true,\"type\":\"c\",\"major\":1,\"minor\":11,\"access\":\"r\"}]}";
+	static const char rules[] =
+	    "{\"devices\":[{\"allow\":false,\"access\":\"rwm\"},"
+	    "{\"allow\":true,\"type\":\"c\",\"major\":1,\"minor\":11,\"access\":\"r\"}]}";
 	int status;
 	pid_t pid;
 	PLAN(p);
@@ -313,13 +316,17 @@ TEST(limits_can_be_changed_up_and_down)
 
 	CHECK_OK(resources(&p, "{\"memory\":{\"limit\":16777216,\"swap\":33554432},\"pids\":{\"limit\":9}}"));
 	CHECK_OK(cgroup_create(&p));
-	CHECK_OK(json_parse(SV("{\"memory\":{\"limit\":67108864,\"swap\":67108864},\"pids\":{\"limit\":-1}}"), "r", 1000, &raise));
-	CHECK_OK(json_parse(SV("{\"memory\":{\"limit\":16777216,\"swap\":16777216,\"checkBeforeUpdate\":true}}"), "r", 1000, &low));
+	CHECK_OK(json_parse(SV("{\"memory\":{\"limit\":67108864,\"swap\":67108864},\"pids\":{\"limit\":-1}}"),
+			    "r", 1000, &raise));
+	CHECK_OK(
+	    json_parse(SV("{\"memory\":{\"limit\":16777216,\"swap\":16777216,\"checkBeforeUpdate\":true}}"),
+		       "r", 1000, &low));
 	CHECK_OK(runtime_update(p.cgroup, raise));
 	CHECK_STR(value("memory", "memory.limit_in_bytes", "memory.max"), "67108864\n");
 	CHECK_STR(value("pids", "pids.max", "pids.max"), "max\n");
 	CHECK_OK(runtime_update(p.cgroup, low));
-	CHECK_STR(value("memory", "memory.memsw.limit_in_bytes", "memory.swap.max"), cgroup_is_v2() ? "0\n" : "16777216\n");
+	CHECK_STR(value("memory", "memory.memsw.limit_in_bytes", "memory.swap.max"),
+		  cgroup_is_v2() ? "0\n" : "16777216\n");
 	CHECK_OK(runtime_cgroup_remove(p.cgroup));
 	CHECK_ERR(ERR_UNSUPPORTED, runtime_update(p.cgroup, raise)); /* gone */
 }
@@ -354,7 +361,8 @@ TEST(use_is_counted_and_an_out_of_memory_kill_is_told)
 		CHECK_OK(runtime_stats(p.cgroup, &st));
 	} while (st.mem_bytes < 8 << 20);
 	CHECK(st.mem_limit_bytes == 33554432 && !st.oom_killed && st.pids == 1 && st.cpu_ns > 0);
-	CHECK_OK(json_parse(SV("{\"memory\":{\"limit\":1048576,\"checkBeforeUpdate\":true}}"), "r", 1000, &too_low));
+	CHECK_OK(json_parse(SV("{\"memory\":{\"limit\":1048576,\"checkBeforeUpdate\":true}}"), "r", 1000,
+			    &too_low));
 	CHECK_ERR(ERR_CONFLICT, runtime_update(p.cgroup, too_low));
 	CHECK_OK(runtime_kill_all(p.cgroup, SIGKILL));
 	reap(pid);
@@ -374,8 +382,7 @@ TEST(every_call_that_fails_is_told)
 	CHECK_OK(resources(&p, "{\"devices\":[{\"allow\":false,\"access\":\"rwm\"}]}"));
 	CHECK_OK(cgroup_create(&p));
 	pid = sleeper();
-	FAULT_SWEEP(EIO)
-	{
+	FAULT_SWEEP (EIO) {
 		struct err *e;
 
 		t_sweep_on();
@@ -384,8 +391,7 @@ TEST(every_call_that_fails_is_told)
 		CHECK(!e == !t_sweep_fired());
 		err_free(e);
 	}
-	FAULT_SWEEP(EIO)
-	{
+	FAULT_SWEEP (EIO) {
 		struct err *e;
 
 		t_sweep_on();
@@ -399,13 +405,54 @@ TEST(every_call_that_fails_is_told)
 	CHECK_OK(runtime_cgroup_remove(p.cgroup));
 }
 
+/* The last to leave removes the parent that the next is about to use. */
+static void make_and_remove(int rounds)
+{
+	char path[128];
+	struct plan p = { .id = "t", .cgroup = path };
+
+	(void)snprintf(path, sizeof path, "hoy/unit-test-%d/deep/leaf-%d", (int)getppid(), (int)getpid());
+	for (int i = 0; i < rounds; i++) {
+		pid_t pid = sleeper();
+		struct err *e = cgroup_create(&p);
+
+		if (!e)
+			e = cgroup_join(path, pid);
+		if (!e)
+			e = runtime_cgroup_remove(path);
+		(void)kill(pid, SIGKILL);
+		(void)waitpid(pid, NULL, 0);
+		if (e) {
+			(void)fprintf(stderr, "round %d: %s\n", i, e->msg);
+			_exit(1);
+		}
+	}
+	_exit(0);
+}
+
+TEST(many_make_and_remove_at_once)
+{
+	enum { WORKERS = 5, ROUNDS = 40 };
+	pid_t pids[WORKERS];
+	int status;
+
+	need_groups();
+	for (int i = 0; i < WORKERS; i++)
+		if ((pids[i] = fork()) == 0)
+			make_and_remove(ROUNDS);
+	for (int i = 0; i < WORKERS; i++) {
+		CHECK(waitpid(pids[i], &status, 0) == pids[i]);
+		CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	}
+	CHECK_INT(present(group("")), 0);
+}
+
 TEST(making_a_group_survives_every_failing_call)
 {
 	PLAN(p);
 
 	CHECK_OK(resources(&p, "{\"pids\":{\"limit\":9}}"));
-	FAULT_SWEEP(EIO)
-	{
+	FAULT_SWEEP (EIO) {
 		struct err *e;
 
 		t_sweep_on();
@@ -420,7 +467,8 @@ TEST(making_a_group_survives_every_failing_call)
 
 /* --- the device program --- */
 
-static int run(const struct device_insn *p, size_t n, uint32_t type, uint32_t access, uint32_t major, uint32_t minor)
+static int run(const struct device_insn *p, size_t n, uint32_t type, uint32_t access, uint32_t major,
+	       uint32_t minor)
 {
 	uint32_t ctx[3] = { access << 16 | type, major, minor };
 	uint64_t r[11] = { 0 };
@@ -469,7 +517,9 @@ static bool oracle(const struct plan *p, uint32_t type, uint32_t access, uint32_
 	static const struct {
 		uint32_t bit;
 		char name;
-	} bits[] = { { BPF_DEVCG_ACC_MKNOD, 'm' }, { BPF_DEVCG_ACC_READ, 'r' }, { BPF_DEVCG_ACC_WRITE, 'w' } };
+	} bits[] = { { BPF_DEVCG_ACC_MKNOD, 'm' },
+		     { BPF_DEVCG_ACC_READ, 'r' },
+		     { BPF_DEVCG_ACC_WRITE, 'w' } };
 
 	for (size_t b = 0; b < LEN(bits); b++) {
 		bool ok = false;
@@ -493,9 +543,10 @@ static bool oracle(const struct plan *p, uint32_t type, uint32_t access, uint32_
 TEST(the_device_program_decides_as_the_last_rule_says)
 {
 	static const struct plan_cgroup_rule pool[] = {
-		{ false, 'a', -1, -1, "rwm" }, { true, 'c', 1, 3, "r" },   { true, 'c', 1, 3, "w" },  { false, 'c', 1, -1, "w" },
-		{ true, 'b', 8, -1, "rw" },    { true, 'a', -1, -1, "m" }, { false, 'b', 8, 1, "r" }, { true, 'a', -1, -1, "rwm" },
-		{ true, 'c', -1, 3, "rw" },    { true, 'a', 8, 1, "rwm" },
+		{ false, 'a', -1, -1, "rwm" }, { true, 'c', 1, 3, "r" },     { true, 'c', 1, 3, "w" },
+		{ false, 'c', 1, -1, "w" },    { true, 'b', 8, -1, "rw" },   { true, 'a', -1, -1, "m" },
+		{ false, 'b', 8, 1, "r" },     { true, 'a', -1, -1, "rwm" }, { true, 'c', -1, 3, "rw" },
+		{ true, 'a', 8, 1, "rwm" },
 	};
 	unsigned seed = 1;
 

@@ -1,10 +1,10 @@
 /*
  * device_bpf.c - device rules as an eBPF program: the last rule that speaks about an access decides it.
  *
- * The program walks the rules from the last to the first and keeps the accesses (read, write, mknod) not yet decided:
- * a matching allow rule takes its accesses off, and nothing left means yes; a matching deny rule with an access still
- * undecided means no. So "allow r" and "allow w" together allow opening for both, and "deny w" after "allow rw" refuses
- * such an open, as the v1 controller does. What no rule allows is refused.
+ * The program walks the rules from the last to the first and keeps the accesses (read, write, mknod) not yet
+ * decided: a matching allow rule takes its accesses off, and nothing left means yes; a matching deny rule
+ * with an access still undecided means no. So "allow r" and "allow w" together allow opening for both, and
+ * "deny w" after "allow rw" refuses such an open, as the v1 controller does. What no rule allows is refused.
  */
 #include "base/own.h"
 #include "runtime/cgroup.h"
@@ -46,7 +46,9 @@ static int32_t access_bits(const char *access)
 	int32_t bits = 0;
 
 	for (; *access; access++)
-		bits |= *access == 'm' ? BPF_DEVCG_ACC_MKNOD : *access == 'r' ? BPF_DEVCG_ACC_READ : BPF_DEVCG_ACC_WRITE;
+		bits |= *access == 'm'   ? BPF_DEVCG_ACC_MKNOD
+			: *access == 'r' ? BPF_DEVCG_ACC_READ
+					 : BPF_DEVCG_ACC_WRITE;
 	return bits;
 }
 
@@ -61,7 +63,8 @@ static void rule(struct program *g, const struct plan_cgroup_rule *r)
 		op_imm(g, BPF_JMP | BPF_JNE | BPF_K, BPF_REG_2, (int16_t)(--checks + left),
 		       r->type == 'b' ? BPF_DEVCG_DEV_BLOCK : BPF_DEVCG_DEV_CHAR);
 	if (r->major >= 0)
-		op_imm(g, BPF_JMP | BPF_JNE | BPF_K, BPF_REG_4, (int16_t)(--checks + left), (int32_t)r->major);
+		op_imm(g, BPF_JMP | BPF_JNE | BPF_K, BPF_REG_4, (int16_t)(--checks + left),
+		       (int32_t)r->major);
 	if (r->minor >= 0)
 		op_imm(g, BPF_JMP | BPF_JNE | BPF_K, BPF_REG_5, left, (int32_t)r->minor);
 	if (r->allow) {
@@ -86,12 +89,15 @@ size_t device_program(const struct plan *p, struct device_insn *out, size_t max)
 	struct program g = { .p = out, .max = max };
 	bool rest = false;
 
-	op_reg(&g, BPF_LDX | BPF_MEM | BPF_W, BPF_REG_2, BPF_REG_1, offsetof(struct bpf_cgroup_dev_ctx, access_type));
+	op_reg(&g, BPF_LDX | BPF_MEM | BPF_W, BPF_REG_2, BPF_REG_1,
+	       offsetof(struct bpf_cgroup_dev_ctx, access_type));
 	op_reg(&g, BPF_ALU | BPF_MOV | BPF_X, BPF_REG_3, BPF_REG_2, 0);
 	op_imm(&g, BPF_ALU | BPF_AND | BPF_K, BPF_REG_2, 0, 0xffff);
 	op_imm(&g, BPF_ALU | BPF_RSH | BPF_K, BPF_REG_3, 0, 16);
-	op_reg(&g, BPF_LDX | BPF_MEM | BPF_W, BPF_REG_4, BPF_REG_1, offsetof(struct bpf_cgroup_dev_ctx, major));
-	op_reg(&g, BPF_LDX | BPF_MEM | BPF_W, BPF_REG_5, BPF_REG_1, offsetof(struct bpf_cgroup_dev_ctx, minor));
+	op_reg(&g, BPF_LDX | BPF_MEM | BPF_W, BPF_REG_4, BPF_REG_1,
+	       offsetof(struct bpf_cgroup_dev_ctx, major));
+	op_reg(&g, BPF_LDX | BPF_MEM | BPF_W, BPF_REG_5, BPF_REG_1,
+	       offsetof(struct bpf_cgroup_dev_ctx, minor));
 	for (size_t i = p->device_rules.n; i-- > 0;) {
 		const struct plan_cgroup_rule *r = &p->device_rules.p[i];
 

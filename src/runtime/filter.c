@@ -1,13 +1,15 @@
 /*
- * filter.c - tables to BPF: equal neighbours become ranges, ranges a balanced tree of comparisons, leaves answer.
+ * filter.c - tables to BPF: equal neighbours become ranges, ranges a balanced tree of comparisons, leaves
+ * answer.
  *
- * The program is written backwards, from its last instruction to its first, so that every jump's target is known when the
- * jump is written and its size (8-bit offsets, else a detour over an unconditional jump) is chosen at once.
+ * The program is written backwards, from its last instruction to its first, so that every jump's target is
+ * known when the jump is written and its size (8-bit offsets, else a detour over an unconditional jump) is
+ * chosen at once.
  */
 #include "runtime/filter.h"
+#include <errno.h>
 #include <linux/audit.h>
 #include <linux/seccomp.h>
-#include <errno.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -102,7 +104,13 @@ struct program {
 	struct sock_filter p[BPF_MAXINSNS];
 	size_t at;
 	bool full;
+	struct {
+		uint32_t ret;
+		size_t at; /* 0: free */
+	} rets[8];         /* answers that stand already; many branches share one */
+	size_t next_ret;
 };
+enum { NEAR = 250 }; /* instructions a comparison can jump over, less some room */
 
 static size_t put(struct program *g, struct sock_filter insn)
 {
@@ -132,6 +140,25 @@ static void put_cmp(struct program *g, uint16_t op, uint32_t k, size_t yes, size
 						  (uint8_t)(no - here)));
 }
 
+/* An entry that answers ret, near enough to be jumped to. */
+static size_t shared_ret(struct program *g, uint32_t ret)
+{
+	for (size_t i = 0; i < LEN(g->rets); i++)
+		if (g->rets[i].at && g->rets[i].ret == ret && g->rets[i].at - g->at <= NEAR / 2)
+			return g->rets[i].at;
+	g->next_ret = (g->next_ret + 1) % LEN(g->rets);
+	g->rets[g->next_ret].ret = ret;
+	return g->rets[g->next_ret].at = put_ret(g, ret);
+}
+
+/* A target that a comparison can reach: itself, or a jump to it. */
+static size_t near_target(struct program *g, size_t target)
+{
+	if (target - g->at <= NEAR)
+		return target;
+	return put(g, (struct sock_filter)BPF_STMT(BPF_JMP | BPF_JA, (uint32_t)(target - g->at)));
+}
+
 /* If the comparison holds goes to target, else on. */
 static void put_jump_if(struct program *g, uint16_t op, uint32_t k, size_t target)
 {
@@ -141,13 +168,15 @@ static void put_jump_if(struct program *g, uint16_t op, uint32_t k, size_t targe
 		(void)put(g, (struct sock_filter)BPF_STMT(BPF_JMP | BPF_JA, (uint32_t)distance));
 		(void)put(g, (struct sock_filter)BPF_JUMP((uint16_t)(BPF_JMP | op | BPF_K), k, 0, 1));
 	} else {
-		(void)put(g, (struct sock_filter)BPF_JUMP((uint16_t)(BPF_JMP | op | BPF_K), k, (uint8_t)distance, 0));
+		(void)put(g, (struct sock_filter)BPF_JUMP((uint16_t)(BPF_JMP | op | BPF_K), k,
+							  (uint8_t)distance, 0));
 	}
 }
 
 static size_t arg_offset(unsigned arg, bool high)
 {
-	return offsetof(struct seccomp_data, args) + arg * sizeof(uint64_t) + (high ? 4 : 0); /* little endian */
+	return offsetof(struct seccomp_data, args) + arg * sizeof(uint64_t) +
+	       (high ? 4 : 0); /* little endian */
 }
 
 /* The lower halves, the upper ones being equal. */
@@ -238,20 +267,24 @@ struct range {
 	unsigned use;
 };
 
-static void put_tree(const struct filter_policy *f, struct program *g, const struct range *r, size_t n)
+/* Returns the entry. */
+static size_t put_tree(const struct filter_policy *f, struct program *g, const struct range *r, size_t n)
 {
-	size_t right;
+	size_t right, left;
 
 	if (n == 1) {
+		if (!r->use)
+			return shared_ret(g, r->ret);
 		(void)put_ret(g, r->ret);
-		if (r->use)
-			put_rules(f, g, r->use);
-		return;
+		put_rules(f, g, r->use);
+		return g->at;
 	}
-	put_tree(f, g, r + n / 2, n - n / 2);
-	right = g->at;
-	put_tree(f, g, r, n / 2);
-	put_jump_if(g, BPF_JGE, r[n / 2].from, right);
+	right = put_tree(f, g, r + n / 2, n - n / 2);
+	left = put_tree(f, g, r, n / 2);
+	right = near_target(g, right);
+	left = near_target(g, left);
+	put_cmp(g, BPF_JGE, r[n / 2].from, right, left);
+	return g->at;
 }
 
 static bool lets_through(uint32_t ret)
@@ -266,7 +299,7 @@ static size_t put_abi(const struct filter_policy *f, struct program *g, enum fil
 {
 	const struct filter_abi *a = &f->abi[kind];
 	struct range ranges[FILTER_NRS + 1];
-	size_t n = 0, x32;
+	size_t n = 0, entry;
 	bool enosys = (f->def & SECCOMP_RET_ACTION_FULL) == SECCOMP_RET_ERRNO && a->top >= 0;
 
 	for (unsigned nr = 0; nr <= FILTER_NRS; nr++) {
@@ -278,13 +311,19 @@ static size_t put_abi(const struct filter_policy *f, struct program *g, enum fil
 			r.ret = a->ret[nr];
 		else if (nr < FILTER_NRS)
 			r.use = a->uses[nr];
-		if (!n || r.use || ranges[n - 1].use || ranges[n - 1].ret != r.ret)
-			ranges[n++] = r;
+		if (n && !r.use && !ranges[n - 1].use && ranges[n - 1].ret == r.ret)
+			continue;
+		ranges[n++] = r;
 	}
-	x32 = put_ret(g, lets_through(f->def) ? SECCOMP_RET_ERRNO | ENOSYS : f->def);
-	put_tree(f, g, ranges, n);
-	if (kind == ABI_X86_64)
-		put_jump_if(g, BPF_JGE, X32_BIT, x32);
+	entry = put_tree(f, g, ranges, n);
+	if (entry != g->at) /* one range for all: the answer stands elsewhere */
+		(void)put(g, (struct sock_filter)BPF_STMT(BPF_JMP | BPF_JA, (uint32_t)(entry - g->at)));
+	if (kind == ABI_X86_64) {
+		size_t tree = g->at,
+		       x32 = put_ret(g, lets_through(f->def) ? SECCOMP_RET_ERRNO | ENOSYS : f->def);
+
+		put_cmp(g, BPF_JGE, X32_BIT, x32, tree);
+	}
 	put_load(g, offsetof(struct seccomp_data, nr));
 	return g->at;
 }
@@ -297,6 +336,8 @@ struct err *filter_compile(const struct filter_policy *f, struct plan *p)
 
 	g.at = BPF_MAXINSNS;
 	g.full = false;
+	g.next_ret = 0;
+	memset(g.rets, 0, sizeof g.rets);
 	for (int k = ABI_KINDS; k-- > 0;)
 		if (f->abi[k].on)
 			entry[k] = put_abi(f, &g, (enum filter_abi_kind)k);
@@ -308,7 +349,8 @@ struct err *filter_compile(const struct filter_policy *f, struct plan *p)
 	n = BPF_MAXINSNS - g.at;
 	p->filter = g.full ? NULL : arena_alloc(&p->arena, n * sizeof *p->filter);
 	if (!p->filter)
-		return FAIL(ERR_LIMIT, "linux.seccomp: larger than the kernel's %d instructions", BPF_MAXINSNS);
+		return FAIL(ERR_LIMIT, "linux.seccomp: larger than the kernel's %d instructions",
+			    BPF_MAXINSNS);
 	memcpy(p->filter, g.p + g.at, n * sizeof *p->filter);
 	p->n_filter = n;
 	return NULL;

@@ -1,15 +1,14 @@
 /*
- * plan_resources.c - linux.resources becomes lists of "file" -> "value" for control groups v1 and v2 (runtime-spec
- * config-linux.md#control-groups).
+ * plan_resources.c - linux.resources becomes lists of "file" -> "value" for control groups v1 and v2
+ * (runtime-spec config-linux.md#control-groups).
  *
- * Both lists are always made; cgroup.c writes the one that fits the machine. What one version cannot do stands in its list
- * with value NULL and fails there by name. The order of a list is the order of writing.
+ * Both lists are always made; cgroup.c writes the one that fits the machine. What one version cannot do
+ * stands in its list with value NULL and fails there by name. The order of a list is the order of writing.
  */
 #include "base/own.h"
 #include "runtime/plan.h"
 #include <math.h>
 #include <stdio.h>
-
 
 static const char *text(struct plan *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 static const char *text(struct plan *p, const char *fmt, ...)
@@ -51,8 +50,8 @@ static struct err *integer(const json_t *object, struct want w, bool *out_has, i
 		return FAIL(ERR_INVALID, "%s.%s: not an integer", w.path, w.name);
 	*out_value = json_integer_value(v);
 	if (*out_value < w.min || *out_value > w.max)
-		return FAIL(ERR_INVALID, "%s.%s: %lld is not in %lld to %lld", w.path, w.name, (long long)*out_value,
-			    (long long)w.min, (long long)w.max);
+		return FAIL(ERR_INVALID, "%s.%s: %lld is not in %lld to %lld", w.path, w.name,
+			    (long long)*out_value, (long long)w.min, (long long)w.max);
 	return NULL;
 }
 
@@ -81,7 +80,9 @@ static struct err *swap(struct plan *p, const json_t *memory, bool has_limit, in
 	if (total > 0 && (!has_limit || limit < 0))
 		return FAIL(ERR_INVALID, MEMORY ".swap: needs a memory limit beside it");
 	if (total > 0 && total < limit)
-		return FAIL(ERR_INVALID, MEMORY ".swap: %lld is smaller than the memory limit %lld (it is memory plus swap)",
+		return FAIL(ERR_INVALID,
+			    MEMORY
+			    ".swap: %lld is smaller than the memory limit %lld (it is memory plus swap)",
 			    (long long)total, (long long)limit);
 	v1(p, "memory/memory.memsw.limit_in_bytes", decimal(p, total));
 	v2(p, "memory.swap.max", total < 0 ? "max" : decimal(p, total - limit));
@@ -140,8 +141,8 @@ static struct err *memory(struct plan *p, const json_t *object)
 #define CPU "linux.resources.cpu"
 
 /*
- * shares 2 … 262144 (default 1024) to weight 1 … 10000 (default 100): the curve through these three points that runc and
- * crun agreed on in 2025, 10^(l²/612 + 125·l/612 - 7/34) with l = log2(shares).
+ * shares 2 … 262144 (default 1024) to weight 1 … 10000 (default 100): the curve through these three points
+ * that runc and crun agreed on in 2025, 10^(l²/612 + 125·l/612 - 7/34) with l = log2(shares).
  */
 static int64_t weight_of_shares(int64_t shares)
 {
@@ -204,7 +205,8 @@ static struct err *cpu_realtime(struct plan *p, const json_t *cpu)
 static struct err *cpu(struct plan *p, const json_t *object)
 {
 	static const char *const sets[2][4] = { { "cpus", "cpuset/cpuset.cpus", "cpuset.cpus", CPU ".cpus" },
-						{ "mems", "cpuset/cpuset.mems", "cpuset.mems", CPU ".mems" } };
+						{ "mems", "cpuset/cpuset.mems", "cpuset.mems",
+						  CPU ".mems" } };
 	bool has;
 	int64_t n;
 
@@ -274,7 +276,8 @@ static struct err *block_weights(struct plan *p, const json_t *block)
 	if (has && n != 0) {
 		if (n < 10)
 			return FAIL(ERR_INVALID, BLOCK ".weight: %lld is not in 10 to 1000", (long long)n);
-		v1(p, "blkio/blkio.weight|blkio/blkio.bfq.weight", text(p, "%lld|%lld", (long long)n, (long long)n));
+		v1(p, "blkio/blkio.weight|blkio/blkio.bfq.weight",
+		   text(p, "%lld|%lld", (long long)n, (long long)n));
 		v2_weight(p, "", n);
 	}
 	TRY(integer(block, (struct want){ BLOCK, "leafWeight", 0, 1000 }, &has, &n));
@@ -282,14 +285,16 @@ static struct err *block_weights(struct plan *p, const json_t *block)
 		v1(p, "blkio/blkio.leaf_weight", decimal(p, n));
 		v2(p, BLOCK ".leafWeight", NULL);
 	}
-	json_array_foreach (json_object_get(block, "weightDevice"), i, item) {
+	json_array_foreach(json_object_get(block, "weightDevice"), i, item)
+	{
 		const char *w;
 
 		TRY(device(item, BLOCK ".weightDevice", i, dev));
 		TRY(integer(item, (struct want){ BLOCK ".weightDevice", "weight", 0, 1000 }, &has, &n));
 		w = text(p, "%lld:%lld %lld", (long long)dev[0], (long long)dev[1], (long long)n);
 		if (has && n != 0) {
-			v1(p, "blkio/blkio.weight_device|blkio/blkio.bfq.weight_device", text(p, "%s|%s", w, w));
+			v1(p, "blkio/blkio.weight_device|blkio/blkio.bfq.weight_device",
+			   text(p, "%s|%s", w, w));
 			v2_weight(p, text(p, "%lld:%lld ", (long long)dev[0], (long long)dev[1]), n);
 		}
 		TRY(integer(item, (struct want){ BLOCK ".weightDevice", "leafWeight", 0, 1000 }, &has, &n));
@@ -305,7 +310,8 @@ static struct err *block_weights(struct plan *p, const json_t *block)
 static struct err *block_io(struct plan *p, const json_t *block)
 {
 	static const char *const rates[4][4] = {
-		{ "throttleReadBpsDevice", "blkio/blkio.throttle.read_bps_device", "rbps", BLOCK ".throttleReadBpsDevice" },
+		{ "throttleReadBpsDevice", "blkio/blkio.throttle.read_bps_device", "rbps",
+		  BLOCK ".throttleReadBpsDevice" },
 		{ "throttleWriteBpsDevice", "blkio/blkio.throttle.write_bps_device", "wbps",
 		  BLOCK ".throttleWriteBpsDevice" },
 		{ "throttleReadIOPSDevice", "blkio/blkio.throttle.read_iops_device", "riops",
@@ -318,7 +324,8 @@ static struct err *block_io(struct plan *p, const json_t *block)
 
 	TRY(block_weights(p, block));
 	for (size_t k = 0; k < LEN(rates); k++) {
-		json_array_foreach (json_object_get(block, rates[k][0]), i, item) {
+		json_array_foreach(json_object_get(block, rates[k][0]), i, item)
+		{
 			int64_t dev[2], n;
 			bool has;
 
@@ -326,10 +333,13 @@ static struct err *block_io(struct plan *p, const json_t *block)
 			TRY(integer(item, (struct want){ rates[k][3], "rate", 0, INT64_MAX }, &has, &n));
 			if (!has)
 				return FAIL(ERR_INVALID, "%s[%zu].rate is missing", rates[k][3], i);
-			v1(p, rates[k][1], text(p, "%lld:%lld %lld", (long long)dev[0], (long long)dev[1], (long long)n));
+			v1(p, rates[k][1],
+			   text(p, "%lld:%lld %lld", (long long)dev[0], (long long)dev[1], (long long)n));
 			v2(p, "io.max",
-			   n ? text(p, "%lld:%lld %s=%lld", (long long)dev[0], (long long)dev[1], rates[k][2], (long long)n)
-			     : text(p, "%lld:%lld %s=max", (long long)dev[0], (long long)dev[1], rates[k][2]));
+			   n ? text(p, "%lld:%lld %s=%lld", (long long)dev[0], (long long)dev[1], rates[k][2],
+				    (long long)n)
+			     : text(p, "%lld:%lld %s=max", (long long)dev[0], (long long)dev[1],
+				    rates[k][2]));
 		}
 	}
 	return NULL;
@@ -342,7 +352,8 @@ static struct err *pids(struct plan *p, const json_t *object)
 	bool has;
 	int64_t n;
 
-	TRY(integer(object, (struct want){ "linux.resources.pids", "limit", INT64_MIN, INT64_MAX }, &has, &n));
+	TRY(integer(object, (struct want){ "linux.resources.pids", "limit", INT64_MIN, INT64_MAX }, &has,
+		    &n));
 	if (has) {
 		v1(p, "pids/pids.max", or_max(p, n));
 		v2(p, "pids.max", or_max(p, n));
@@ -355,19 +366,26 @@ static struct err *huge_pages(struct plan *p, const json_t *list)
 	json_t *item;
 	size_t i;
 
-	json_array_foreach (list, i, item) {
+	json_array_foreach(list, i, item)
+	{
 		const char *size = json_str_at(item, "pageSize", "");
 		size_t digits = strspn(size, "0123456789");
 		bool has;
 		int64_t n;
 
-		if (!digits || digits > 8 || (strcmp(size + digits, "KB") && strcmp(size + digits, "MB") && strcmp(size + digits, "GB")))
-			return FAIL(ERR_INVALID, "linux.resources.hugepageLimits[%zu].pageSize: \"%s\" is not like \"2MB\"", i,
-				    size);
-		TRY(integer(item, (struct want){ "linux.resources.hugepageLimits", "limit", 0, INT64_MAX }, &has, &n));
+		if (!digits || digits > 8 ||
+		    (strcmp(size + digits, "KB") && strcmp(size + digits, "MB") &&
+		     strcmp(size + digits, "GB")))
+			return FAIL(
+			    ERR_INVALID,
+			    "linux.resources.hugepageLimits[%zu].pageSize: \"%s\" is not like \"2MB\"", i,
+			    size);
+		TRY(integer(item, (struct want){ "linux.resources.hugepageLimits", "limit", 0, INT64_MAX },
+			    &has, &n));
 		if (!has)
 			return FAIL(ERR_INVALID, "linux.resources.hugepageLimits[%zu].limit is missing", i);
-		/* reservations first: a limit on faults alone would kill who reserved more; older kernels lack them */
+		/* reservations first: a limit on faults alone would kill who reserved more; older kernels
+		 * lack them */
 		v1(p, text(p, "hugetlb/hugetlb.%s.rsvd.limit_in_bytes|", size), decimal(p, n));
 		v1(p, text(p, "hugetlb/hugetlb.%s.limit_in_bytes", size), decimal(p, n));
 		v2(p, text(p, "hugetlb.%s.rsvd.max|", size), decimal(p, n));
@@ -388,12 +406,16 @@ static struct err *network(struct plan *p, const json_t *object)
 		v1(p, "net_cls/net_cls.classid", decimal(p, n));
 		v2(p, "linux.resources.network.classID", NULL);
 	}
-	json_array_foreach (json_object_get(object, "priorities"), i, item) {
+	json_array_foreach(json_object_get(object, "priorities"), i, item)
+	{
 		const char *name = json_str_at(item, "name", "");
 
 		if (!name[0] || strlen(name) > 15 || strpbrk(name, " \n/"))
-			return FAIL(ERR_INVALID, "linux.resources.network.priorities[%zu].name: \"%s\"", i, name);
-		TRY(integer(item, (struct want){ "linux.resources.network.priorities", "priority", 0, UINT32_MAX }, &has, &n));
+			return FAIL(ERR_INVALID, "linux.resources.network.priorities[%zu].name: \"%s\"", i,
+				    name);
+		TRY(integer(item,
+			    (struct want){ "linux.resources.network.priorities", "priority", 0, UINT32_MAX },
+			    &has, &n));
 		v1(p, "net_prio/net_prio.ifpriomap", text(p, "%s %lld", name, (long long)n));
 		v2(p, "linux.resources.network.priorities", NULL);
 	}
@@ -405,19 +427,24 @@ static struct err *rdma(struct plan *p, const json_t *object)
 	const char *name;
 	json_t *item;
 
-	json_object_foreach ((json_t *)(uintptr_t)object, name, item) {
+	json_object_foreach((json_t *)(uintptr_t)object, name, item)
+	{
 		int64_t handles, objects;
 		bool has_handles, has_objects;
 		const char *value;
 
 		if (!name[0] || strlen(name) > 64 || strpbrk(name, " \n|"))
 			return FAIL(ERR_INVALID, "linux.resources.rdma: bad device name \"%s\"", name);
-		TRY(integer(item, (struct want){ "linux.resources.rdma", "hcaHandles", 0, UINT32_MAX }, &has_handles, &handles));
-		TRY(integer(item, (struct want){ "linux.resources.rdma", "hcaObjects", 0, UINT32_MAX }, &has_objects, &objects));
+		TRY(integer(item, (struct want){ "linux.resources.rdma", "hcaHandles", 0, UINT32_MAX },
+			    &has_handles, &handles));
+		TRY(integer(item, (struct want){ "linux.resources.rdma", "hcaObjects", 0, UINT32_MAX },
+			    &has_objects, &objects));
 		if (!has_handles && !has_objects)
-			return FAIL(ERR_INVALID, "linux.resources.rdma.%s: neither hcaHandles nor hcaObjects", name);
-		value = text(p, "%s%s%s%s%s", name, has_handles ? " hca_handle=" : "", has_handles ? decimal(p, handles) : "",
-			     has_objects ? " hca_object=" : "", has_objects ? decimal(p, objects) : "");
+			return FAIL(ERR_INVALID, "linux.resources.rdma.%s: neither hcaHandles nor hcaObjects",
+				    name);
+		value = text(p, "%s%s%s%s%s", name, has_handles ? " hca_handle=" : "",
+			     has_handles ? decimal(p, handles) : "", has_objects ? " hca_object=" : "",
+			     has_objects ? decimal(p, objects) : "");
 		v1(p, "rdma/rdma.max", value);
 		v2(p, "rdma.max", value);
 	}
@@ -429,8 +456,10 @@ static struct err *unified(struct plan *p, const json_t *object)
 	const char *key;
 	json_t *value;
 
-	json_object_foreach ((json_t *)(uintptr_t)object, key, value) {
-		/* SECURITY: a file of the container's own group, and none that moves processes or changes the tree */
+	json_object_foreach((json_t *)(uintptr_t)object, key, value)
+	{
+		/* SECURITY: a file of the container's own group, and none that moves processes or changes the
+		 * tree */
 		if (!key[0] || key[0] == '.' || strlen(key) > 100 || strpbrk(key, "/|\n"))
 			return FAIL(ERR_INVALID, "linux.resources.unified: \"%s\" is not a file name", key);
 		if (!json_is_string(value) || strchr(json_string_value(value), '|'))
@@ -489,9 +518,9 @@ static struct err *device_rule(struct plan *p, const json_t *item, size_t i)
 static void default_devices(struct plan *p)
 {
 	static const struct plan_cgroup_rule always[] = {
-		{ true, 'c', -1, -1, "m" },  { true, 'b', -1, -1, "m" },  { true, 'c', 1, 3, "rwm" },
-		{ true, 'c', 1, 5, "rwm" },  { true, 'c', 1, 7, "rwm" },  { true, 'c', 1, 8, "rwm" },
-		{ true, 'c', 1, 9, "rwm" },  { true, 'c', 5, 0, "rwm" },  { true, 'c', 5, 2, "rwm" },
+		{ true, 'c', -1, -1, "m" },    { true, 'b', -1, -1, "m" }, { true, 'c', 1, 3, "rwm" },
+		{ true, 'c', 1, 5, "rwm" },    { true, 'c', 1, 7, "rwm" }, { true, 'c', 1, 8, "rwm" },
+		{ true, 'c', 1, 9, "rwm" },    { true, 'c', 5, 0, "rwm" }, { true, 'c', 5, 2, "rwm" },
 		{ true, 'c', 136, -1, "rwm" },
 	};
 
@@ -504,8 +533,7 @@ static struct err *devices(struct plan *p, const json_t *list)
 	json_t *item;
 	size_t i;
 
-	json_array_foreach (list, i, item)
-		TRY(device_rule(p, item, i));
+	json_array_foreach(list, i, item) TRY(device_rule(p, item, i));
 	if (json_array_size(list))
 		default_devices(p);
 	return NULL;
@@ -518,7 +546,7 @@ struct err *plan_resources(struct plan *p, const json_t *resources)
 		struct err *(*read)(struct plan *p, const json_t *part);
 		bool is_array;
 	} parts[] = {
-		{ "cpu", cpu, false },	       { "memory", memory, false },
+		{ "cpu", cpu, false },         { "memory", memory, false },
 		{ "pids", pids, false },       { "blockIO", block_io, false },
 		{ "network", network, false }, { "hugepageLimits", huge_pages, true },
 		{ "rdma", rdma, false },       { "unified", unified, false },

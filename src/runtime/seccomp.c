@@ -35,14 +35,29 @@ static const struct word flags[] = {
 };
 /* value: the ABI + 1; 0: of other machines, or x32, whose calls take the default */
 static const struct word arches[] = {
-	{ "SCMP_ARCH_AARCH64", 0 },	{ "SCMP_ARCH_ARM", 0 },	       { "SCMP_ARCH_LOONGARCH64", 0 },
-	{ "SCMP_ARCH_M68K", 0 },	{ "SCMP_ARCH_MIPS", 0 },       { "SCMP_ARCH_MIPS64", 0 },
-	{ "SCMP_ARCH_MIPS64N32", 0 },	{ "SCMP_ARCH_MIPSEL", 0 },     { "SCMP_ARCH_MIPSEL64", 0 },
-	{ "SCMP_ARCH_MIPSEL64N32", 0 }, { "SCMP_ARCH_PARISC", 0 },     { "SCMP_ARCH_PARISC64", 0 },
-	{ "SCMP_ARCH_PPC", 0 },		{ "SCMP_ARCH_PPC64", 0 },      { "SCMP_ARCH_PPC64LE", 0 },
-	{ "SCMP_ARCH_RISCV64", 0 },	{ "SCMP_ARCH_S390", 0 },       { "SCMP_ARCH_S390X", 0 },
-	{ "SCMP_ARCH_SH", 0 },		{ "SCMP_ARCH_SHEB", 0 },       { "SCMP_ARCH_X32", 0 },
-	{ "SCMP_ARCH_X86", ABI_I386 + 1 }, { "SCMP_ARCH_X86_64", ABI_X86_64 + 1 },
+	{ "SCMP_ARCH_AARCH64", 0 },
+	{ "SCMP_ARCH_ARM", 0 },
+	{ "SCMP_ARCH_LOONGARCH64", 0 },
+	{ "SCMP_ARCH_M68K", 0 },
+	{ "SCMP_ARCH_MIPS", 0 },
+	{ "SCMP_ARCH_MIPS64", 0 },
+	{ "SCMP_ARCH_MIPS64N32", 0 },
+	{ "SCMP_ARCH_MIPSEL", 0 },
+	{ "SCMP_ARCH_MIPSEL64", 0 },
+	{ "SCMP_ARCH_MIPSEL64N32", 0 },
+	{ "SCMP_ARCH_PARISC", 0 },
+	{ "SCMP_ARCH_PARISC64", 0 },
+	{ "SCMP_ARCH_PPC", 0 },
+	{ "SCMP_ARCH_PPC64", 0 },
+	{ "SCMP_ARCH_PPC64LE", 0 },
+	{ "SCMP_ARCH_RISCV64", 0 },
+	{ "SCMP_ARCH_S390", 0 },
+	{ "SCMP_ARCH_S390X", 0 },
+	{ "SCMP_ARCH_SH", 0 },
+	{ "SCMP_ARCH_SHEB", 0 },
+	{ "SCMP_ARCH_X32", 0 },
+	{ "SCMP_ARCH_X86", ABI_I386 + 1 },
+	{ "SCMP_ARCH_X86_64", ABI_X86_64 + 1 },
 };
 
 static const struct word *find(const struct word *words, size_t n, const char *name)
@@ -54,7 +69,8 @@ static const struct word *find(const struct word *words, size_t n, const char *n
 }
 
 /* action with its errno; fallback: what errnoRet is when absent. */
-static struct err *action(const json_t *object, const char *key, const char *errno_key, const char *where, uint32_t *out_ret)
+static struct err *action(const json_t *object, const char *key, const char *errno_key, const char *where,
+			  uint32_t *out_ret)
 {
 	const char *name = json_string_value(json_object_get(object, key));
 	const struct word *w = name ? find(actions, LEN(actions), name) : NULL;
@@ -66,7 +82,9 @@ static struct err *action(const json_t *object, const char *key, const char *err
 		return FAIL(ERR_UNSUPPORTED, "%s.%s: SCMP_ACT_NOTIFY is not supported", where, key);
 	*out_ret = w->value;
 	if (w->value != SECCOMP_RET_ERRNO && w->value != SECCOMP_RET_TRACE)
-		return os && !json_is_null(os) ? FAIL(ERR_INVALID, "%s.%s: %s takes none", where, errno_key, name) : NULL;
+		return os && !json_is_null(os)
+			   ? FAIL(ERR_INVALID, "%s.%s: %s takes none", where, errno_key, name)
+			   : NULL;
 	if (os && !json_is_null(os) &&
 	    (!json_is_integer(os) || json_integer_value(os) < 0 || json_integer_value(os) > SECCOMP_RET_DATA))
 		return FAIL(ERR_INVALID, "%s.%s: not an error number", where, errno_key);
@@ -97,14 +115,17 @@ static struct err *condition(const json_t *item, const char *where, size_t i, st
 		return FAIL(ERR_INVALID, "%s.args[%zu].index: not 0 to 5", where, i);
 	if (!w)
 		return FAIL(ERR_INVALID, "%s.args[%zu].op: unknown \"%s\"", where, i, op);
-	*out = (struct filter_cond){ .arg = (uint8_t)json_integer_value(index), .op = (enum filter_op)w->value };
-	if (!number64(json_object_get(item, "value"), &out->value) || !number64(json_object_get(item, "valueTwo"), &out->datum))
+	*out =
+	    (struct filter_cond){ .arg = (uint8_t)json_integer_value(index), .op = (enum filter_op)w->value };
+	if (!number64(json_object_get(item, "value"), &out->value) ||
+	    !number64(json_object_get(item, "valueTwo"), &out->datum))
 		return FAIL(ERR_INVALID, "%s.args[%zu]: value out of range", where, i);
 	return NULL;
 }
 
-static void on_abis(struct filter_policy *f, const char *name, void (*with)(struct filter_policy *f, enum filter_abi_kind abi,
-									     int number, unsigned value),
+static void on_abis(struct filter_policy *f, const char *name,
+		    void (*with)(struct filter_policy *f, enum filter_abi_kind abi, int number,
+				 unsigned value),
 		    unsigned value)
 {
 	for (int k = 0; k < ABI_KINDS; k++)
@@ -118,11 +139,12 @@ static void name_only(struct filter_policy *f, enum filter_abi_kind abi, int num
 }
 
 /*
- * The conditions as rules: all of one rule must hold; where an argument is compared twice, each condition is a rule of
- * its own, any of which suffices (what runc and crun make of it, since libseccomp cannot compare one twice).
+ * The conditions as rules: all of one rule must hold; where an argument is compared twice, each condition is
+ * a rule of its own, any of which suffices (what runc and crun make of it, since libseccomp cannot compare
+ * one twice).
  */
-static struct err *conditions(struct filter_policy *f, const json_t *args, const char *where, uint32_t ret, unsigned *out_first,
-			      unsigned *out_n)
+static struct err *conditions(struct filter_policy *f, const json_t *args, const char *where, uint32_t ret,
+			      unsigned *out_first, unsigned *out_n)
 {
 	struct filter_rule rule = { .ret = ret };
 	bool seen[FILTER_CONDS] = { false }, twice = false;
@@ -132,14 +154,16 @@ static struct err *conditions(struct filter_policy *f, const json_t *args, const
 	if (json_array_size(args) > 64)
 		return FAIL(ERR_LIMIT, "%s.args: more than 64", where);
 	*out_first = (unsigned)f->rules.n;
-	json_array_foreach (args, i, item) {
+	json_array_foreach(args, i, item)
+	{
 		struct filter_cond c;
 
 		TRY(condition(item, where, i, &c));
 		twice = twice || seen[c.arg];
 		seen[c.arg] = true;
 	}
-	json_array_foreach (args, i, item) {
+	json_array_foreach(args, i, item)
+	{
 		TRY(condition(item, where, i, &rule.conds[rule.n_conds]));
 		rule.n_conds++;
 		if (twice || i + 1 == json_array_size(args)) {
@@ -164,7 +188,8 @@ static struct err *entry(struct filter_policy *f, const json_t *item, size_t at)
 	if (!json_array_size(names))
 		return FAIL(ERR_INVALID, "%s.names: empty", where);
 	TRY(conditions(f, json_object_get(item, "args"), where, ret, &first, &n));
-	json_array_foreach (names, i, name) {
+	json_array_foreach(names, i, name)
+	{
 		const char *s = json_string_value(name);
 
 		if (!s)
@@ -184,7 +209,8 @@ static struct err *options(struct filter_policy *f, const json_t *seccomp, unsig
 	json_t *item;
 	size_t i;
 
-	json_array_foreach (json_object_get(seccomp, "architectures"), i, item) {
+	json_array_foreach(json_object_get(seccomp, "architectures"), i, item)
+	{
 		const char *name = json_is_string(item) ? json_string_value(item) : "";
 		const struct word *w = find(arches, LEN(arches), name);
 
@@ -193,7 +219,8 @@ static struct err *options(struct filter_policy *f, const json_t *seccomp, unsig
 		if (w->value)
 			f->abi[w->value - 1].on = true;
 	}
-	json_array_foreach (json_object_get(seccomp, "flags"), i, item) {
+	json_array_foreach(json_object_get(seccomp, "flags"), i, item)
+	{
 		const char *name = json_is_string(item) ? json_string_value(item) : "";
 		const struct word *w = find(flags, LEN(flags), name);
 
@@ -211,8 +238,7 @@ static struct err *policy(struct filter_policy *f, struct plan *p, const json_t 
 
 	p->filter_flags = 0;
 	TRY(options(f, seccomp, &p->filter_flags));
-	json_array_foreach (json_object_get(seccomp, "syscalls"), i, item)
-		TRY(entry(f, item, i));
+	json_array_foreach(json_object_get(seccomp, "syscalls"), i, item) TRY(entry(f, item, i));
 	return filter_compile(f, p);
 }
 

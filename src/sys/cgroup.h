@@ -1,5 +1,6 @@
 /*
- * cgroup.h - the two calls only control groups need: which file system is it, and a short wait. Layer: sys. Threads: any.
+ * cgroup.h - the two calls only control groups need: which file system is it, and a short wait. Layer: sys.
+ * Threads: any.
  */
 #pragma once
 #include <stdint.h>
