@@ -363,6 +363,14 @@ static struct err *judge(struct call *call, CURLcode code, const char *at, const
 			    method, at, call->detail, call->client->certs_dir, u->host,
 			    u->has_port ? ":" : "", u->has_port ? u->port : "");
 	case CURLE_SSL_CONNECT_ERROR:
+		call->out->cause = HTTP_TLS;
+		if (strstr(call->detail, "unexpected TLS packet"))
+			return FAIL(
+			    ERR_UNAVAILABLE,
+			    "%s \"%s\": the server does not speak TLS (for a registry over plain HTTP: "
+			    "--insecure)",
+			    method, at);
+		return FAIL(ERR_UNAVAILABLE, "%s \"%s\": tls: %s", method, at, call->detail);
 	case CURLE_SSL_CACERT_BADFILE:
 	case CURLE_SSL_CERTPROBLEM:
 	case CURLE_SSL_CIPHER:

@@ -14,11 +14,12 @@
 #include <stdatomic.h>
 #include <stdio.h>
 
-#define CONNECTIONS  4
-#define ASK_ATTEMPTS 4u
-#define PAUSE_NS     500000000
-#define PAUSE_MAX_NS 30000000000
-#define EARLY_NS     10000000000 /* a token is renewed so long before it ends */
+#define CONNECTIONS   4
+#define ASK_ATTEMPTS  4u
+#define AUTH_ATTEMPTS 3u /* a token may end between two answers */
+#define PAUSE_NS      500000000
+#define PAUSE_MAX_NS  30000000000
+#define EARLY_NS      10000000000 /* a token is renewed so long before it ends */
 
 struct registry {
 	struct report *report;
@@ -151,7 +152,7 @@ struct err *registry_call(struct registry *r, struct http_client *http, struct h
 			TRY(current(r, http, &value, &generation));
 		q.authorization = value;
 		TRY(http_call(http, &q, out));
-		if (out->status != 401 || !is_home || attempt > 0)
+		if (out->status != 401 || !is_home || attempt + 1 == AUTH_ATTEMPTS)
 			return NULL;
 		TRY(refused(r, http, out, generation, &again));
 		if (!again)

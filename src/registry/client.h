@@ -35,7 +35,7 @@ char *registry_root_url(const struct registry *r);        /* "<base>/v2/", owned
 char *registry_url(const struct registry *r, const char *what);
 /*
  * One request with whatever authorization the registry wants, when q->url is at the registry itself; after a
- * 401 once more with a fresh one. Any status is success.
+ * 401 again with a fresh one, twice at most. Any status is success.
  */
 FALLIBLE registry_call(struct registry *r, struct http_client *http, struct http_request q,
 		       struct http_response *out);

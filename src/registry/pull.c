@@ -96,15 +96,22 @@ static struct err *from_store_by_tag(const struct pull *p, struct http_client *h
 {
 	auto_response struct http_response answer = { 0 };
 	const char *digest;
+	struct err *e;
 
 	*out_found = false;
-	TRY(registry_ask(
+	e = registry_call(
 	    p->registry, http,
 	    (struct http_request){ .method = "HEAD", .url = url, .headers = accept_headers, .redirects = 5 },
-	    &answer));
+	    &answer);
+	if (e && answer.cause == HTTP_CUT) { /* GET asks again, and tells why */
+		err_free(e);
+		return NULL;
+	}
+	if (e)
+		return e;
 	digest = http_header(&answer, "Docker-Content-Digest", 0);
 	if (answer.status != 200 || !digest || !digest_is_valid(sv_of(digest)))
-		return NULL; /* GET tells why */
+		return NULL;
 	return from_store(p, digest, doc, out_found);
 }
 

@@ -91,8 +91,11 @@ void report_error(struct report *r, const struct err *e)
 	auto_free char *text = xstrndup(e->msg, 8192);
 	json_t *message;
 
+	for (char *p = text; *p; p++) /* what the other side said may have come in */
+		if ((unsigned char)*p < 0x20 || *p == 0x7f)
+			*p = '?';
 	message = json_string(text);
-	if (!message) { /* not UTF-8: something of the other side's making */
+	if (!message) { /* not UTF-8 */
 		for (char *p = text; *p; p++)
 			if ((unsigned char)*p >= 0x80)
 				*p = '?';
