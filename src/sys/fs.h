@@ -12,8 +12,13 @@
 
 /* Names in dir_fd (borrowed) in byte order, without . and ..; owned list (text_list_free). Returns how many. */
 int fs_list(int dir_fd, char ***out_names);
-/* rm -rf of name in dir_fd; absent is no error. */
+/* rm -rf of name in dir_fd; absent is no error. Any depth with few fds; allocates nothing. */
 int fs_remove_tree(int dir_fd, const char *name);
+/*
+ * Copies what directory from_fd holds into directory to_fd (both borrowed): owners, modes, times, extended attributes, hard
+ * links, devices, holes not kept. Nothing that exists in to_fd is replaced (-EEXIST). -ELOOP: deeper than 256 directories.
+ */
+int fs_copy_tree(int from_fd, int to_fd);
 
 /* Of name in dir_fd itself, never of what a link points to. get, list: -ERANGE when out is too small. */
 int fs_xattr_set(int dir_fd, const char *name, const char *key, const void *value, size_t n);
@@ -27,5 +32,10 @@ struct fs_overlay {
 	const char *upper, *work; /* NULL: read-only; then at least two lowers */
 	bool is_volatile;
 };
-/* Owned mount fd. -ENOSYS: kernel before 6.5 (no lowerdir+). attrs: MOUNT_ATTR_*. */
+/*
+ * Owned mount fd. attrs: MOUNT_ATTR_*. Kernels before 6.5 have no lowerdir+: there the calling thread gets a working
+ * directory of its own (unshare(CLONE_FS)), and more than FS_OVERLAY_OLD_MAX lowers are -E2BIG.
+ */
 int fs_overlay_mount(const struct fs_overlay *o, unsigned attrs);
+#define FS_OVERLAY_OLD_MAX 127
+int fs_overlay_mount_old(const struct fs_overlay *o, unsigned attrs); /* the way for old kernels, which new ones know too */

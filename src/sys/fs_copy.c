@@ -1,0 +1,200 @@
+/*
+ * fs_copy.c - a tree copied by directory fds. Names of the source may be anything; in the target nothing is followed, so a
+ * container that already has it mounted cannot lead the copy elsewhere.
+ */
+#include "base/map.h"
+#include "base/mem.h"
+#include "base/own.h"
+#include "base/text.h"
+#include "sys/fs.h"
+#include "sys/sys.h"
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+enum { COPY_DEPTH = 256, XATTR_NAMES = 65536, XATTR_VALUE = 65536 };
+
+struct copy {
+	int root_fd; /* of the target */
+	struct map links; /* "dev:ino" of a source with several names -> owned path of its first copy */
+	char *names, *value; /* attribute buffers, made when first needed */
+};
+
+static void copy_fini(struct copy *c)
+{
+	for (size_t i = 0; i < c->links.n; i++)
+		free(c->links.entries[i].value);
+	map_fini(&c->links);
+	free(c->names);
+	free(c->value);
+}
+
+/* What belongs to the host's security modules or to overlayfs stays behind. */
+static bool is_portable(const char *key)
+{
+	return strncmp(key, "trusted.", 8) != 0 && strncmp(key, "user.overlay.", 13) != 0 &&
+	       (strncmp(key, "security.", 9) != 0 || strcmp(key, "security.capability") == 0);
+}
+
+static int copy_xattrs(struct copy *c, int from, int to, const char *name)
+{
+	char few[256];
+	const char *list = few;
+	ssize_t n = fs_xattr_list(from, name, few, sizeof few);
+
+	if (n == -ERANGE) {
+		if (!c->names)
+			c->names = xmalloc(XATTR_NAMES);
+		list = c->names;
+		n = fs_xattr_list(from, name, c->names, XATTR_NAMES);
+	}
+	if (n < 0)
+		return n == -EOPNOTSUPP ? 0 : (int)n;
+	for (const char *key = list; key < list + n; key += strlen(key) + 1) {
+		ssize_t len;
+		int r;
+
+		if (!is_portable(key))
+			continue;
+		if (!c->value)
+			c->value = xmalloc(XATTR_VALUE);
+		len = fs_xattr_get(from, name, key, c->value, XATTR_VALUE);
+		r = len < 0 ? (int)len : fs_xattr_set(to, name, key, c->value, (size_t)len);
+		if (r < 0 && r != -EOPNOTSUPP && r != -ENODATA)
+			return r;
+	}
+	return 0;
+}
+
+static int copy_file(int from_dir, int to_dir, const char *name, const struct stat *st)
+{
+	auto_fd int from = sys_openat(from_dir, name, O_RDONLY | O_NONBLOCK, 0), to = -1;
+	ssize_t n;
+	int r;
+
+	if (from < 0 || (to = sys_openat(to_dir, name, O_WRONLY | O_CREAT | O_EXCL, 0600)) < 0)
+		return from < 0 ? from : to;
+	do
+		n = sys_copy_range(from, to, 1 << 30);
+	while (n > 0);
+	if (n < 0)
+		return (int)n;
+	r = sys_fchown(to, st->st_uid, st->st_gid);
+	return r < 0 ? r : sys_fchmod(to, st->st_mode & 07777);
+}
+
+static int copy_link(int from_dir, int to_dir, const char *name, const struct stat *st)
+{
+	char target[4096];
+	int r = (int)sys_readlink(from_dir, name, target, sizeof target);
+
+	if (r < 0 || (r = sys_symlink(target, to_dir, name)) < 0)
+		return r;
+	return sys_fchownat(to_dir, name, st->st_uid, st->st_gid, AT_SYMLINK_NOFOLLOW);
+}
+
+/* A fifo or device: its mode is set through an fd of the very inode, because fchmodat would follow a link put in its place. */
+static int copy_node(int to_dir, const char *name, const struct stat *st)
+{
+	auto_fd int fd = -1;
+	char self[40];
+	int r = sys_mknod(to_dir, name, st->st_mode & S_IFMT, st->st_rdev);
+
+	if (r < 0 || (r = sys_fchownat(to_dir, name, st->st_uid, st->st_gid, AT_SYMLINK_NOFOLLOW)) < 0)
+		return r;
+	if ((fd = sys_openat(to_dir, name, O_PATH, 0)) < 0)
+		return fd;
+	(void)snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
+	return sys_chmodat(AT_FDCWD, self, st->st_mode & 07777);
+}
+
+/* Whether name was made as a further link to what was copied before; else remembers its path. */
+static int again(struct copy *c, int to_dir, const char *name, const char *path, const struct stat *st)
+{
+	auto_free char *up = NULL;
+	auto_fd int dir = -1;
+	const char *first, *base;
+	char key[64];
+	void **slot;
+	int r;
+
+	if (st->st_nlink < 2 || S_ISDIR(st->st_mode))
+		return 0;
+	(void)snprintf(key, sizeof key, "%llx:%llx", (unsigned long long)st->st_dev, (unsigned long long)st->st_ino);
+	slot = map_put(&c->links, key);
+	if (!*slot) {
+		*slot = xstrdup(path);
+		return 0;
+	}
+	first = *slot;
+	base = strrchr(first, '/') + 1;
+	up = xasprintf(".%.*s", (int)(base - first - 1), first);
+	if ((dir = sys_open_beneath(c->root_fd, up, O_PATH | O_DIRECTORY, 0)) < 0)
+		return dir;
+	r = sys_link(dir, base, to_dir, name);
+	return r < 0 ? r : 1;
+}
+
+static int copy_dir(struct copy *c, int from, int to, const char *path, int depth);
+
+static int copy_subdir(struct copy *c, int from_dir, int to_dir, const char *name, const char *path, int depth)
+{
+	auto_fd int from = sys_openat(from_dir, name, O_RDONLY | O_DIRECTORY, 0), to = -1;
+	struct stat st;
+	int r;
+
+	if (depth >= COPY_DEPTH)
+		return -ELOOP;
+	if (from < 0 || (r = sys_fstat(from, &st)) < 0)
+		return from < 0 ? from : r;
+	if ((r = sys_mkdir(to_dir, name, 0700)) < 0)
+		return r;
+	if ((to = sys_openat(to_dir, name, O_RDONLY | O_DIRECTORY, 0)) < 0)
+		return to;
+	if ((r = copy_dir(c, from, to, path, depth + 1)) < 0 || (r = sys_fchown(to, st.st_uid, st.st_gid)) < 0)
+		return r;
+	return sys_fchmod(to, st.st_mode & 07777);
+}
+
+static int copy_one(struct copy *c, int from, int to, const char *name, const char *dir, int depth)
+{
+	auto_free char *path = xasprintf("%s/%s", dir, name);
+	struct timespec times[2];
+	struct stat st;
+	int r = sys_fstatat(from, name, &st, AT_SYMLINK_NOFOLLOW);
+
+	if (r < 0 || S_ISSOCK(st.st_mode))
+		return r < 0 ? r : 0;
+	if ((r = again(c, to, name, path, &st)) != 0)
+		return r < 0 ? r : 0;
+	if (S_ISREG(st.st_mode))
+		r = copy_file(from, to, name, &st);
+	else if (S_ISDIR(st.st_mode))
+		r = copy_subdir(c, from, to, name, path, depth);
+	else if (S_ISLNK(st.st_mode))
+		r = copy_link(from, to, name, &st);
+	else
+		r = copy_node(to, name, &st);
+	if (r < 0 || (r = copy_xattrs(c, from, to, name)) < 0)
+		return r;
+	times[0] = st.st_atim;
+	times[1] = st.st_mtim;
+	return sys_utimens(to, name, times, AT_SYMLINK_NOFOLLOW);
+}
+
+static int copy_dir(struct copy *c, int from, int to, const char *path, int depth)
+{
+	auto_list char **names = NULL;
+	int r = fs_list(from, &names);
+
+	for (size_t i = 0; r >= 0 && names[i]; i++)
+		r = copy_one(c, from, to, names[i], path, depth);
+	return r < 0 ? r : 0;
+}
+
+int fs_copy_tree(int from_fd, int to_fd)
+{
+	CLEANUP(copy_fini) struct copy c = { .root_fd = to_fd };
+
+	return copy_dir(&c, from_fd, to_fd, "", 0);
+}

@@ -1,0 +1,183 @@
+/* fs_test.c - trees: listing, removing, copying, attributes, both ways to mount an overlay. */
+#include "sys/fs.h"
+#include "base/mem.h"
+#include "base/own.h"
+#include "base/text.h"
+#include "harness/t.h"
+#include "sys/mount.h"
+#include "sys/sys.h"
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+static int make(const char *name)
+{
+	CHECK(mkdirat(t_tmpdir(), name, 0755) == 0);
+	return openat(t_tmpdir(), name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+TEST(names_come_in_byte_order)
+{
+	static const char *const want[] = { "A", "a", "a b", "b\xff", "z" };
+	auto_list char **names = NULL;
+	auto_fd int fd = make("d");
+
+	for (int i = 4; i >= 0; i--)
+		t_file_write(fd, want[i], "");
+	CHECK_INT(fs_list(fd, &names), 5);
+	for (int i = 0; i < 5; i++)
+		CHECK_STR(names[i], want[i]);
+	CHECK(!names[5]);
+}
+
+/* Much deeper than a process may have fds, and than a path may be long. */
+TEST(a_tree_of_any_depth_goes)
+{
+	enum { DEPTH = 3000 };
+	int at = make("deep");
+
+	for (int i = 0; i < DEPTH; i++) {
+		auto_fd int up = at;
+
+		CHECK(mkdirat(up, i % 2 ? "directory" : ".deep-0", 0755) == 0);
+		t_file_write(up, "file", "x");
+		CHECK(symlinkat("..", up, "link") == 0);
+		at = openat(up, i % 2 ? "directory" : ".deep-0", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	}
+	close(at);
+	t_file_write(t_tmpdir(), "stays", "");
+	CHECK_INT(fs_remove_tree(t_tmpdir(), "deep"), 0);
+	CHECK_INT(fs_remove_tree(t_tmpdir(), "absent"), 0);
+	CHECK_INT(t_entries(t_tmpdir()), 1);
+}
+
+TEST(removal_does_not_follow_links)
+{
+	auto_fd int in = make("in"), out = make("out");
+
+	t_file_write(out, "file", "x");
+	CHECK(symlinkat("../out", in, "link") == 0);
+	CHECK_INT(fs_remove_tree(t_tmpdir(), "in"), 0);
+	CHECK(t_file_is(out, "file", "x"));
+}
+
+static void fill(int fd)
+{
+	struct timespec old[2] = { { 5, 6 }, { 7, 8 } };
+
+	CHECK(mkdirat(fd, "d", 0750) == 0 && mkdirat(fd, "d/e", 02711) == 0);
+	t_file_write(fd, "d/f", "content");
+	CHECK(fchownat(fd, "d/f", 3, 4, 0) == 0 && fchmodat(fd, "d/f", 04755, 0) == 0);
+	CHECK(linkat(fd, "d/f", fd, "d/e/hard", 0) == 0 && linkat(fd, "d/f", fd, "zz", 0) == 0);
+	CHECK(symlinkat("d/f", fd, "soft") == 0 && mkfifoat(fd, "pipe", 0622) == 0 && fchmodat(fd, "pipe", 0622, 0) == 0);
+	CHECK(mknodat(fd, "null", S_IFCHR | 0666, 0x103) == 0);
+	CHECK_INT(fs_xattr_set(fd, "soft", "trusted.mine", "x", 1), 0);
+	CHECK_INT(fs_xattr_set(fd, "d", "user.k", "value", 5), 0);
+	CHECK(utimensat(fd, "d/f", old, 0) == 0 && utimensat(fd, "d", old, 0) == 0);
+}
+
+TEST(a_copy_keeps_everything)
+{
+	static const char *const names[] = { "d", "d/e", "d/f", "d/e/hard", "zz", "soft", "pipe", "null" };
+	auto_fd int from = make("from"), to = make("to");
+	struct stat a, b, first;
+	char value[8] = "";
+
+	fill(from);
+	CHECK_INT(fs_copy_tree(from, to), 0);
+	for (size_t i = 0; i < LEN(names); i++) {
+		CHECK(fstatat(from, names[i], &a, AT_SYMLINK_NOFOLLOW) == 0);
+		CHECK(fstatat(to, names[i], &b, AT_SYMLINK_NOFOLLOW) == 0);
+		CHECK(a.st_mode == b.st_mode && a.st_uid == b.st_uid && a.st_gid == b.st_gid && a.st_rdev == b.st_rdev);
+		CHECK(a.st_nlink == b.st_nlink && a.st_mtim.tv_sec == b.st_mtim.tv_sec);
+		CHECK(a.st_mtim.tv_nsec == b.st_mtim.tv_nsec);
+	}
+	CHECK(t_file_is(to, "d/f", "content"));
+	CHECK(fstatat(to, "d/f", &first, 0) == 0 && fstatat(to, "zz", &b, 0) == 0 && first.st_ino == b.st_ino);
+	CHECK(fs_xattr_get(to, "d", "user.k", value, sizeof value) == 5 && strcmp(value, "value") == 0);
+	CHECK_INT(fs_xattr_get(to, "soft", "trusted.mine", value, sizeof value), -ENODATA);
+	CHECK_INT(fs_copy_tree(from, to), -EEXIST);
+}
+
+TEST(a_copy_that_fails_says_so)
+{
+	auto_fd int from = make("from");
+
+	fill(from);
+	FAULT_SWEEP(EIO)
+	{
+		auto_fd int to = make("to");
+		int r;
+
+		t_sweep_on();
+		r = fs_copy_tree(from, to);
+		t_sweep_off();
+		CHECK_INT(r, t_sweep_fired() ? -EIO : 0);
+		CHECK_INT(fs_remove_tree(t_tmpdir(), "to"), 0);
+	}
+}
+
+static void mounts(int (*mount)(const struct fs_overlay *o, unsigned attrs), int n_lower, bool writable)
+{
+	auto_list char **lower = NULL;
+	auto_free char *upper = xasprintf("%s/upper", t_tmppath()), *work = xasprintf("%s/work", t_tmppath());
+	auto_fd int back = open(".", O_PATH | O_CLOEXEC), fd = -1;
+	struct fs_overlay o = { .n_lower = (size_t)n_lower };
+	struct stat a, b;
+
+	for (int i = 0; i < n_lower; i++) {
+		auto_free char *path = xasprintf("%s/layer-%0200d", t_tmppath(), i);
+		char name[16];
+		auto_fd int dir = -1;
+
+		CHECK(mkdir(path, 0755) == 0);
+		dir = sys_open_dir(path);
+		(void)snprintf(name, sizeof name, "%d", i);
+		t_file_write(dir, name, "x");
+		t_file_write(dir, "top", name);
+		text_list_add(&lower, path);
+	}
+	o.lower = (const char *const *)lower;
+	if (writable) {
+		CHECK(mkdir(upper, 0755) == 0 && mkdir(work, 0755) == 0);
+		o.upper = upper;
+		o.work = work;
+	}
+	fd = mount(&o, 0);
+	CHECK(fd >= 0);
+	CHECK_INT(t_entries(fd), n_lower + 1);
+	CHECK(t_file_is(fd, "top", "0"));
+	CHECK_INT(mkdirat(fd, "new", 0755) == 0 ? 0 : errno, writable ? 0 : EROFS);
+	CHECK(fstat(back, &a) == 0 && stat(".", &b) == 0 && a.st_ino == b.st_ino);
+}
+
+TEST(overlays_of_many_layers)
+{
+	mounts(fs_overlay_mount, 150, true);
+}
+
+TEST(overlays_read_only)
+{
+	mounts(fs_overlay_mount, 2, false);
+}
+
+TEST(overlays_the_old_way)
+{
+	mounts(fs_overlay_mount_old, FS_OVERLAY_OLD_MAX, true);
+}
+
+TEST(overlays_the_old_way_read_only)
+{
+	mounts(fs_overlay_mount_old, 2, false);
+}
+
+TEST(overlays_that_cannot_be)
+{
+	static const char *const none[] = { "/nonexistent/a", "/nonexistent/b" };
+	struct fs_overlay o = { .lower = none, .n_lower = 2 };
+
+	CHECK_INT(fs_overlay_mount(&o, 0), -ENOENT);
+	CHECK_INT(fs_overlay_mount_old(&o, 0), -ENOENT);
+	o.n_lower = FS_OVERLAY_OLD_MAX + 1;
+	CHECK_INT(fs_overlay_mount_old(&o, 0), -E2BIG);
+}
