@@ -15,7 +15,7 @@
 #include "state/db.h"
 #include "state/record.h"
 #include "sys/event.h"
-#include "sys/spawn.h"
+#include "sys/fs.h"
 #include "sys/sys.h"
 #include <fcntl.h>
 #include <stdio.h>
@@ -121,10 +121,41 @@ static FALLIBLE load_in(struct db_txn *txn, const char *id, json_t **out_doc)
 	return json_parse(value, "container record", 1u << 20, out_doc);
 }
 
+/* The record beside the status of a living keeper, if there is one. */
+static bool load_live(struct engine *e, const char *id, json_t **out_doc)
+{
+	auto_fd int dir = sys_openat(engine_run_fd(e), id, O_RDONLY | O_DIRECTORY, 0);
+	auto_free char *text = NULL;
+	struct err *err;
+	size_t n = 0;
+
+	if (dir < 0)
+		return false;
+	err = record_read(dir, "record", &text, &n);
+	if (!err)
+		err = json_parse(sv_from(text, n), "container record", 1u << 20, out_doc);
+	err_free(err);
+	return !err;
+}
+
+FALLIBLE ctr_save_live(struct engine *e, const char *id, const json_t *doc)
+{
+	auto_fd int dir = sys_openat(engine_run_fd(e), id, O_RDONLY | O_DIRECTORY, 0);
+	auto_buf struct buf text = BUF(1u << 20);
+
+	if (dir < 0)
+		return NULL; /* it ended already and was swept */
+	json_print(doc, &text);
+	TRY(buf_check(&text, "container record"));
+	return record_write_volatile(dir, "record", text.data, text.n);
+}
+
 FALLIBLE ctr_load(struct engine *e, const char *id, json_t **out_doc)
 {
 	auto_txn struct db_txn *txn = NULL;
 
+	if (load_live(e, id, out_doc))
+		return NULL;
 	TRY(db_begin_read(engine_db(e), &txn));
 	return load_in(txn, id, out_doc);
 }
@@ -135,7 +166,7 @@ FALLIBLE ctr_find(struct engine *e, const char *text, char out_id[CTR_ID_MAX], j
 
 	TRY(db_begin_read(engine_db(e), &txn));
 	TRY(resolve_in(txn, text, out_id));
-	return load_in(txn, out_id, out_doc);
+	return load_live(e, out_id, out_doc) ? NULL : load_in(txn, out_id, out_doc);
 }
 
 FALLIBLE ctr_save(struct engine *e, const char *id, const json_t *doc)
@@ -275,34 +306,11 @@ bool ctr_wait_gone(struct engine *e, const char *id, int timeout_ms)
 
 /* ---- what is left of one ---- */
 
-struct remove {
-	int dir_fd, depth;
-};
-
-static int remove_entry(void *ctx, const char *name)
-{
-	struct remove *r = ctx, below;
-	int err = sys_unlink(r->dir_fd, name);
-
-	if (err != -EISDIR && err != -EPERM)
-		return err == -ENOENT ? 0 : err;
-	if (r->depth > 200)
-		return -ELOOP;
-	below.depth = r->depth + 1;
-	below.dir_fd = sys_openat(r->dir_fd, name, O_RDONLY | O_DIRECTORY, 0);
-	if (below.dir_fd < 0)
-		return below.dir_fd == -ENOENT ? 0 : below.dir_fd;
-	err = sys_each_entry(below.dir_fd, remove_entry, &below);
-	own_close(&below.dir_fd);
-	return err < 0 ? err : sys_rmdir(r->dir_fd, name);
-}
-
 FALLIBLE ctr_remove_tree(int dir_fd, const char *name)
 {
-	struct remove top = { .dir_fd = dir_fd };
-	int r = remove_entry(&top, name);
+	int r = fs_remove_tree(dir_fd, name);
 
-	return r < 0 && r != -ENOENT ? FAIL_OS(-r, "remove %s", name) : NULL;
+	return r < 0 ? FAIL_OS(-r, "remove %s", name) : NULL;
 }
 
 void ctr_cgroup(const char *id, char out[80])

@@ -10,6 +10,8 @@
 #include "base/err.h"
 #include "codec/json.h"
 #include "engine/engine.h"
+#include "engine/spec.h"
+#include "engine/volume.h"
 #include "snapshot/snapshot.h"
 #include "supervise/conf.h"
 
@@ -28,6 +30,8 @@ FALLIBLE ctr_load(struct engine *e, const char *id, json_t **out_doc);
 /* Both: record of text. */
 FALLIBLE ctr_find(struct engine *e, const char *text, char out_id[CTR_ID_MAX], json_t **out_doc);
 FALLIBLE ctr_save(struct engine *e, const char *id, const json_t *doc);
+/* For a container that goes with its keeper: RUN/<id>/record, read before the database. */
+FALLIBLE ctr_save_live(struct engine *e, const char *id, const json_t *doc);
 /* The lock, waited for; owned fd (also a fd of its directory). ERR_NOT_FOUND when it was removed meanwhile. try: ERR_CONFLICT
  * instead of waiting. */
 FALLIBLE ctr_lock(struct engine *e, const char *id, bool try_only, int *out_fd);
@@ -58,6 +62,8 @@ FALLIBLE ctr_remove_tree(int dir_fd, const char *name);
 const char *ctr_network(const json_t *doc);
 bool ctr_wants_netns(const json_t *doc);
 
+/* life.c: lock held, keeper gone (or waiting for us): the exit is recorded, what it left swept, with --rm all removed. */
+FALLIBLE ctr_end(struct engine *e, const char *id, json_t *doc);
 /* start.c: everything up to a keeper that waits for go, then go. on_ready (may be NULL) runs between. Lock held. */
 FALLIBLE ctr_start(struct engine *e, const char *id, json_t *doc, struct err *(*on_ready)(void *ctx), void *ctx);
 /* reconcile.c: at engine_open. */

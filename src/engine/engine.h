@@ -12,6 +12,7 @@
 #include <stdbool.h>
 
 struct engine;
+struct network;
 struct engine_opts {
 	const char *root; /* NULL: $HOY_ROOT, else /var/lib/hoy */
 	const char *run;  /* NULL: $HOY_RUN, else /run/hoy */

@@ -16,6 +16,9 @@ struct spec_in {
 	int root_fd;	       /* the root to look users up in (borrowed; -1: numeric users only) */
 	const char *init_path; /* our docker-init on the host; NULL: HostConfig.Init is off */
 	const char *ca_path;   /* the host's CA bundle; NULL: not wanted */
+	const char *net_path;  /* network namespace to join (container mode); NULL: by NetworkMode */
+	pid_t join_pid[2];     /* pid and ipc namespaces of another container, 0: own */
+	const json_t *seccomp; /* a profile of the user's; NULL: none in the specification */
 };
 FALLIBLE spec_build(const struct spec_in *in, json_t **out_spec);
 
@@ -37,8 +40,13 @@ FALLIBLE spec_caps(const json_t *add, const json_t *drop, bool privileged, json_
 json_t *spec_default_mounts(bool rw_sys, int64_t shm_bytes);
 json_t *spec_masked_paths(void);
 json_t *spec_readonly_paths(void);
-/* Where programs look for the CA bundle, and the variables that name it: NULL-terminated. */
-extern const char *const spec_ca_paths[];
+/* Appends a bind to a mounts array. */
+void spec_add_bind(json_t *mounts, const char *source, const char *target, bool read_only);
+/* Makes the CA bundle readable on the container's own /dev and names it in the variables that programs look at. */
+void spec_add_ca(json_t *mounts, char ***env, const char *ca_path);
+/* Appends the record's devices (and for a privileged container the host's) and their cgroup rules. ERR_NOT_FOUND, ERR_INVALID. */
+FALLIBLE spec_devices(const json_t *doc, bool privileged, json_t *devices, json_t *rules);
+/* The variables that name a CA bundle: NULL-terminated. */
 extern const char *const spec_ca_variables[];
 /* The host's bundle, or NULL. */
 const char *spec_host_ca(void);

@@ -6,6 +6,7 @@
 #pragma once
 #include "base/mem.h"
 #include "base/vec.h"
+#include "runtime/caps.h"
 #include "runtime/runtime.h"
 #include <linux/filter.h>
 #include <sys/resource.h>
@@ -108,9 +109,6 @@ FALLIBLE plan_seccomp_default(struct plan *p); /* docker's profile, shaped by p-
 const char *plan_text(struct plan *p, const char *s); /* a copy in the arena (NULL stays NULL) */
 char **plan_list(struct plan *p, const json_t *array, const char *what, struct err **out_err);
 
-/* capability names ("CAP_CHOWN" or "CHOWN") */
-int cap_number(const char *name); /* -1: unknown */
-const char *cap_name(int number); /* "CAP_CHOWN", or NULL */
 
 /* cgroup.c */
 bool cgroup_is_v2(void);

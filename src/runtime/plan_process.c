@@ -1,7 +1,9 @@
 /* plan_process.c - the process part of a configuration, and capability names. */
 #include "runtime/plan.h"
+#include "sys/proc.h"
 #include <stdio.h>
 #include <strings.h>
+#include <sys/prctl.h>
 
 static const char *const caps[] = {
 	"CAP_CHOWN",	      "CAP_DAC_OVERRIDE",   "CAP_DAC_READ_SEARCH", "CAP_FOWNER",	   "CAP_FSETID",
@@ -16,7 +18,7 @@ static const char *const caps[] = {
 };
 static const char *const cap_sets[5] = { "bounding", "effective", "permitted", "inheritable", "ambient" };
 
-int cap_number(const char *name)
+int runtime_cap_number(const char *name)
 {
 	if (strncasecmp(name, "CAP_", 4) == 0)
 		name += 4;
@@ -26,9 +28,23 @@ int cap_number(const char *name)
 	return -1;
 }
 
-const char *cap_name(int number)
+const char *runtime_cap_name(int number)
 {
 	return number >= 0 && (size_t)number < LEN(caps) ? caps[number] : NULL;
+}
+
+uint64_t runtime_caps_bounding(void)
+{
+	uint64_t set = 0;
+
+	for (int i = 0; i < 64; i++) {
+		int r = sys_prctl(PR_CAPBSET_READ, (unsigned long)i, 0, 0);
+
+		if (r < 0)
+			break;
+		set |= (uint64_t)(r == 1) << i;
+	}
+	return set;
 }
 
 static struct err *capabilities(struct plan *p, const json_t *object)
@@ -39,7 +55,7 @@ static struct err *capabilities(struct plan *p, const json_t *object)
 	p->has_caps = object != NULL;
 	for (int k = 0; k < 5; k++) {
 		json_array_foreach (json_object_get(object, cap_sets[k]), i, item) {
-			int n = json_is_string(item) ? cap_number(json_string_value(item)) : -1;
+			int n = json_is_string(item) ? runtime_cap_number(json_string_value(item)) : -1;
 
 			if (!json_is_string(item))
 				return FAIL(ERR_INVALID, "process.capabilities.%s[%zu]: not a string", cap_sets[k], i);

@@ -1,0 +1,239 @@
+/*
+ * exec.c - a further process in a running container, and its streams.
+ *
+ * The process never gets a descriptor of ours: pipes or a terminal of the container's, pumped here, so nothing inside can
+ * reach the user's terminal or files.
+ */
+#include "base/mem.h"
+#include "base/own.h"
+#include "base/text.h"
+#include "engine/container.h"
+#include "engine/ctr.h"
+#include "runtime/runtime.h"
+#include "sys/event.h"
+#include "sys/spawn.h"
+#include "sys/sys.h"
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+
+enum { PUMP_CHUNK = 65536 };
+
+struct exec {
+	struct engine *e;
+	const struct container_stdio *io;
+	json_t *doc, *process;
+	pid_t target;
+	bool tty, detach;
+	struct runtime_proc proc;
+	int in, out, err; /* our ends; out is the pty master when tty */
+};
+
+static FALLIBLE home_env(const struct spec_user *u, char ***env)
+{
+	auto_free char *home = xasprintf("HOME=%s", u->home);
+
+	if (!text_env_get(*env, "HOME"))
+		text_list_add(env, home);
+	return NULL;
+}
+
+static FALLIBLE build_env(const struct exec *x, const json_t *body, const struct spec_user *u, char ***out_env)
+{
+	auto_list char **env = NULL, **own = NULL, **base = NULL;
+	auto_free char *host = xasprintf("HOSTNAME=%s", json_str_at(x->doc, "Config.Hostname", ""));
+
+	text_list_add(&env, "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+	text_list_add(&env, host);
+	if (x->tty)
+		text_list_add(&env, "TERM=xterm");
+	TRY(json_list_at(x->doc, "Config.Env", &base));
+	TRY(json_list_at(body, "Env", &own));
+	for (size_t i = 0; base && base[i]; i++)
+		text_env_set(&env, base[i]);
+	for (size_t i = 0; own && own[i]; i++)
+		text_env_set(&env, own[i]);
+	TRY(home_env(u, &env));
+	*out_env = TAKE(env);
+	return NULL;
+}
+
+static FALLIBLE build_process(struct exec *x, const json_t *body)
+{
+	auto_fd int root = -1;
+	auto_free char *path = xasprintf("/proc/%d/root", (int)x->target);
+	auto_list char **env = NULL;
+	auto_json json_t *caps = NULL;
+	const char *user = json_str_at(body, "User", ""), *cwd = json_str_at(body, "WorkingDir", "");
+	bool privileged = json_bool_at(body, "Privileged", false) || json_bool_at(x->doc, "HostConfig.Privileged", false);
+	struct spec_user u;
+
+	if (!json_array_size(json_object_get(body, "Cmd")))
+		return FAIL(ERR_INVALID, "No exec command specified");
+	if ((root = sys_open_dir(path)) < 0)
+		return FAIL_OS(-root, "open the root of the container");
+	TRY(spec_user_find(root, *user ? user : json_str_at(x->doc, "Config.User", ""), &u));
+	TRY(build_env(x, body, &u, &env));
+	TRY(spec_caps(json_at(x->doc, "HostConfig.CapAdd"), json_at(x->doc, "HostConfig.CapDrop"), privileged, &caps));
+	if (!*cwd)
+		cwd = json_str_at(x->doc, "Config.WorkingDir", "");
+	x->process = json_pack("{s:b, s:o, s:O, s:o, s:s, s:O, s:i}", "terminal", x->tty, "user", spec_user_json(&u), "args",
+			       json_object_get(body, "Cmd"), "env", json_from_list(env), "cwd", *cwd ? cwd : "/", "capabilities",
+			       caps, "oomScoreAdj", (int)json_int_at(x->doc, "HostConfig.OomScoreAdj", 0));
+	return NULL;
+}
+
+static FALLIBLE pipes(struct exec *x, struct runtime_stdio *io)
+{
+	int p[2], r = 0;
+
+	if (x->tty || x->detach)
+		return NULL;
+	if (x->io->in >= 0 && (r = sys_pipe(p)) == 0) {
+		io->fd[0] = p[0];
+		x->in = p[1];
+	}
+	if (r == 0 && (r = sys_pipe(p)) == 0) {
+		x->out = p[0];
+		io->fd[1] = p[1];
+	}
+	if (r == 0 && (r = sys_pipe(p)) == 0) {
+		x->err = p[0];
+		io->fd[2] = p[1];
+	}
+	return r < 0 ? FAIL_OS(-r, "make pipes") : NULL;
+}
+
+static FALLIBLE launch(struct exec *x, const char *id)
+{
+	struct runtime_stdio io = { .fd = { -1, -1, -1 } };
+	struct plan_opts o = { .id = id, .default_seccomp = !json_bool_at(x->doc, "HostConfig.Privileged", false) };
+	struct plan *plan = NULL;
+	char cgroup[80];
+	struct err *e;
+	size_t i;
+	json_t *opt;
+
+	json_array_foreach (json_at(x->doc, "HostConfig.SecurityOpt"), i, opt)
+		if (strncmp(json_string_value(opt), "seccomp", 7) == 0 && strstr(json_string_value(opt), "unconfined"))
+			o.default_seccomp = false;
+	ctr_cgroup(id, cgroup);
+	o.cgroup_path = cgroup;
+	TRY(plan_compile_exec(x->process, &o, x->target, &plan));
+	e = pipes(x, &io);
+	if (!e)
+		e = runtime_exec(plan, x->target, &io, &x->proc);
+	plan_free(plan);
+	for (int k = 0; k < 3; k++)
+		own_close(&io.fd[k]);
+	if (!e && x->tty)
+		x->out = TAKE_FD(x->proc.tty_fd);
+	return e;
+}
+
+/* Moves one chunk; false at the end. */
+static bool pump(int from, int to)
+{
+	static char p[PUMP_CHUNK];
+	ssize_t n = sys_read(from, p, sizeof p);
+
+	if (n <= 0)
+		return n == -EAGAIN;
+	if (to >= 0)
+		(void)sys_write_all(to, p, (size_t)n);
+	return true;
+}
+
+static void resize(struct exec *x)
+{
+	unsigned rows, cols;
+
+	if (x->tty && x->io->in >= 0 && sys_tty_size(x->io->in, &rows, &cols) == 0 && rows && cols)
+		(void)sys_tty_resize(x->out, rows, cols);
+}
+
+static void drop(int *fd)
+{
+	own_close(fd);
+	*fd = -1;
+}
+
+/* Until both outputs ended, or the process did and nothing more is to be read from a terminal. */
+static void converse(struct exec *x, int sig_fd)
+{
+	int to_in = x->tty ? x->out : x->in;
+	bool in_open = x->io->in >= 0 && to_in >= 0;
+
+	while (x->out >= 0 || x->err >= 0) {
+		struct pollfd f[4] = { { x->out, POLLIN, 0 },
+				       { x->err, POLLIN, 0 },
+				       { in_open ? x->io->in : -1, POLLIN, 0 },
+				       { sig_fd, POLLIN, 0 } };
+
+		if (sys_poll(f, 4, -1) < 0)
+			return;
+		if (f[0].revents && !pump(x->out, x->io->out))
+			drop(&x->out);
+		if (f[1].revents && !pump(x->err, x->io->err))
+			drop(&x->err);
+		if (f[3].revents && sys_signal_read(sig_fd) == SIGWINCH && x->out >= 0)
+			resize(x);
+		if (f[2].revents && !pump(x->io->in, x->tty ? x->out : x->in)) {
+			in_open = false;
+			if (!x->tty)
+				drop(&x->in);
+		}
+	}
+}
+
+static void exec_fini(struct exec *x)
+{
+	json_decref(x->doc);
+	json_decref(x->process);
+	own_close(&x->in);
+	own_close(&x->out);
+	own_close(&x->err);
+	runtime_proc_fini(&x->proc);
+}
+
+static FALLIBLE foreground(struct exec *x, int *out_code)
+{
+	auto_fd int sig_fd = sys_signal_fd((const int[]){ SIGWINCH, 0 });
+	struct sys_tty *saved = NULL;
+	int code;
+
+	(void)signal(SIGPIPE, SIG_IGN);
+	resize(x);
+	if (x->tty && x->io->in >= 0 && isatty(x->io->in))
+		(void)sys_tty_raw(x->io->in, &saved);
+	converse(x, sig_fd);
+	code = sys_pid_fd_wait(x->proc.pid_fd, false, NULL);
+	if (saved)
+		sys_tty_restore(saved);
+	if (code < 0)
+		return FAIL_OS(-code, "wait for the process");
+	*out_code = code;
+	return NULL;
+}
+
+FALLIBLE container_exec(struct engine *e, const char *text, const json_t *body, const struct container_stdio *io,
+			int *out_code)
+{
+	CLEANUP(exec_fini) struct exec x = { .e = e, .io = io, .in = -1, .out = -1, .err = -1,
+					     .proc = { .pid_fd = -1, .tty_fd = -1, .go_fd = -1 } };
+	auto_json json_t *status = NULL;
+	char id[CTR_ID_MAX];
+
+	TRY(ctr_find(e, text, id, &x.doc));
+	if (!ctr_live(e, id, &status) || json_int_at(status, "Pid", 0) <= 0)
+		return FAIL(ERR_CONFLICT, "Container %s is not running", id);
+	if (json_bool_at(x.doc, "State.Paused", false))
+		return FAIL(ERR_CONFLICT, "Container %s is paused, unpause the container before exec", text);
+	x.target = (pid_t)json_int_at(status, "Pid", 0);
+	x.tty = json_bool_at(body, "Tty", false);
+	x.detach = json_bool_at(body, "Detach", false);
+	TRY(build_process(&x, body));
+	TRY(launch(&x, id));
+	*out_code = 0;
+	return x.detach ? NULL : foreground(&x, out_code);
+}

@@ -1,0 +1,83 @@
+#include "engine/filter.h"
+#include <stdint.h>
+#include <string.h>
+
+FALLIBLE filter_check(const json_t *filters, const char *const *known)
+{
+	const char *key;
+	json_t *values;
+
+	if (!filters)
+		return NULL;
+	json_object_foreach ((json_t *)(uintptr_t)filters, key, values) {
+		size_t i = 0;
+
+		while (known[i] && strcmp(known[i], key) != 0)
+			i++;
+		if (!known[i])
+			return FAIL(ERR_INVALID, "invalid filter '%s'", key);
+		if (!json_is_array(values))
+			return FAIL(ERR_INVALID, "invalid filter '%s': its values are not a list", key);
+	}
+	return NULL;
+}
+
+static bool any(const json_t *filters, const char *key, const char *value, bool (*holds)(const char *want, const char *value))
+{
+	const json_t *values = json_object_get(filters, key);
+	size_t i;
+	json_t *v;
+
+	if (!json_array_size(values))
+		return true;
+	json_array_foreach (values, i, v)
+		if (json_is_string(v) && holds(json_string_value(v), value))
+			return true;
+	return false;
+}
+
+static bool is_equal(const char *want, const char *value)
+{
+	return strcmp(want, value) == 0;
+}
+
+static bool is_part(const char *want, const char *value)
+{
+	return strstr(value, want) != NULL;
+}
+
+static bool is_start(const char *want, const char *value)
+{
+	return strncmp(value, want, strlen(want)) == 0;
+}
+
+bool filter_is(const json_t *filters, const char *key, const char *value)
+{
+	return any(filters, key, value, is_equal);
+}
+
+bool filter_contains(const json_t *filters, const char *key, const char *value)
+{
+	return any(filters, key, value, is_part);
+}
+
+bool filter_prefix(const json_t *filters, const char *key, const char *value)
+{
+	return any(filters, key, value, is_start);
+}
+
+bool filter_labels(const json_t *filters, const json_t *labels)
+{
+	size_t i;
+	json_t *v;
+
+	json_array_foreach (json_object_get(filters, "label"), i, v) {
+		const char *want = json_string_value(v), *eq = want ? strchr(want, '=') : NULL;
+		size_t n = eq ? (size_t)(eq - want) : want ? strlen(want) : 0;
+		const json_t *have = want ? json_object_getn(labels, want, n) : NULL;
+
+		if (!have || (eq && strcmp(json_string_value(have), eq + 1) != 0))
+			return false;
+	}
+	return true;
+}

@@ -1,0 +1,17 @@
+/*
+ * filter.h - the API's filters: {"status": ["running", "exited"], "label": ["a=b"]}; values of one key are alternatives,
+ * keys must all hold. NULL filters hold for everything.
+ *
+ * Layer: engine.  Pure.
+ */
+#pragma once
+#include "base/err.h"
+#include "codec/json.h"
+#include <stdbool.h>
+
+/* ERR_INVALID "invalid filter 'x'" for a key that is not in known (NULL-terminated). */
+FALLIBLE filter_check(const json_t *filters, const char *const *known);
+bool filter_is(const json_t *filters, const char *key, const char *value);	 /* equal to one of the values */
+bool filter_contains(const json_t *filters, const char *key, const char *value); /* one of the values is part of it */
+bool filter_prefix(const json_t *filters, const char *key, const char *value);	 /* one of the values begins it */
+bool filter_labels(const json_t *filters, const json_t *labels); /* every "label" value: key, or key=value */

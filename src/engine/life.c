@@ -1,0 +1,272 @@
+/* life.c - stop, kill, restart, pause, rename, remove, wait, reap: everything that changes a container after its start. */
+#include "base/mem.h"
+#include "base/own.h"
+#include "base/text.h"
+#include "base/time.h"
+#include "engine/container.h"
+#include "engine/ctr.h"
+#include "engine/signals.h"
+#include "runtime/runtime.h"
+#include "state/db.h"
+#include "state/record.h"
+#include "sys/sys.h"
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+
+FALLIBLE container_resolve(struct engine *e, const char *text, char **out_id)
+{
+	char id[CTR_ID_MAX];
+
+	TRY(ctr_resolve(e, text, id));
+	*out_id = xstrdup(id);
+	return NULL;
+}
+
+/* ---- the end of a container ---- */
+
+/* Exit facts: the last status of the keeper, else the durable exit record, else what a power cut leaves. */
+static void read_exit(struct engine *e, const char *id, json_t **out_facts)
+{
+	auto_fd int run = sys_openat(engine_run_fd(e), id, O_RDONLY | O_DIRECTORY, 0);
+	auto_free char *path = ctr_path(e, id, NULL), *text = NULL;
+	auto_fd int home = sys_open_dir(path);
+	struct err *err = NULL;
+	size_t n = 0;
+
+	*out_facts = NULL;
+	err = run < 0 ? FAIL(ERR_NOT_FOUND, "no status") : record_read(run, "status", &text, &n);
+	if (err && home >= 0) {
+		err_free(err);
+		err = record_read(home, "exit", &text, &n);
+	}
+	if (!err)
+		err = json_parse(sv_from(text, n), "status", 65536, out_facts);
+	err_free(err);
+}
+
+static void set_exited(json_t *doc, const json_t *facts)
+{
+	json_t *state = json_object_get(doc, "State");
+	char now[TIME_TEXT_MAX];
+	const char *finished = json_str_at(facts, "FinishedAt", "");
+
+	(void)json_object_set_new(state, "Status", json_string("exited"));
+	(void)json_object_set_new(state, "Running", json_false());
+	(void)json_object_set_new(state, "Paused", json_false());
+	(void)json_object_set_new(state, "Pid", json_integer(0));
+	/* 255: nobody saw it end, as after a power cut */
+	(void)json_object_set_new(state, "ExitCode", json_integer(json_int_at(facts, "ExitCode", 255)));
+	(void)json_object_set_new(state, "OOMKilled", json_boolean(json_bool_at(facts, "OOMKilled", false)));
+	(void)json_object_set_new(state, "FinishedAt",
+				  json_string(*finished ? finished : time_format(time_now_ns(), now)));
+	if (*json_str_at(facts, "StartedAt", ""))
+		(void)json_object_set_new(state, "StartedAt", json_string(json_str_at(facts, "StartedAt", "")));
+	if (json_int_at(facts, "RestartCount", 0))
+		(void)json_object_set_new(doc, "RestartCount", json_integer(json_int_at(facts, "RestartCount", 0)));
+	(void)json_object_set_new(json_object_get(doc, "NetworkSettings"), "IPAddress", json_string(""));
+	(void)json_object_set_new(json_object_get(doc, "NetworkSettings"), "Ports", json_object());
+}
+
+FALLIBLE ctr_end(struct engine *e, const char *id, json_t *doc)
+{
+	auto_json json_t *facts = NULL;
+	const char *before = json_str_at(doc, "State.Status", "created");
+
+	read_exit(e, id, &facts);
+	TRY(ctr_sweep(e, id, doc));
+	if (json_bool_at(doc, "HostConfig.AutoRemove", false)) {
+		TRY(ctr_delete(e, id, doc, true));
+		return ctr_unmark(e, id);
+	}
+	if (facts || strcmp(before, "running") == 0) {
+		set_exited(doc, facts);
+		TRY(ctr_save(e, id, doc));
+	}
+	return ctr_unmark(e, id);
+}
+
+/* The keeper still holds RUN/<id> while it waits for us: what is left of it after the unmark is an open directory. */
+FALLIBLE container_reap(struct engine *e, const char *id)
+{
+	auto_json json_t *doc = NULL;
+	auto_fd int lock = -1;
+	struct err *err = ctr_lock(e, id, false, &lock);
+
+	if (err && err->kind == ERR_NOT_FOUND) { /* somebody removed it already */
+		err_free(err);
+		return ctr_unmark(e, id);
+	}
+	TRY(err);
+	TRY(ctr_load(e, id, &doc));
+	return ctr_end(e, id, doc);
+}
+
+/* ---- signals ---- */
+
+FALLIBLE container_kill(struct engine *e, const char *text, int signo)
+{
+	auto_json json_t *doc = NULL;
+	char id[CTR_ID_MAX], cgroup[80];
+	const char *stop;
+
+	TRY(ctr_find(e, text, id, &doc));
+	if (!ctr_live(e, id, NULL))
+		return FAIL(ERR_CONFLICT, "Cannot kill container: %s: Container %s is not running", text, id);
+	stop = json_str_at(doc, "Config.StopSignal", "");
+	TRY(ctr_signal(e, id, signo, signo == SIGKILL || signo == SIGTERM || signo == signal_number(stop)));
+	if (signo == SIGKILL && json_bool_at(doc, "State.Paused", false)) {
+		ctr_cgroup(id, cgroup); /* a frozen process dies only when it runs again */
+		TRY(runtime_freeze(cgroup, false));
+	}
+	return NULL;
+}
+
+static FALLIBLE stop_one(struct engine *e, const char *id, const json_t *doc, int seconds)
+{
+	int signo = signal_number(json_str_at(doc, "Config.StopSignal", ""));
+	struct err *err;
+	char cgroup[80];
+
+	if (seconds < 0)
+		seconds = (int)json_int_at(doc, "Config.StopTimeout", 10);
+	if (json_bool_at(doc, "State.Paused", false)) {
+		ctr_cgroup(id, cgroup);
+		TRY(runtime_freeze(cgroup, false));
+	}
+	err = ctr_signal(e, id, signo > 0 ? signo : SIGTERM, true);
+	if (!err && ctr_wait_gone(e, id, seconds * 1000))
+		return NULL;
+	if (!err)
+		err = ctr_signal(e, id, SIGKILL, true);
+	if (err && err->kind != ERR_CONFLICT && err->kind != ERR_NOT_FOUND) /* those: it ended meanwhile */
+		return err;
+	err_free(err);
+	return ctr_wait_gone(e, id, 30000) ? NULL : FAIL(ERR_TIMEOUT, "container %s does not end after SIGKILL", id);
+}
+
+FALLIBLE container_stop(struct engine *e, const char *text, int seconds)
+{
+	auto_json json_t *doc = NULL;
+	char id[CTR_ID_MAX];
+
+	TRY(ctr_find(e, text, id, &doc));
+	return ctr_live(e, id, NULL) ? stop_one(e, id, doc, seconds) : NULL;
+}
+
+FALLIBLE container_restart(struct engine *e, const char *text, int seconds)
+{
+	TRY(container_stop(e, text, seconds));
+	return container_start(e, text);
+}
+
+FALLIBLE container_pause(struct engine *e, const char *text, bool pause)
+{
+	auto_json json_t *doc = NULL;
+	auto_fd int lock = -1;
+	char id[CTR_ID_MAX], cgroup[80];
+	bool is_paused;
+
+	TRY(ctr_resolve(e, text, id));
+	TRY(ctr_lock(e, id, false, &lock));
+	TRY(ctr_load(e, id, &doc));
+	is_paused = json_bool_at(doc, "State.Paused", false);
+	if (!ctr_live(e, id, NULL))
+		return FAIL(ERR_CONFLICT, "Container %s is not running", text);
+	if (pause == is_paused)
+		return FAIL(ERR_CONFLICT, pause ? "Container %s is already paused" : "Container %s is not paused", text);
+	ctr_cgroup(id, cgroup);
+	TRY(runtime_freeze(cgroup, pause));
+	(void)json_object_set_new(json_object_get(doc, "State"), "Paused", json_boolean(pause));
+	return json_bool_at(doc, "HostConfig.AutoRemove", false) ? ctr_save_live(e, id, doc) : ctr_save(e, id, doc);
+}
+
+FALLIBLE container_wait(struct engine *e, const char *text, int *out_code)
+{
+	auto_json json_t *doc = NULL, *facts = NULL;
+	auto_fd int run = -1;
+	char id[CTR_ID_MAX];
+	struct err *err;
+
+	TRY(ctr_resolve(e, text, id));
+	(void)ctr_wait_gone(e, id, -1);
+	err = ctr_load(e, id, &doc);
+	if (err && err->kind == ERR_NOT_FOUND) { /* --rm: it is gone with its code */
+		err_free(err);
+		*out_code = 0;
+		return NULL;
+	}
+	TRY(err);
+	if (strcmp(json_str_at(doc, "State.Status", ""), "exited") != 0)
+		read_exit(e, id, &facts);
+	*out_code = (int)json_int_at(facts ? facts : json_object_get(doc, "State"), "ExitCode", 0);
+	return NULL;
+}
+
+/* ---- names and removal ---- */
+
+FALLIBLE container_rename(struct engine *e, const char *text, const char *name)
+{
+	auto_txn struct db_txn *txn = NULL;
+	auto_buf struct buf b = BUF(1u << 20);
+	auto_json json_t *doc = NULL;
+	auto_free char *slashed = NULL;
+	char id[CTR_ID_MAX];
+	struct sv owner;
+	bool taken;
+
+	name += *name == '/';
+	if (strlen(name) > 200 || !text_is_name(sv_of(name)))
+		return FAIL(ERR_INVALID, "Invalid container name (%.255s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name);
+	TRY(ctr_find(e, text, id, &doc));
+	TRY(db_begin_write(engine_db(e), &txn));
+	TRY(db_get(txn, DB_CONTAINER_NAME, name, &owner, &taken));
+	if (taken)
+		return FAIL(ERR_CONFLICT, "Conflict. The container name \"/%s\" is already in use by container \"%.*s\".", name,
+			    SV_ARG(owner));
+	TRY(db_delete(txn, DB_CONTAINER_NAME, json_str_at(doc, "Name", "/") + 1));
+	slashed = xasprintf("/%s", name);
+	(void)json_object_set_new(doc, "Name", json_string(slashed));
+	json_print(doc, &b);
+	TRY(buf_check(&b, "container record"));
+	TRY(db_put(txn, DB_CONTAINER_NAME, name, sv_of(id)));
+	TRY(db_put(txn, DB_CONTAINER, id, sv_from(b.data, b.n)));
+	return db_commit(TAKE(txn));
+}
+
+static FALLIBLE end_for_removal(struct engine *e, const char *id, const json_t *doc, bool force)
+{
+	const char *state;
+
+	if (!ctr_live(e, id, NULL))
+		return NULL;
+	state = json_bool_at(doc, "State.Paused", false) ? "paused" : "running";
+	if (!force)
+		return FAIL(ERR_CONFLICT,
+			    "You cannot remove a %s container %s. Stop the container before attempting removal or force remove",
+			    state, id);
+	return stop_one(e, id, doc, 0);
+}
+
+FALLIBLE container_remove(struct engine *e, const char *text, struct container_rm how)
+{
+	auto_json json_t *doc = NULL, *now = NULL;
+	auto_fd int lock = -1;
+	char id[CTR_ID_MAX];
+	struct err *err;
+
+	TRY(ctr_find(e, text, id, &doc));
+	TRY(end_for_removal(e, id, doc, how.force));
+	err = ctr_lock(e, id, false, &lock);
+	if (err && err->kind == ERR_NOT_FOUND) { /* --rm was faster */
+		err_free(err);
+		return NULL;
+	}
+	TRY(err);
+	if (ctr_live(e, id, NULL) && !ctr_wait_gone(e, id, 5000))
+		return FAIL(ERR_CONFLICT, "container %s was started meanwhile", text);
+	TRY(ctr_load(e, id, &now));
+	TRY(ctr_sweep(e, id, now));
+	TRY(ctr_delete(e, id, now, how.volumes));
+	return ctr_unmark(e, id);
+}

@@ -1,0 +1,93 @@
+/*
+ * reconcile.c - at every open: what a crash left is compared with what lives, and ended.
+ *
+ * Cheap when all is well: one readdir of RUN and one of containers/ against the database. Somebody else's work in progress
+ * is recognised by its lock and left alone.
+ */
+#include "base/own.h"
+#include "base/text.h"
+#include "engine/ctr.h"
+#include "network/network.h"
+#include "state/db.h"
+#include "sys/fs.h"
+#include "sys/sys.h"
+#include <fcntl.h>
+#include <sys/file.h>
+
+static bool is_id(const char *name)
+{
+	return strlen(name) == 64 && text_is_hex(sv_of(name));
+}
+
+/* A run directory whose keeper is gone without having been reaped. */
+static FALLIBLE end_dead(struct engine *e, const char *id)
+{
+	auto_json json_t *doc = NULL;
+	auto_fd int lock = -1;
+	struct err *err;
+
+	if (ctr_live(e, id, NULL))
+		return NULL;
+	err = ctr_lock(e, id, true, &lock);
+	if (err && err->kind == ERR_CONFLICT) { /* somebody is at it: being started, stopped or reaped */
+		err_free(err);
+		return NULL;
+	}
+	if (err && err->kind == ERR_NOT_FOUND) { /* removed, but for this */
+		err_free(err);
+		TRY(ctr_sweep(e, id, NULL));
+		return ctr_unmark(e, id);
+	}
+	TRY(err);
+	if (ctr_live(e, id, NULL))
+		return NULL;
+	err = ctr_load(e, id, &doc);
+	if (err && err->kind == ERR_NOT_FOUND) {
+		err_free(err);
+		TRY(ctr_sweep(e, id, NULL));
+		return ctr_unmark(e, id);
+	}
+	TRY(err);
+	return ctr_end(e, id, doc);
+}
+
+/* A directory without record: of a creation that did not come to its commit. */
+static FALLIBLE end_unnamed(struct engine *e, const char *id)
+{
+	auto_json json_t *doc = NULL;
+	auto_fd int lock = -1;
+	auto_free char *path = NULL;
+	struct err *err = ctr_load(e, id, &doc);
+
+	if (!err || err->kind != ERR_NOT_FOUND)
+		return err;
+	err_free(err);
+	err = ctr_lock(e, id, true, &lock);
+	if (err) { /* in the making, or gone */
+		err_free(err);
+		return NULL;
+	}
+	err = ctr_load(e, id, &doc);
+	if (!err || err->kind != ERR_NOT_FOUND)
+		return err;
+	err_free(err);
+	path = ctr_path(e, id, NULL);
+	return ctr_remove_tree(AT_FDCWD, path);
+}
+
+FALLIBLE engine_reconcile(struct engine *e)
+{
+	auto_list char **live = NULL, **homes = NULL;
+	auto_fd int containers = sys_open_beneath(engine_root_fd(e), "containers", O_RDONLY | O_DIRECTORY, 0);
+	int r;
+
+	if ((r = fs_list(engine_run_fd(e), &live)) < 0 || containers < 0 || (r = fs_list(containers, &homes)) < 0)
+		return FAIL_OS(containers < 0 ? -containers : -r, "look for what a crash left");
+	for (size_t i = 0; live[i]; i++)
+		if (is_id(live[i]))
+			TRY(end_dead(e, live[i]));
+	for (size_t i = 0; homes[i]; i++)
+		if (is_id(homes[i]))
+			TRY(end_unnamed(e, homes[i]));
+	return NULL;
+}
