@@ -1,0 +1,481 @@
+/*
+ * image_archive.c - save and load.
+ *
+ * What is written is an OCI layout with docker's manifest.json beside, in one tar: docker, podman and skopeo read it. What is
+ * read: that, docker's older archives (paths of any name, links between layers), OCI archives; compressed or not.
+ */
+#include "base/buf.h"
+#include "base/map.h"
+#include "base/mem.h"
+#include "base/own.h"
+#include "base/text.h"
+#include "codec/tar.h"
+#include "content/store.h"
+#include "engine/image_store.h"
+#include "image/ref.h"
+#include "sys/sys.h"
+#include <stdio.h>
+
+enum { CHUNK = 1 << 18, DOC_MAX = 16 << 20 };
+
+/* ---- save ---- */
+
+struct saving {
+	struct engine *e;
+	struct tar_writer *tar;
+	struct map done; /* digests written */
+	json_t *index, *manifests; /* index.json's list; manifest.json's list */
+	char *chunk;
+};
+
+static void saving_fini(struct saving *s)
+{
+	tar_writer_free(s->tar);
+	map_fini(&s->done);
+	json_decref(s->index);
+	json_decref(s->manifests);
+	free(s->chunk);
+}
+
+static FALLIBLE save_directory(struct saving *s, const char *name)
+{
+	struct tar_entry e = { .name = name, .link = "", .type = '5', .mode = 0755 };
+
+	return tar_add(s->tar, &e);
+}
+
+static FALLIBLE save_text(struct saving *s, const char *name, const char *p, size_t n)
+{
+	struct tar_entry e = { .name = name, .link = "", .type = '0', .mode = 0644, .size = n };
+
+	TRY(tar_add(s->tar, &e));
+	return tar_write(s->tar, p, n);
+}
+
+static FALLIBLE save_blob(struct saving *s, const char *digest)
+{
+	auto_free char *name = xasprintf("blobs/sha256/%s", digest_hex(digest));
+	struct tar_entry e = { .name = name, .link = "", .type = '0', .mode = 0644 };
+	auto_fd int fd = -1;
+	uint64_t left;
+
+	if (map_get(&s->done, digest))
+		return NULL;
+	*map_put(&s->done, digest) = s;
+	if (!store_has(engine_store(s->e), digest, &e.size))
+		return FAIL(ERR_NOT_FOUND, "blob %s is not in the store", digest);
+	TRY(store_blob_open(engine_store(s->e), digest, e.size, &fd));
+	TRY(tar_add(s->tar, &e));
+	for (left = e.size; left;) {
+		ssize_t n = sys_read(fd, s->chunk, left < CHUNK ? (size_t)left : CHUNK);
+
+		if (n <= 0)
+			return n < 0 ? FAIL_OS((int)-n, "read blob %s", digest) : FAIL(ERR_CORRUPT, "blob %s is truncated", digest);
+		TRY(tar_write(s->tar, s->chunk, (size_t)n));
+		left -= (uint64_t)n;
+	}
+	return NULL;
+}
+
+/* The entry of manifest.json for a manifest, made when it is not there. */
+static json_t *docker_entry(struct saving *s, const struct image_docs *d)
+{
+	auto_free char *config = xasprintf("blobs/sha256/%s", digest_hex(d->manifest.config.digest));
+	json_t *entry, *layers = json_array();
+	size_t i;
+
+	json_array_foreach (s->manifests, i, entry)
+		if (strcmp(json_str_at(entry, "Config", ""), config) == 0) {
+			json_decref(layers);
+			return entry;
+		}
+	for (size_t k = 0; k < d->manifest.n; k++) {
+		auto_free char *path = xasprintf("blobs/sha256/%s", digest_hex(d->manifest.parts[k].digest));
+
+		(void)json_array_append_new(layers, json_string(path));
+	}
+	entry = json_pack("{s:s, s:[], s:o}", "Config", config, "RepoTags", "Layers", layers);
+	(void)json_array_append_new(s->manifests, entry);
+	return entry;
+}
+
+static FALLIBLE index_entry(struct saving *s, const struct image_docs *d, const char *full)
+{
+	uint64_t size = 0;
+	json_t *entry;
+
+	(void)store_has(engine_store(s->e), d->digest, &size);
+	entry = json_pack("{s:s, s:s, s:I}", "mediaType", d->manifest.media_type, "digest", d->digest, "size", (json_int_t)size);
+	if (full) {
+		CLEANUP(ref_fini) struct ref r = { 0 };
+
+		TRY(ref_parse(full, &r));
+		(void)json_object_set_new(entry, "annotations",
+					  json_pack("{s:s, s:s}", "io.containerd.image.name", full,
+						    "org.opencontainers.image.ref.name", r.tag ? r.tag : "latest"));
+	}
+	(void)json_array_append_new(s->index, entry);
+	return NULL;
+}
+
+static FALLIBLE save_one(struct saving *s, const char *text)
+{
+	CLEANUP(image_docs_fini) struct image_docs d = { 0 };
+	auto_free char *full = NULL;
+	char manifest[DIGEST_MAX];
+	json_t *entry;
+
+	TRY(image_find(s->e, text, manifest, &full));
+	TRY(image_docs_load(s->e, manifest, &d));
+	entry = docker_entry(s, &d);
+	if (full && strncmp(full, "<none>", 6) == 0) {
+		free(full);
+		full = NULL;
+	}
+	if (full) {
+		CLEANUP(ref_fini) struct ref r = { 0 };
+		auto_free char *familiar = NULL;
+
+		TRY(ref_parse(full, &r));
+		familiar = ref_familiar(&r);
+		(void)json_array_append_new(json_object_get(entry, "RepoTags"), json_string(familiar));
+	}
+	TRY(index_entry(s, &d, full));
+	TRY(save_blob(s, d.digest));
+	TRY(save_blob(s, d.manifest.config.digest));
+	for (size_t i = 0; i < d.manifest.n; i++)
+		TRY(save_blob(s, d.manifest.parts[i].digest));
+	return NULL;
+}
+
+static FALLIBLE save_document(struct saving *s, const char *name, const json_t *doc)
+{
+	auto_buf struct buf b = BUF(DOC_MAX);
+
+	json_print(doc, &b);
+	TRY(buf_check(&b, name));
+	return save_text(s, name, b.data, b.n);
+}
+
+FALLIBLE engine_image_save(struct engine *e, char *const *refs, struct zip_sink sink)
+{
+	static const char layout[] = "{\"imageLayoutVersion\":\"1.0.0\"}";
+	CLEANUP(saving_fini) struct saving s = { .e = e, .index = json_array(), .manifests = json_array(),
+						 .chunk = xmalloc(CHUNK) };
+	auto_json json_t *index = NULL;
+
+	for (size_t i = 0; refs[i]; i++) { /* before the first byte */
+		auto_free char *full = NULL;
+		char manifest[DIGEST_MAX];
+
+		TRY(image_find(e, refs[i], manifest, &full));
+	}
+	TRY(tar_writer_new(sink, &s.tar));
+	TRY(save_directory(&s, "blobs"));
+	TRY(save_directory(&s, "blobs/sha256"));
+	for (size_t i = 0; refs[i]; i++)
+		TRY(save_one(&s, refs[i]));
+	index = json_pack("{s:i, s:s, s:O}", "schemaVersion", 2, "mediaType", MEDIA_INDEX, "manifests", s.index);
+	TRY(save_document(&s, "index.json", index));
+	TRY(save_document(&s, "manifest.json", s.manifests));
+	TRY(save_text(&s, "oci-layout", layout, sizeof layout - 1));
+	return tar_finish(s.tar);
+}
+
+/* ---- load ---- */
+
+struct loading {
+	struct engine *e;
+	struct map files; /* path -> owned digest, or owned "@path" of a link */
+	json_t *index, *manifests;
+	json_t *loaded;
+	char *chunk;
+};
+
+static void loading_fini(struct loading *l)
+{
+	for (size_t i = 0; i < l->files.n; i++)
+		free(l->files.entries[i].value);
+	map_fini(&l->files);
+	json_decref(l->index);
+	json_decref(l->manifests);
+	json_decref(l->loaded);
+	free(l->chunk);
+}
+
+static FALLIBLE load_document(struct tar_reader *tar, const struct tar_entry *entry, json_t **out)
+{
+	auto_buf struct buf b = BUF(DOC_MAX);
+	size_t n = 1;
+
+	while (n) {
+		char *p = buf_room(&b, 65536);
+
+		if (!p)
+			return FAIL(ERR_LIMIT, "%s: larger than %d bytes", entry->name, DOC_MAX);
+		TRY(tar_read(tar, p, 65536, &n));
+		b.n += n;
+	}
+	json_decref(*out);
+	*out = NULL;
+	return json_parse(sv_from(b.data, b.n), entry->name, DOC_MAX, out);
+}
+
+static FALLIBLE load_file(struct loading *l, struct tar_reader *tar, const struct tar_entry *entry)
+{
+	static const char blobs[] = "blobs/sha256/";
+	auto_free char *want = NULL, *name = xstrdup(entry->name);
+	auto_ingest struct ingest *in = NULL;
+	char digest[DIGEST_MAX];
+	size_t n = 1;
+	void **slot;
+
+	if (strncmp(name, blobs, sizeof blobs - 1) == 0)
+		want = xasprintf("sha256:%s", name + sizeof blobs - 1);
+	if (want && !digest_is_valid(sv_of(want)))
+		return FAIL(ERR_INVALID, "archive: \"%s\" is not named by a digest", name);
+	TRY(ingest_begin(engine_store(l->e), &in));
+	while (n) {
+		TRY(tar_read(tar, l->chunk, CHUNK, &n));
+		if (n)
+			TRY(ingest_write(in, l->chunk, n));
+	}
+	TRY(ingest_commit(in, want, 0, digest));
+	slot = map_put(&l->files, name);
+	free(*slot);
+	*slot = xstrdup(digest);
+	return NULL;
+}
+
+/* "../other/layer.tar" as seen from the entry's directory; only what old docker archives have. */
+static void load_link(struct loading *l, const struct tar_entry *entry)
+{
+	const char *target = entry->link;
+	void **slot = map_put(&l->files, entry->name);
+
+	while (strncmp(target, "../", 3) == 0)
+		target += 3;
+	free(*slot);
+	*slot = xasprintf("@%s", target);
+}
+
+static FALLIBLE load_entries(struct loading *l, struct tar_reader *tar)
+{
+	const struct tar_entry *entry;
+
+	for (;;) {
+		TRY(tar_next(tar, &entry));
+		if (!entry)
+			return NULL;
+		if (entry->type == '2' || entry->type == '1')
+			load_link(l, entry);
+		else if (entry->type != '0')
+			continue;
+		else if (strcmp(entry->name, "index.json") == 0)
+			TRY(load_document(tar, entry, &l->index));
+		else if (strcmp(entry->name, "manifest.json") == 0)
+			TRY(load_document(tar, entry, &l->manifests));
+		else
+			TRY(load_file(l, tar, entry));
+	}
+}
+
+static const char *file_digest(const struct loading *l, const char *path)
+{
+	for (int hops = 0; path && hops < 8; hops++) {
+		void **slot = map_get(&l->files, path);
+		const char *v = slot ? *slot : NULL;
+
+		if (!v || v[0] != '@')
+			return v;
+		path = v + 1;
+	}
+	return NULL;
+}
+
+static FALLIBLE name_it(struct loading *l, const char *text, const char *manifest)
+{
+	CLEANUP(ref_fini) struct ref r = { 0 };
+	auto_free char *full = NULL, *familiar = NULL;
+
+	TRY(ref_parse(text, &r));
+	full = ref_full(&r);
+	familiar = ref_familiar(&r);
+	TRY(image_name_set(l->e, full, manifest, manifest));
+	(void)json_array_append_new(l->loaded, json_string(familiar));
+	return NULL;
+}
+
+static FALLIBLE finish_image(struct loading *l, const char *manifest, const json_t *tags)
+{
+	CLEANUP(image_docs_fini) struct image_docs d = { 0 };
+	auto_free char *none = xasprintf("<none>@%s", manifest);
+	size_t i;
+	json_t *tag;
+
+	TRY(image_docs_load(l->e, manifest, &d));
+	TRY(image_apply(l->e, &d));
+	json_array_foreach (tags, i, tag)
+		TRY(name_it(l, json_is_string(tag) ? json_string_value(tag) : "", manifest));
+	if (json_array_size(tags))
+		return NULL;
+	TRY(image_name_set(l->e, none, manifest, manifest));
+	(void)json_array_append_new(l->loaded, json_string(d.manifest.config.digest));
+	return NULL;
+}
+
+/* A manifest of index.json that is in the archive whole and has this configuration: its bytes, so its digest, are kept. */
+static FALLIBLE original_manifest(struct loading *l, const char *config, char out[DIGEST_MAX])
+{
+	size_t i;
+	json_t *m;
+
+	out[0] = 0;
+	json_array_foreach (json_object_get(l->index, "manifests"), i, m) {
+		CLEANUP(image_docs_fini) struct image_docs d = { 0 };
+		const char *digest = json_str_at(m, "digest", "");
+		struct err *err;
+
+		if (!digest_is_valid(sv_of(digest)) || !store_has(engine_store(l->e), digest, NULL))
+			continue;
+		err = image_docs_load(l->e, digest, &d);
+		if (!err && strcmp(d.manifest.config.digest, config) == 0)
+			memcpy(out, digest, DIGEST_MAX);
+		err_free(err); /* an index of other platforms, an artifact: not ours */
+	}
+	return NULL;
+}
+
+static void parts_fini(struct manifest *m)
+{
+	manifest_fini(m);
+}
+
+/* Without an original: a manifest of the files that manifest.json names. */
+static FALLIBLE make_manifest(struct loading *l, const json_t *entry, const char *config, char out[DIGEST_MAX])
+{
+	CLEANUP(parts_fini) struct manifest m = { 0 };
+	const json_t *layers = json_object_get(entry, "Layers");
+	auto_buf struct buf b = BUF(MANIFEST_MAX);
+
+	m.config.media_type = xstrdup(MEDIA_CONFIG);
+	memcpy(m.config.digest, config, DIGEST_MAX);
+	(void)store_has(engine_store(l->e), config, &m.config.size);
+	m.parts = xcalloc(json_array_size(layers) + 1, sizeof *m.parts);
+	for (; m.n < json_array_size(layers); m.n++) {
+		const char *path = json_string_value(json_array_get(layers, m.n)), *digest = path ? file_digest(l, path) : NULL;
+
+		if (!digest || !store_has(engine_store(l->e), digest, &m.parts[m.n].size))
+			return FAIL(ERR_INVALID, "archive: layer \"%s\" is missing", path ? path : "");
+		memcpy(m.parts[m.n].digest, digest, DIGEST_MAX);
+		TRY(image_blob_media(l->e, digest, &m.parts[m.n].media_type));
+	}
+	manifest_write(&m.config, m.parts, m.n, &b);
+	TRY(buf_check(&b, "manifest"));
+	return store_put(engine_store(l->e), b.data, b.n, out);
+}
+
+static FALLIBLE load_docker(struct loading *l)
+{
+	size_t i;
+	json_t *entry;
+
+	if (!json_is_array(l->manifests))
+		return FAIL(ERR_INVALID, "archive: manifest.json is not a list");
+	json_array_foreach (l->manifests, i, entry) {
+		const char *path = json_str_at(entry, "Config", ""), *config = file_digest(l, path);
+		char manifest[DIGEST_MAX];
+
+		if (!config)
+			return FAIL(ERR_INVALID, "archive: configuration \"%s\" is missing", path);
+		TRY(original_manifest(l, config, manifest));
+		if (!manifest[0])
+			TRY(make_manifest(l, entry, config, manifest));
+		TRY(finish_image(l, manifest, json_object_get(entry, "RepoTags")));
+	}
+	return NULL;
+}
+
+static FALLIBLE choose(struct loading *l, const char *digest, char out[DIGEST_MAX])
+{
+	CLEANUP(manifest_fini) struct manifest m = { 0 };
+	const struct descriptor *part;
+	auto_free char *body = NULL;
+	struct platform host;
+	size_t n = 0;
+
+	TRY(store_blob_read(engine_store(l->e), digest, MANIFEST_MAX, &body, &n));
+	TRY(manifest_parse(sv_from(body, n), NULL, &m));
+	if (!m.is_index) {
+		memcpy(out, digest, DIGEST_MAX);
+		return NULL;
+	}
+	platform_host(&host);
+	TRY(manifest_choose(&m, &host, &part));
+	memcpy(out, part->digest, DIGEST_MAX);
+	return NULL;
+}
+
+static FALLIBLE load_oci(struct loading *l)
+{
+	size_t i;
+	json_t *m;
+
+	json_array_foreach (json_object_get(l->index, "manifests"), i, m) {
+		const json_t *a = json_object_get(m, "annotations");
+		const char *full;
+		const json_t *name = json_object_get(a, "io.containerd.image.name");
+		const json_t *ref = json_object_get(a, "org.opencontainers.image.ref.name");
+		auto_json json_t *tags = json_array();
+		const char *digest = json_str_at(m, "digest", "");
+		char manifest[DIGEST_MAX];
+
+		TRY(digest_check(sv_of(digest)));
+		TRY(choose(l, digest, manifest));
+		full = name ? json_string_value(name) : ref ? json_string_value(ref) : NULL;
+		if (full && (name || strpbrk(full, ":/"))) /* a bare tag names no repository */
+			(void)json_array_append_new(tags, json_string(full));
+		TRY(finish_image(l, manifest, tags));
+	}
+	return json_array_size(json_object_get(l->index, "manifests")) ? NULL :
+									  FAIL(ERR_INVALID, "archive: it names no image");
+}
+
+static struct err *from_unzip(void *ctx, void *p, size_t n, size_t *out_n)
+{
+	return unzip_read(ctx, p, n, out_n);
+}
+
+static FALLIBLE load_all(struct loading *l, struct zip_source source)
+{
+	auto_unzip struct unzip *u = NULL;
+	auto_tar_reader struct tar_reader *tar = NULL;
+
+	TRY(unzip_open(source, &u));
+	TRY(tar_reader_new((struct zip_source){ from_unzip, u }, &tar));
+	TRY(load_entries(l, tar));
+	if (l->manifests)
+		return load_docker(l);
+	if (l->index)
+		return load_oci(l);
+	return FAIL(ERR_INVALID, "archive: neither manifest.json nor index.json is in it: this is not an image archive "
+				 "(a root file system is taken by 'hoy import')");
+}
+
+FALLIBLE engine_image_load(struct engine *e, struct zip_source source, json_t **out_loaded)
+{
+	CLEANUP(loading_fini) struct loading l = { .e = e, .loaded = json_array(), .chunk = xmalloc(CHUNK) };
+	auto_fd int lock = -1;
+	struct err *err;
+
+	TRY(engine_content_lock(e, false, &lock));
+	err = load_all(&l, source);
+	own_close(&lock);
+	lock = -1;
+	if (err) {
+		err_free(image_sweep(e));
+		return err;
+	}
+	*out_loaded = json_incref(l.loaded);
+	return NULL;
+}

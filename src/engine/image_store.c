@@ -1,0 +1,394 @@
+/* image_store.c - see image_store.h. */
+#include "engine/image_store.h"
+#include "base/buf.h"
+#include "base/mem.h"
+#include "base/own.h"
+#include "base/text.h"
+#include "base/time.h"
+#include "content/store.h"
+#include "image/ref.h"
+#include "state/db.h"
+#include "state/record.h"
+#include "sys/sys.h"
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/file.h>
+
+/* ---- names ---- */
+
+static struct err *add_name(void *ctx, struct sv key, struct sv value)
+{
+	struct image_names *names = ctx;
+	auto_json json_t *v = NULL;
+	struct image_name *n;
+
+	TRY(json_parse(value, "image name", 65536, &v));
+	if (!digest_is_valid(sv_of(json_str_at(v, "digest", ""))) || !digest_is_valid(sv_of(json_str_at(v, "manifest", ""))))
+		return FAIL(ERR_CORRUPT, "the record of image " SV_FMT " is damaged", SV_ARG(key));
+	n = vec_push(&names->v);
+	n->ref = xstrndup(key.p, key.n);
+	memcpy(n->digest, json_str_at(v, "digest", ""), DIGEST_MAX);
+	memcpy(n->manifest, json_str_at(v, "manifest", ""), DIGEST_MAX);
+	return NULL;
+}
+
+void image_names_fini(struct image_names *n)
+{
+	for (size_t i = 0; i < n->v.n; i++)
+		free(n->v.p[i].ref);
+	vec_fini(&n->v);
+}
+
+FALLIBLE image_names_load(struct engine *e, struct image_names *out_names)
+{
+	auto_txn struct db_txn *txn = NULL;
+
+	*out_names = (struct image_names){ 0 };
+	TRY(db_begin_read(engine_db(e), &txn));
+	return db_scan(txn, DB_IMAGE, "", add_name, out_names);
+}
+
+/* index.json names what the database names, for other tools that read the layout. */
+static FALLIBLE write_index(struct engine *e)
+{
+	CLEANUP(image_names_fini) struct image_names names = { 0 };
+	auto_json json_t *list = json_array(), *doc = NULL;
+	auto_buf struct buf b = BUF(16u << 20);
+
+	TRY(image_names_load(e, &names));
+	for (size_t i = 0; i < names.v.n; i++) {
+		const struct image_name *n = &names.v.p[i];
+		uint64_t size = 0;
+
+		if (!store_has(engine_store(e), n->manifest, &size))
+			continue;
+		(void)json_array_append_new(list, json_pack("{s:s, s:s, s:I, s:{s:s, s:s}}", "mediaType", MEDIA_MANIFEST, "digest",
+							    n->manifest, "size", (json_int_t)size, "annotations",
+							    "io.containerd.image.name", n->ref, "org.opencontainers.image.ref.name",
+							    n->ref));
+	}
+	doc = json_pack("{s:i, s:s, s:O}", "schemaVersion", 2, "mediaType", MEDIA_INDEX, "manifests", list);
+	json_print(doc, &b);
+	TRY(buf_check(&b, "index.json"));
+	return record_write(engine_root_fd(e), "index.json", b.data, b.n);
+}
+
+FALLIBLE image_name_set(struct engine *e, const char *ref, const char *digest, const char *manifest)
+{
+	auto_txn struct db_txn *txn = NULL;
+	auto_json json_t *v = json_pack("{s:s, s:s, s:I}", "digest", digest, "manifest", manifest, "created_ns",
+					(json_int_t)time_now_ns());
+	auto_buf struct buf b = BUF(65536);
+
+	json_print(v, &b);
+	TRY(db_begin_write(engine_db(e), &txn));
+	TRY(db_put(txn, DB_IMAGE, ref, sv_from(b.data, b.n)));
+	TRY(db_commit(TAKE(txn)));
+	return write_index(e);
+}
+
+FALLIBLE image_name_delete(struct engine *e, const char *ref)
+{
+	auto_txn struct db_txn *txn = NULL;
+
+	TRY(db_begin_write(engine_db(e), &txn));
+	TRY(db_delete(txn, DB_IMAGE, ref));
+	TRY(db_commit(TAKE(txn)));
+	return write_index(e);
+}
+
+/* ---- documents ---- */
+
+void image_docs_fini(struct image_docs *d)
+{
+	manifest_fini(&d->manifest);
+	json_decref(d->config);
+	text_list_free(d->diff_ids);
+	*d = (struct image_docs){ 0 };
+}
+
+static FALLIBLE load_docs(struct engine *e, struct image_docs *d)
+{
+	struct store *s = engine_store(e);
+	auto_free char *body = NULL, *config = NULL;
+	size_t n = 0;
+
+	TRY(store_blob_read(s, d->digest, MANIFEST_MAX, &body, &n));
+	TRY(manifest_parse(sv_from(body, n), NULL, &d->manifest));
+	if (d->manifest.is_index)
+		return FAIL(ERR_INVALID, "%s is an index, not a manifest", d->digest);
+	TRY(store_blob_read(s, d->manifest.config.digest, MANIFEST_MAX, &config, &n));
+	TRY(config_parse(sv_from(config, n), (long)d->manifest.n, &d->config));
+	return config_diff_ids(d->config, &d->diff_ids);
+}
+
+FALLIBLE image_docs_load(struct engine *e, const char *digest, struct image_docs *out_docs)
+{
+	CLEANUP(image_docs_fini) struct image_docs d = { 0 };
+
+	TRY(digest_check(sv_of(digest)));
+	memcpy(d.digest, digest, DIGEST_MAX);
+	TRY(load_docs(e, &d));
+	*out_docs = d;
+	d = (struct image_docs){ 0 };
+	return NULL;
+}
+
+uint64_t image_size(struct engine *e, const struct image_docs *d)
+{
+	uint64_t sum = 0;
+
+	for (size_t i = 0; d->diff_ids[i]; i++)
+		sum += layer_size(engine_snapshotter(e), d->diff_ids[i]);
+	return sum;
+}
+
+/* ---- finding ---- */
+
+static FALLIBLE find_by_id(struct engine *e, const struct image_names *names, const char *text, char out[DIGEST_MAX])
+{
+	const char *hex = strncmp(text, "sha256:", 7) == 0 ? text + 7 : text;
+	char found_config[DIGEST_MAX] = "";
+
+	out[0] = 0;
+	if (strlen(hex) < 2 || strlen(hex) > 64 || !text_is_hex(sv_of(hex)))
+		return NULL;
+	for (size_t i = 0; i < names->v.n; i++) {
+		const struct image_name *n = &names->v.p[i];
+		CLEANUP(image_docs_fini) struct image_docs d = { 0 };
+		const char *config;
+
+		if (strncmp(n->manifest + 7, hex, strlen(hex)) == 0 || strncmp(n->digest + 7, hex, strlen(hex)) == 0) {
+			memcpy(out, n->manifest, DIGEST_MAX);
+			return NULL;
+		}
+		TRY(image_docs_load(e, n->manifest, &d));
+		config = d.manifest.config.digest;
+		if (strncmp(config + 7, hex, strlen(hex)) != 0)
+			continue;
+		if (found_config[0] && strcmp(found_config, config) != 0)
+			return FAIL(ERR_INVALID, "Multiple images found with provided prefix: %s", text);
+		memcpy(found_config, config, DIGEST_MAX);
+		memcpy(out, n->manifest, DIGEST_MAX);
+	}
+	return NULL;
+}
+
+static FALLIBLE find_by_name(const struct image_names *names, const char *text, char out[DIGEST_MAX], char **out_ref)
+{
+	CLEANUP(ref_fini) struct ref r = { 0 };
+	auto_free char *full = NULL, *repo = NULL;
+	struct err *err = ref_parse(text, &r);
+
+	out[0] = 0;
+	if (err) {
+		bool is_id = text_is_hex(sv_of(text)) || strncmp(text, "sha256:", 7) == 0;
+
+		if (!is_id)
+			return err;
+		err_free(err);
+		return NULL;
+	}
+	full = ref_full(&r);
+	repo = xasprintf("%s/%s", r.domain, r.path);
+	for (size_t i = 0; i < names->v.n; i++) {
+		const struct image_name *n = &names->v.p[i];
+		bool same_repo = strncmp(n->ref, repo, strlen(repo)) == 0 && strchr(":@", n->ref[strlen(repo)]);
+		bool by_digest = r.digest && same_repo &&
+				 (strcmp(n->digest, r.digest) == 0 || strcmp(n->manifest, r.digest) == 0);
+
+		if (strcmp(n->ref, full) != 0 && !by_digest)
+			continue;
+		memcpy(out, n->manifest, DIGEST_MAX);
+		*out_ref = xstrdup(n->ref);
+		return NULL;
+	}
+	return NULL;
+}
+
+FALLIBLE image_find(struct engine *e, const char *text, char out_manifest[DIGEST_MAX], char **out_ref)
+{
+	CLEANUP(image_names_fini) struct image_names names = { 0 };
+
+	*out_ref = NULL;
+	if (!*text)
+		return FAIL(ERR_INVALID, "invalid reference format: the image name is empty");
+	TRY(image_names_load(e, &names));
+	TRY(find_by_name(&names, text, out_manifest, out_ref));
+	if (!out_manifest[0])
+		TRY(find_by_id(e, &names, text, out_manifest));
+	return out_manifest[0] ? NULL : FAIL(ERR_NOT_FOUND, "No such image: %s", text);
+}
+
+/* ---- layers ---- */
+
+static FALLIBLE remember_diff_id(struct engine *e, const char *blob, const char *diff_id)
+{
+	auto_txn struct db_txn *txn = NULL;
+	char text[128];
+	int n = snprintf(text, sizeof text, "{\"diff_id\":\"%s\"}", diff_id);
+
+	if (strcmp(blob, diff_id) == 0)
+		return NULL;
+	TRY(db_begin_write(engine_db(e), &txn));
+	TRY(db_put(txn, DB_BLOB_INFO, blob, sv_from(text, (size_t)n)));
+	return db_commit(TAKE(txn));
+}
+
+static struct err *from_unzip(void *ctx, void *p, size_t n, size_t *out_n)
+{
+	return unzip_read(ctx, p, n, out_n);
+}
+
+static FALLIBLE apply_one(struct engine *e, const struct descriptor *blob, const char *diff_id)
+{
+	auto_unzip struct unzip *u = NULL;
+	auto_fd int fd = -1;
+
+	if (!manifest_is_layer(blob->media_type))
+		return FAIL(ERR_UNSUPPORTED, "layer %s has media type %s, which is not a file system layer", blob->digest,
+			    blob->media_type);
+	TRY(store_blob_open(engine_store(e), blob->digest, blob->size, &fd));
+	TRY(unzip_open(zip_source_fd(&fd), &u));
+	TRY(layer_apply(engine_snapshotter(e), (struct zip_source){ from_unzip, u }, diff_id, NULL));
+	return remember_diff_id(e, blob->digest, diff_id);
+}
+
+FALLIBLE image_apply(struct engine *e, const struct image_docs *d)
+{
+	for (size_t i = 0; i < d->manifest.n; i++) {
+		struct err *err;
+
+		if (layer_exists(engine_snapshotter(e), d->diff_ids[i]))
+			continue;
+		err = apply_one(e, &d->manifest.parts[i], d->diff_ids[i]);
+		if (err)
+			return err_ctx(err, "layer %.19s", d->manifest.parts[i].digest);
+	}
+	return NULL;
+}
+
+/* A source that leaves a copy of the plain tar in an ingest. */
+struct tee {
+	struct unzip *unzip;
+	struct ingest *ingest;
+};
+
+static struct err *tee_read(void *ctx, void *p, size_t n, size_t *out_n)
+{
+	struct tee *t = ctx;
+
+	TRY(unzip_read(t->unzip, p, n, out_n));
+	return *out_n ? ingest_write(t->ingest, p, *out_n) : NULL;
+}
+
+FALLIBLE image_layer_import(struct engine *e, struct zip_source source, struct descriptor *out_layer)
+{
+	auto_unzip struct unzip *u = NULL;
+	auto_ingest struct ingest *in = NULL;
+	struct tee tee;
+	char diff_id[DIGEST_MAX];
+
+	TRY(unzip_open(source, &u));
+	TRY(ingest_begin(engine_store(e), &in));
+	tee = (struct tee){ u, in };
+	TRY(layer_apply(engine_snapshotter(e), (struct zip_source){ tee_read, &tee }, NULL, diff_id));
+	out_layer->size = ingest_size(in);
+	TRY(ingest_commit(in, diff_id, 0, out_layer->digest));
+	out_layer->media_type = xstrdup(MEDIA_LAYER);
+	return NULL;
+}
+
+FALLIBLE image_blob_media(struct engine *e, const char *digest, char **out_type)
+{
+	auto_fd int fd = -1;
+	char head[16];
+	ssize_t n;
+	enum zip_kind kind;
+
+	TRY(store_blob_open(engine_store(e), digest, 0, &fd));
+	if ((n = sys_read_full(fd, head, sizeof head)) < 0)
+		return FAIL_OS((int)-n, "read blob %s", digest);
+	kind = zip_sniff(head, (size_t)n);
+	*out_type = xasprintf("%s%s", MEDIA_LAYER, kind == ZIP_GZIP ? "+gzip" : kind == ZIP_ZSTD ? "+zstd" : "");
+	return NULL;
+}
+
+struct blob_search {
+	struct engine *e;
+	const char *diff_id;
+	char digest[DIGEST_MAX];
+};
+
+static struct err *match_diff_id(void *ctx, struct sv key, struct sv value)
+{
+	struct blob_search *b = ctx;
+	auto_json json_t *v = NULL;
+	char digest[DIGEST_MAX];
+
+	if (key.n != DIGEST_TEXT || b->digest[0])
+		return NULL;
+	TRY(json_parse(value, "blob record", 65536, &v));
+	(void)snprintf(digest, sizeof digest, "%.*s", SV_ARG(key));
+	if (strcmp(json_str_at(v, "diff_id", ""), b->diff_id) == 0 && store_has(engine_store(b->e), digest, NULL))
+		memcpy(b->digest, digest, DIGEST_MAX);
+	return NULL;
+}
+
+FALLIBLE image_layer_blob(struct engine *e, const char *diff_id, struct descriptor *out_layer)
+{
+	struct blob_search b = { .e = e, .diff_id = diff_id };
+	auto_txn struct db_txn *txn = NULL;
+
+	if (store_has(engine_store(e), diff_id, NULL)) {
+		memcpy(b.digest, diff_id, DIGEST_MAX);
+	} else {
+		TRY(db_begin_read(engine_db(e), &txn));
+		TRY(db_scan(txn, DB_BLOB_INFO, "", match_diff_id, &b));
+	}
+	if (!b.digest[0] || !store_has(engine_store(e), b.digest, &out_layer->size))
+		return FAIL(ERR_NOT_FOUND, "the content of layer %s is not in the store", diff_id);
+	memcpy(out_layer->digest, b.digest, DIGEST_MAX);
+	return image_blob_media(e, b.digest, &out_layer->media_type);
+}
+
+FALLIBLE engine_content_lock(struct engine *e, bool exclusive, int *out_fd)
+{
+	auto_fd int fd = sys_openat(engine_root_fd(e), "content.lock", O_RDWR | O_CREAT, 0600);
+	int r = fd < 0 ? fd : sys_flock(fd, exclusive ? LOCK_EX | LOCK_NB : LOCK_SH);
+
+	*out_fd = -1;
+	if (r == -EWOULDBLOCK)
+		return FAIL(ERR_CONFLICT, "images are being added");
+	if (r < 0)
+		return FAIL_OS(-r, "lock the store");
+	*out_fd = TAKE_FD(fd);
+	return NULL;
+}
+
+/* ---- what is ready to run ---- */
+
+void engine_image_fini(struct engine_image *i)
+{
+	free(i->id);
+	free(i->manifest);
+	free(i->ref);
+	text_list_free(i->diff_ids);
+	json_decref(i->config);
+	*i = (struct engine_image){ 0 };
+}
+
+FALLIBLE engine_image_get(struct engine *e, const char *text, struct engine_image *out_image)
+{
+	CLEANUP(image_docs_fini) struct image_docs d = { 0 };
+	auto_free char *ref = NULL;
+	char manifest[DIGEST_MAX];
+
+	TRY(image_find(e, text, manifest, &ref));
+	TRY(image_docs_load(e, manifest, &d));
+	TRY(image_apply(e, &d));
+	*out_image = (struct engine_image){ .id = xstrdup(d.manifest.config.digest), .manifest = xstrdup(manifest),
+					    .ref = ref ? TAKE(ref) : xstrdup(d.manifest.config.digest),
+					    .diff_ids = TAKE(d.diff_ids), .config = json_incref(d.config) };
+	return NULL;
+}

@@ -1,0 +1,54 @@
+/*
+ * image_store.h - what the engine's image files share: names in the database, documents in the store.
+ *
+ * DB_IMAGE: full reference -> {"digest": of the manifest or index the name resolved to, "manifest": of our platform's manifest,
+ * "created_ns"}. DB_BLOB_INFO: compressed layer digest -> {"diff_id"}.
+ * Layer: engine (internal).
+ */
+#pragma once
+#include "base/err.h"
+#include "base/vec.h"
+#include "codec/json.h"
+#include "engine/image.h"
+#include "image/config.h"
+#include "image/manifest.h"
+
+struct image_name {
+	char *ref; /* full; owned */
+	char digest[DIGEST_MAX], manifest[DIGEST_MAX];
+};
+struct image_names {
+	VEC(struct image_name) v;
+};
+FALLIBLE image_names_load(struct engine *e, struct image_names *out_names);
+void image_names_fini(struct image_names *n);
+
+/* The documents of one image. */
+struct image_docs {
+	char digest[DIGEST_MAX]; /* of the manifest */
+	struct manifest manifest;
+	json_t *config;
+	char **diff_ids;
+};
+/* digest: of a manifest in the store. ERR_NOT_FOUND, ERR_CORRUPT. */
+FALLIBLE image_docs_load(struct engine *e, const char *digest, struct image_docs *out_docs);
+void image_docs_fini(struct image_docs *d);
+/* The manifest (of our platform) that text names: reference, id, id prefix, digest. out_ref: the full reference it was found
+ * by (owned) or NULL. ERR_NOT_FOUND "No such image: …". */
+FALLIBLE image_find(struct engine *e, const char *text, char out_manifest[DIGEST_MAX], char **out_ref);
+/* Applies every layer of an image that is not there yet. */
+FALLIBLE image_apply(struct engine *e, const struct image_docs *d);
+/* Gives ref (full) to a manifest; index.json of the layout follows. */
+FALLIBLE image_name_set(struct engine *e, const char *ref, const char *digest, const char *manifest);
+FALLIBLE image_name_delete(struct engine *e, const char *ref);
+/* Removes blobs and layers that no name, container or cache entry reaches; does nothing while somebody adds content. */
+FALLIBLE image_sweep(struct engine *e);
+uint64_t image_size(struct engine *e, const struct image_docs *d);
+/* A layer of a tar source (perhaps compressed): the blob as it stands (keep) or the plain tar, ingested and applied in one
+ * pass. out: the descriptor of the plain tar; media_type owned. */
+FALLIBLE image_layer_import(struct engine *e, struct zip_source source, struct descriptor *out_layer);
+/* The media type of a layer blob by its first bytes; owned. */
+FALLIBLE image_blob_media(struct engine *e, const char *digest, char **out_type);
+/* Which blob of the store holds the layer: its plain tar, else the compressed one it came from. Fills digest, size; media_type
+ * owned. ERR_NOT_FOUND. */
+FALLIBLE image_layer_blob(struct engine *e, const char *diff_id, struct descriptor *out_layer);
