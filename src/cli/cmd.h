@@ -32,14 +32,22 @@ struct cmd {
 	size_t conf_size; /* zeroed, then filled by the parser; run sees no argv */
 	int min_args, max_args; /* max -1: any number */
 	bool stop_at_arg;	/* options end at the first argument (run, exec) */
+	int error_exit;		/* exit code of errors; 0: 1 */
+	bool is_hidden;
 	/* exit code when an error is not one: run's container status */
 	struct err *(*run)(const void *conf, char *const args[], int *out_exit);
 	const struct cmd *const *subs; /* NULL-terminated: a group (image, volume, system …) */
 	const char *alias_of;	       /* shown in help only */
 };
-/* Parses and runs; usage errors are ERR_INVALID (exit 125 for run/exec/create family, else 1) with "See 'hoy X --help'". */
-FALLIBLE cmd_main(const struct cmd *c, char *argv[], int *out_exit);
-void cmd_help(const struct cmd *c);
+/* The whole command line: global options, command, its options. Prints errors ("hoy: …"); returns the exit code. */
+int cmd_main(char *argv[]);
+/* path: "hoy run" */
+void cmd_help(const struct cmd *c, const char *path);
+/* Options and arguments of one command into a fresh conf (owned; cmd_conf_free) and the rest of argv (borrowed). */
+FALLIBLE cmd_parse(const struct cmd *c, char *argv[], void **out_conf, char ***out_args);
+void cmd_conf_free(const struct cmd *c, void *conf);
+/* The command that argv[0…] names; *out_argv: what follows; out_path: "container run". NULL: none. */
+const struct cmd *cmd_find(char *argv[], char ***out_argv, char out_path[64]);
 extern const struct cmd *const cmd_all[]; /* NULL-terminated: the top level */
 struct engine;
 FALLIBLE cmd_engine(struct engine **out_engine); /* opened at first use with --root/--run; closed by main */

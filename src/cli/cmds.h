@@ -1,0 +1,21 @@
+/* cmds.h - the commands, and what their files share. Layer: cli. */
+#pragma once
+#include "cli/cmd.h"
+#include "codec/json.h"
+#include "engine/engine.h"
+
+extern const struct cmd cmd_run, cmd_create, cmd_start, cmd_attach, cmd_exec;
+extern const struct cmd cmd_stop, cmd_restart, cmd_kill, cmd_rm, cmd_pause, cmd_unpause, cmd_rename, cmd_wait;
+extern const struct cmd cmd_ps, cmd_container_ls, cmd_logs, cmd_top, cmd_stats, cmd_port, cmd_inspect, cmd_container_inspect;
+extern const struct cmd cmd_cp, cmd_container_prune, cmd_keeper_exit;
+extern const struct cmd cmd_images, cmd_image_ls, cmd_tag, cmd_rmi, cmd_image_rm, cmd_image_inspect, cmd_history, cmd_save,
+	cmd_load, cmd_import, cmd_pull, cmd_push, cmd_login, cmd_logout;
+extern const struct cmd cmd_build;
+extern const struct cmd cmd_volume, cmd_network, cmd_system, cmd_version, cmd_info;
+
+/* Does one thing to each argument, printing it when done; goes on after errors, which it prints. *out_exit 1 then. */
+FALLIBLE cmd_each(struct engine *e, char *const args[], struct err *(*one)(struct engine *e, const char *text), int *out_exit);
+/* Prints an error that is not the end: "hoy: …". Consumes it. */
+void cmd_tell(struct err *e);
+/* --filter key=value … as the API's object; owned, or NULL when none. */
+FALLIBLE cmd_filters(char *const *list, json_t **out_filters);

@@ -1,0 +1,78 @@
+/* help.c - help out of the option tables. */
+#include "cli/cmd.h"
+#include <stdio.h>
+#include <string.h>
+
+static const char *type_word(const struct opt *o)
+{
+	switch (o->type) {
+	case OPT_STR:
+		return "string";
+	case OPT_UINT:
+	case OPT_INT:
+		return "int";
+	case OPT_LIST:
+		return "list";
+	case OPT_BYTES:
+		return "bytes";
+	case OPT_CPUS:
+		return "decimal";
+	case OPT_FLAG:
+	case OPT_END:
+		break;
+	}
+	return "";
+}
+
+static void option_lines(const struct cmd *c)
+{
+	size_t width = 0;
+
+	for (int pass = 0; pass < 2; pass++)
+		for (const struct opt *o = c->opts; o && o->type != OPT_END; o++) {
+			char left[96];
+			int n;
+
+			n = snprintf(left, sizeof left, "  %c%c%c --%s %s", o->letter ? '-' : ' ', o->letter ? o->letter : ' ',
+				     o->letter ? ',' : ' ', o->name, o->type == OPT_FLAG ? "" : o->arg ? o->arg : type_word(o));
+			if (pass == 0 && (size_t)n > width)
+				width = (size_t)n;
+			if (pass == 1)
+				(void)printf("%-*s   %s\n", (int)width, left, o->help ? o->help : "");
+		}
+}
+
+static void command_lines(const struct cmd *const *list)
+{
+	for (; *list; list++)
+		if (!(*list)->is_hidden)
+			(void)printf("  %-11s %s\n", (*list)->name, (*list)->summary);
+}
+
+void cmd_help(const struct cmd *c, const char *path)
+{
+	if (!c) {
+		(void)printf("Usage:  hoy [OPTIONS] COMMAND\n\n"
+			     "Builds, distributes and runs containers, without a daemon\n\nCommands:\n");
+		command_lines(cmd_all);
+		(void)printf("\nGlobal Options:\n"
+			     "      --root DIR      where images, containers and volumes are kept ($HOY_ROOT, /var/lib/hoy)\n"
+			     "      --run DIR       where the state of running containers is kept ($HOY_RUN, /run/hoy)\n"
+			     "      --debug         tell on standard error what happens\n"
+			     "  -v, --version       print the version\n\n"
+			     "Run 'hoy COMMAND --help' for more information on a command.\n");
+		return;
+	}
+	if (c->subs) {
+		(void)printf("Usage:  hoy %s COMMAND\n\n%s\n\nCommands:\n", path, c->summary);
+		command_lines(c->subs);
+		(void)printf("\nRun 'hoy %s COMMAND --help' for more information on a command.\n", path);
+		return;
+	}
+	(void)printf("Usage:  hoy %s%s%s%s\n\n%s\n", path, c->opts && c->opts->type != OPT_END ? " [OPTIONS]" : "",
+		     c->args && *c->args ? " " : "", c->args ? c->args : "", c->summary);
+	if (c->opts && c->opts->type != OPT_END) {
+		(void)printf("\nOptions:\n");
+		option_lines(c);
+	}
+}

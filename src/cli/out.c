@@ -1,0 +1,200 @@
+#include "cli/out.h"
+#include "base/buf.h"
+#include "base/mem.h"
+#include "base/own.h"
+#include "base/text.h"
+#include "base/time.h"
+#include "base/vec.h"
+#include "codec/tmpl.h"
+#include "sys/sys.h"
+#include <ctype.h>
+#include <stdio.h>
+
+enum { OUT_MAX = 64 << 20, CELL_MIN = 10, CELL_GAP = 3 };
+
+FALLIBLE out_text(const char *text, size_t n)
+{
+	int r = fflush(stdout) == 0 ? sys_write_all(STDOUT_FILENO, text, n) : -EIO;
+
+	return r < 0 ? FAIL_OS(-r, "write standard output") : NULL;
+}
+
+char *out_ago(int64_t seconds)
+{
+	char age[TIME_TEXT_MAX];
+
+	return xasprintf("%s ago", time_human(time_now_ns() - seconds * 1000000000, age));
+}
+
+char *out_cut(const char *text, size_t n)
+{
+	return strlen(text) <= n ? xstrdup(text) : xasprintf("%.*s…", (int)n - 1, text);
+}
+
+/* Columns of a terminal: continuation bytes of UTF-8 take none. */
+static size_t width_of(struct sv s)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < s.n; i++)
+		n += ((unsigned char)s.p[i] & 0xc0) != 0x80;
+	return n;
+}
+
+static void measure(struct sv text, size_t *widths, size_t max)
+{
+	while (text.n) {
+		struct sv line = sv_cut(&text, '\n');
+
+		for (size_t c = 0; c < max && line.n; c++) {
+			struct sv cell = sv_cut(&line, '\t');
+			size_t w = width_of(cell) + CELL_GAP;
+
+			if (w > widths[c])
+				widths[c] = w;
+		}
+	}
+}
+
+/* Tab-separated lines as aligned columns; the last has no padding. */
+static void align(struct sv text, struct buf *out)
+{
+	size_t widths[32];
+
+	for (size_t i = 0; i < LEN(widths); i++)
+		widths[i] = CELL_MIN;
+	measure(text, widths, LEN(widths));
+	while (text.n) {
+		struct sv line = sv_cut(&text, '\n');
+
+		for (size_t c = 0; line.n && c < LEN(widths); c++) {
+			bool is_last = !memchr(line.p, '\t', line.n);
+			struct sv cell = sv_cut(&line, '\t');
+
+			buf_sv(out, cell);
+			for (size_t w = width_of(cell); !is_last && w < widths[c]; w++)
+				buf_ch(out, ' ');
+		}
+		buf_ch(out, '\n');
+	}
+}
+
+/* {{.CreatedAt}} -> "CREATED AT": the field's words in capitals, unless the table says otherwise. */
+static json_t *headings(const struct out_format *f, const json_t *rows)
+{
+	json_t *h = json_object(), *v;
+	const char *key;
+
+	json_object_foreach (json_array_get(rows, 0), key, v) {
+		char text[64];
+		size_t n = 0;
+
+		for (const char *c = key; *c && n + 2 < sizeof text; c++) {
+			if (c > key && isupper((unsigned char)*c) && islower((unsigned char)c[-1]))
+				text[n++] = ' ';
+			text[n++] = (char)toupper((unsigned char)*c);
+		}
+		text[n] = 0;
+		(void)json_object_set_new(h, key, json_string(text));
+	}
+	for (size_t i = 0; f->headings && f->headings[i][0]; i++)
+		(void)json_object_set_new(h, f->headings[i][0], json_string(f->headings[i][1]));
+	return h;
+}
+
+static FALLIBLE by_template(const struct out_format *f, const char *format, const json_t *rows)
+{
+	bool is_table = strncmp(format, "table", 5) == 0 && (format[5] == ' ' || format[5] == '\t' || !format[5]);
+	auto_tmpl struct tmpl *t = NULL;
+	auto_buf struct buf text = BUF(OUT_MAX), aligned = BUF(OUT_MAX);
+	auto_json json_t *head = NULL;
+	auto_free char *plain = NULL;
+	size_t i;
+	json_t *row;
+
+	format = is_table ? format + 5 + strspn(format + 5, " \t") : format;
+	plain = xstrdup(format);
+	for (char *c = plain; (c = strstr(c, "\\t")); c++) { /* as typed in a shell */
+		c[0] = '\t';
+		memmove(c + 1, c + 2, strlen(c + 2) + 1);
+	}
+	TRY(tmpl_parse(plain, &t));
+	if (is_table) {
+		head = headings(f, rows);
+		TRY(tmpl_run(t, head, &text));
+		buf_ch(&text, '\n');
+	}
+	json_array_foreach (rows, i, row) {
+		TRY(tmpl_run(t, row, &text));
+		buf_ch(&text, '\n');
+	}
+	TRY(buf_check(&text, "output"));
+	if (!is_table)
+		return out_text(buf_text(&text), text.n);
+	align(sv_from(text.data, text.n), &aligned);
+	return out_text(buf_text(&aligned), aligned.n);
+}
+
+static FALLIBLE as_json(const json_t *rows)
+{
+	auto_buf struct buf b = BUF(OUT_MAX);
+	size_t i;
+	json_t *row;
+
+	json_array_foreach (rows, i, row) {
+		json_print(row, &b);
+		buf_ch(&b, '\n');
+	}
+	return out_text(buf_text(&b), b.n);
+}
+
+FALLIBLE out_rows(const struct out_format *f, const json_t *rows)
+{
+	auto_buf struct buf b = BUF(OUT_MAX);
+	size_t i;
+	json_t *row;
+
+	if (f->quiet && !f->user) {
+		json_array_foreach (rows, i, row)
+			buf_fmt(&b, "%s\n", json_str_at(row, f->quiet, ""));
+		return out_text(buf_text(&b), b.n);
+	}
+	if (f->user && strcmp(f->user, "json") == 0)
+		return as_json(rows);
+	if (f->user && strcmp(f->user, "table") != 0 && !json_array_size(rows)) {
+		/* a template that no row is tried on is still checked */
+		auto_tmpl struct tmpl *t = NULL;
+
+		TRY(tmpl_parse(f->user, &t));
+		if (strncmp(f->user, "table", 5) != 0)
+			return NULL;
+	}
+	return by_template(f, f->user && strcmp(f->user, "table") != 0 ? f->user : f->standard, rows);
+}
+
+FALLIBLE out_value(const char *format, const json_t *value)
+{
+	auto_buf struct buf b = BUF(OUT_MAX);
+	auto_tmpl struct tmpl *t = NULL;
+
+	if (format && strcmp(format, "json") != 0) {
+		TRY(tmpl_parse(format, &t));
+		TRY(tmpl_run(t, value, &b));
+	} else if (format) {
+		json_print(value, &b);
+	} else {
+		json_print_indent(value, 4, &b);
+	}
+	buf_ch(&b, '\n');
+	TRY(buf_check(&b, "output"));
+	return out_text(buf_text(&b), b.n);
+}
+
+bool out_ask(const char *question)
+{
+	char answer[16];
+
+	(void)printf("%s [y/N] ", question);
+	(void)fflush(stdout);
+	return fgets(answer, sizeof answer, stdin) && (answer[0] == 'y' || answer[0] == 'Y');
+}

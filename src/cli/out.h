@@ -1,0 +1,29 @@
+/*
+ * out.h - results for people and scripts: rows as a table, by a template, as JSON, or only their ids.
+ *
+ * A row is an object with docker's field names; the standard format is itself a template ("table {{.ID}}\t{{.Image}}"), and
+ * the header row is the same template over the headings. Layer: cli.
+ */
+#pragma once
+#include "base/err.h"
+#include "codec/json.h"
+#include <stdbool.h>
+
+struct out_format {
+	const char *user;     /* --format: template, "table …", "json"; NULL: standard */
+	const char *standard; /* "table …" */
+	const char *const (*headings)[2]; /* field -> heading; ends with NULL; others are the field in capitals */
+	const char *quiet;    /* the field printed alone with -q; NULL: not quiet */
+};
+/* Prints all rows (array, borrowed). ERR_INVALID for a bad template. */
+FALLIBLE out_rows(const struct out_format *f, const json_t *rows);
+/* One value by a template, or indented as docker inspect prints. */
+FALLIBLE out_value(const char *format, const json_t *value);
+/* "12 minutes ago" from seconds since 1970; owned. */
+char *out_ago(int64_t seconds);
+/* Cut to n bytes with "…" when longer; owned. */
+char *out_cut(const char *text, size_t n);
+/* Writes all of text to standard output; ERR_… when it is closed or full. */
+FALLIBLE out_text(const char *text, size_t n);
+/* Asks "… [y/N]" on standard input; false unless y. */
+bool out_ask(const char *question);

@@ -1,0 +1,30 @@
+/*
+ * run.h - the options of run and create as a Docker API create body.
+ *
+ * Layer: cli.  Errors: ERR_INVALID in docker's words.
+ */
+#pragma once
+#include "base/err.h"
+#include "cli/cmd.h"
+#include "codec/json.h"
+#include <stdint.h>
+
+struct run_conf {
+	/* the process */
+	bool interactive, tty, detach, init, read_only, privileged, host_ca, no_sig_proxy;
+	char **attach, **env, **env_file, **label, **label_file, **group_add;
+	const char *workdir, *user, *entrypoint, *hostname, *domainname, *stop_signal, *detach_keys;
+	int stop_timeout, oom_score_adj;
+	/* the container */
+	bool rm, no_healthcheck, oom_kill_disable, publish_all, sig_proxy_set, quiet;
+	const char *name, *cidfile, *pull, *platform, *restart, *log_driver, *network, *ipc, *pid, *uts, *userns, *cgroupns;
+	char **log_opt, **volume, **mount, **tmpfs, **publish, **expose, **add_host, **dns, **dns_search, **dns_option;
+	char **cap_add, **cap_drop, **security_opt, **device, **ulimit, **sysctl;
+	/* limits */
+	uint64_t memory, memory_swap_bytes, memory_reservation, cpus, shm_size;
+	const char *memory_swap, *cpuset_cpus, *cpuset_mems;
+	int cpu_shares, cpu_quota, cpu_period, pids_limit, memory_swappiness, blkio_weight;
+};
+extern const struct opt run_opts[];
+/* args: IMAGE [COMMAND…]. Owned body. */
+FALLIBLE run_body(const struct run_conf *c, char *const args[], json_t **out_body);
