@@ -190,6 +190,23 @@ FALLIBLE out_value(const char *format, const json_t *value)
 	return out_text(buf_text(&b), b.n);
 }
 
+FALLIBLE out_columns(struct sv text)
+{
+	auto_buf struct buf b = BUF(OUT_MAX);
+
+	align(text, &b);
+	return out_text(buf_text(&b), b.n);
+}
+
+FALLIBLE out_check(const char *format, const json_t *row)
+{
+	auto_buf struct buf b = BUF(OUT_MAX);
+	auto_tmpl struct tmpl *t = NULL;
+
+	TRY(tmpl_parse(format, &t));
+	return tmpl_run(t, row, &b);
+}
+
 bool out_ask(const char *question)
 {
 	char answer[16];

@@ -6,6 +6,7 @@
  */
 #pragma once
 #include "base/err.h"
+#include "base/sv.h"
 #include "codec/json.h"
 #include <stdbool.h>
 
@@ -21,6 +22,10 @@ FALLIBLE out_rows(const struct out_format *f, const json_t *rows);
 FALLIBLE out_value(const char *format, const json_t *value);
 /* "12 minutes ago" from seconds since 1970; owned. */
 char *out_ago(int64_t seconds);
+/* Tab-separated lines as aligned columns. */
+FALLIBLE out_columns(struct sv text);
+/* ERR_INVALID when the template does not fit such a row; prints nothing. */
+FALLIBLE out_check(const char *format, const json_t *row);
 /* Cut to n bytes with "…" when longer; owned. */
 char *out_cut(const char *text, size_t n);
 /* Writes all of text to standard output; ERR_… when it is closed or full. */

@@ -7,6 +7,7 @@
 #include "base/vec.h"
 #include "codec/tar.h"
 #include "snapshot/driver.h"
+#include "snapshot/snapshot.h"
 #include "sys/fs.h"
 #include "sys/sys.h"
 #include <fcntl.h>
@@ -329,6 +330,20 @@ struct err *extract_tar(int tree_fd, struct zip_source tar, uint64_t *out_size)
 	TRY(late_times(&x));
 	*out_size = x.size;
 	return NULL;
+}
+
+static struct err *from_unzip(void *ctx, void *p, size_t n, size_t *out_n)
+{
+	return unzip_read(ctx, p, n, out_n);
+}
+
+struct err *snapshot_extract(int tree_fd, struct zip_source source)
+{
+	auto_unzip struct unzip *u = NULL;
+	uint64_t size;
+
+	TRY(unzip_open(source, &u));
+	return extract_tar(tree_fd, (struct zip_source){ from_unzip, u }, &size);
 }
 
 static struct err *overlay_probe(int root_fd)

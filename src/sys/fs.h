@@ -19,6 +19,7 @@ int fs_remove_tree(int dir_fd, const char *name);
  * links, devices, holes not kept. Nothing that exists in to_fd is replaced (-EEXIST). -ELOOP: deeper than 256 directories.
  */
 int fs_copy_tree(int from_fd, int to_fd);
+int fs_copy_over(int from_fd, int to_fd); /* the same over what is there: files replaced, directories merged */
 
 /* Of name in dir_fd itself, never of what a link points to. get, list: -ERANGE when out is too small. */
 int fs_xattr_set(int dir_fd, const char *name, const char *key, const void *value, size_t n);

@@ -16,6 +16,7 @@ enum { COPY_DEPTH = 256, XATTR_NAMES = 65536, XATTR_VALUE = 65536 };
 
 struct copy {
 	int root_fd; /* of the target */
+	bool over;   /* what is there is replaced; directories are merged */
 	struct map links; /* "dev:ino" of a source with several names -> owned path of its first copy */
 	char *names, *value; /* attribute buffers, made when first needed */
 };
@@ -147,13 +148,23 @@ static int copy_subdir(struct copy *c, int from_dir, int to_dir, const char *nam
 		return -ELOOP;
 	if (from < 0 || (r = sys_fstat(from, &st)) < 0)
 		return from < 0 ? from : r;
-	if ((r = sys_mkdir(to_dir, name, 0700)) < 0)
+	if ((r = sys_mkdir(to_dir, name, 0700)) < 0 && !(r == -EEXIST && c->over))
 		return r;
 	if ((to = sys_openat(to_dir, name, O_RDONLY | O_DIRECTORY, 0)) < 0)
 		return to;
 	if ((r = copy_dir(c, from, to, path, depth + 1)) < 0 || (r = sys_fchown(to, st.st_uid, st.st_gid)) < 0)
 		return r;
 	return sys_fchmod(to, st.st_mode & 07777);
+}
+
+/* What is in the way of an entry goes, but a directory stays for a directory. */
+static int make_room(int to_dir, const char *name, const struct stat *st)
+{
+	struct stat there;
+
+	if (sys_fstatat(to_dir, name, &there, AT_SYMLINK_NOFOLLOW) < 0 || (S_ISDIR(there.st_mode) && S_ISDIR(st->st_mode)))
+		return 0;
+	return S_ISDIR(there.st_mode) ? -EISDIR : sys_unlink(to_dir, name);
 }
 
 static int copy_one(struct copy *c, int from, int to, const char *name, const char *dir, int depth)
@@ -165,6 +176,8 @@ static int copy_one(struct copy *c, int from, int to, const char *name, const ch
 
 	if (r < 0 || S_ISSOCK(st.st_mode))
 		return r < 0 ? r : 0;
+	if (c->over && (r = make_room(to, name, &st)) < 0)
+		return r;
 	if ((r = again(c, to, name, path, &st)) != 0)
 		return r < 0 ? r : 0;
 	if (S_ISREG(st.st_mode))
@@ -195,6 +208,13 @@ static int copy_dir(struct copy *c, int from, int to, const char *path, int dept
 int fs_copy_tree(int from_fd, int to_fd)
 {
 	CLEANUP(copy_fini) struct copy c = { .root_fd = to_fd };
+
+	return copy_dir(&c, from_fd, to_fd, "", 0);
+}
+
+int fs_copy_over(int from_fd, int to_fd)
+{
+	CLEANUP(copy_fini) struct copy c = { .root_fd = to_fd, .over = true };
 
 	return copy_dir(&c, from_fd, to_fd, "", 0);
 }

@@ -1,0 +1,330 @@
+/* cmd_image.c - images: list, names, removal, archives. */
+#include "base/mem.h"
+#include "base/num.h"
+#include "base/own.h"
+#include "base/text.h"
+#include "base/time.h"
+#include "cli/cmds.h"
+#include "cli/out.h"
+#include "engine/image.h"
+#include "sys/sys.h"
+#include <fcntl.h>
+#include <stdio.h>
+
+/* ---- images ---- */
+
+struct images_conf {
+	bool all, quiet, no_trunc, digests;
+	char **filter;
+	const char *format;
+};
+static const struct opt images_opts[] = {
+	{ OPT_FLAG, 'a', "all", NULL, offsetof(struct images_conf, all), 0, "Show all images" },
+	{ OPT_FLAG, 0, "digests", NULL, offsetof(struct images_conf, digests), 0, "Show digests" },
+	{ OPT_LIST, 'f', "filter", "KEY=VALUE", offsetof(struct images_conf, filter), 0, "Only what fits (dangling, reference, label)" },
+	{ OPT_STR, 0, "format", NULL, offsetof(struct images_conf, format), 0, "Template, \"table …\" or json" },
+	{ OPT_FLAG, 0, "no-trunc", NULL, offsetof(struct images_conf, no_trunc), 0, "Do not truncate" },
+	{ OPT_FLAG, 'q', "quiet", NULL, offsetof(struct images_conf, quiet), 0, "Only print IDs" },
+	{ 0 },
+};
+
+static void add_row(json_t *rows, const json_t *image, const char *repo, const char *tag, const char *digest, bool no_trunc)
+{
+	const char *id = json_str_at(image, "Id", "");
+	auto_free char *shown = xstrndup(no_trunc ? id : id + 7, no_trunc ? 71 : 12);
+	auto_free char *ago = out_ago(json_int_at(image, "Created", 0));
+	char size[16], created[TIME_TEXT_MAX];
+
+	(void)time_format(json_int_at(image, "Created", 0) * 1000000000, created);
+	(void)num_human((uint64_t)json_int_at(image, "Size", 0), size);
+	(void)json_array_append_new(rows, json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "ID", shown, "Repository", repo, "Tag",
+						    tag, "Digest", digest, "CreatedSince", ago, "CreatedAt", created, "Size", size));
+}
+
+/* One row per name; docker's filter "reference" and a word of the command line choose by repository[:tag]. */
+static void add_rows(json_t *rows, const json_t *image, const char *want, bool no_trunc)
+{
+	const json_t *tags = json_object_get(image, "RepoTags"), *digests = json_object_get(image, "RepoDigests");
+	const char *by_digest = json_string_value(json_array_get(digests, 0));
+	const char *digest = by_digest && strchr(by_digest, '@') ? strchr(by_digest, '@') + 1 : "<none>";
+	size_t i;
+	json_t *t;
+
+	if (!json_array_size(tags) && !want)
+		add_row(rows, image, "<none>", "<none>", digest, no_trunc);
+	json_array_foreach (tags, i, t) {
+		const char *text = json_string_value(t), *colon = strrchr(text, ':');
+		auto_free char *repo = xstrndup(text, colon ? (size_t)(colon - text) : strlen(text));
+
+		if (!want || strcmp(want, repo) == 0 || strcmp(want, text) == 0)
+			add_row(rows, image, repo, colon ? colon + 1 : "<none>", digest, no_trunc);
+	}
+}
+
+static FALLIBLE keep_image(char *const *filters, const json_t *image, bool *out_keep)
+{
+	*out_keep = true;
+	for (; filters && *filters; filters++) {
+		bool tagged = json_array_size(json_object_get(image, "RepoTags")) > 0;
+
+		if (strncmp(*filters, "dangling=", 9) == 0)
+			*out_keep &= tagged == (strcmp(*filters + 9, "false") == 0);
+		else if (strncmp(*filters, "label=", 6) == 0)
+			*out_keep &= json_object_get(json_object_get(image, "Labels"), *filters + 6) != NULL;
+		else if (strncmp(*filters, "reference=", 10) != 0)
+			return FAIL(ERR_INVALID, "invalid filter '%s'", *filters);
+	}
+	return NULL;
+}
+
+static const char *wanted_reference(const struct images_conf *c, char *const args[])
+{
+	for (size_t i = 0; c->filter && c->filter[i]; i++)
+		if (strncmp(c->filter[i], "reference=", 10) == 0)
+			return c->filter[i] + 10;
+	return args[0];
+}
+
+/* With -q every image once, whatever names it has. */
+static void drop_doubles(json_t *rows)
+{
+	for (size_t i = json_array_size(rows); i-- > 1;)
+		for (size_t j = 0; j < i; j++)
+			if (strcmp(json_str_at(json_array_get(rows, i), "ID", ""), json_str_at(json_array_get(rows, j), "ID", "")) == 0) {
+				(void)json_array_remove(rows, i);
+				break;
+			}
+}
+
+static FALLIBLE run_images(const void *conf, char *const args[], int *out_exit)
+{
+	static const char *const headings[][2] = { { "ID", "IMAGE ID" }, { "CreatedSince", "CREATED" }, { NULL, NULL } };
+	const struct images_conf *c = conf;
+	struct out_format f = { c->format,
+				c->digests ? "table {{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}" :
+					     "table {{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}",
+				headings, c->quiet ? "ID" : NULL };
+	auto_json json_t *list = NULL, *rows = json_array();
+	struct engine *e;
+	size_t i;
+	json_t *item;
+
+	(void)out_exit;
+	TRY(cmd_engine(&e));
+	TRY(engine_image_list(e, c->all, &list));
+	json_array_foreach (list, i, item) {
+		bool keep;
+
+		TRY(keep_image(c->filter, item, &keep));
+		if (keep)
+			add_rows(rows, item, wanted_reference(c, args), c->no_trunc);
+	}
+	if (c->quiet)
+		drop_doubles(rows);
+	return out_rows(&f, rows);
+}
+const struct cmd cmd_images = { "images",    "[REPOSITORY[:TAG]]",	 "List images",
+				images_opts, sizeof(struct images_conf), 0, 1, false, 0, false, run_images, NULL, NULL };
+const struct cmd cmd_image_ls = { "ls",	       "[REPOSITORY[:TAG]]",	   "List images",
+				  images_opts, sizeof(struct images_conf), 0, 1, false, 0, false, run_images, NULL, "images" };
+
+/* ---- tag, rmi ---- */
+
+static FALLIBLE run_tag(const void *conf, char *const args[], int *out_exit)
+{
+	struct engine *e;
+
+	(void)conf;
+	(void)out_exit;
+	TRY(cmd_engine(&e));
+	return engine_image_tag(e, args[0], args[1]);
+}
+const struct cmd cmd_tag = { "tag", "SOURCE[:TAG] TARGET[:TAG]", "Give an image a further name", NULL, 0, 2, 2, false, 0, false,
+			     run_tag, NULL, NULL };
+
+struct rmi_conf {
+	bool force, no_prune;
+};
+static const struct opt rmi_opts[] = {
+	{ OPT_FLAG, 'f', "force", NULL, offsetof(struct rmi_conf, force), 0, "Remove it also when containers use it" },
+	{ 0 },
+};
+
+static FALLIBLE run_rmi(const void *conf, char *const args[], int *out_exit)
+{
+	const struct rmi_conf *c = conf;
+	struct engine *e;
+
+	TRY(cmd_engine(&e));
+	for (; *args; args++) {
+		auto_json json_t *events = NULL;
+		struct err *err = engine_image_remove(e, *args, c->force, &events);
+		size_t i;
+		json_t *v;
+
+		if (err) {
+			cmd_tell(err);
+			*out_exit = 1;
+		}
+		json_array_foreach (events, i, v) {
+			const char *key;
+			json_t *what;
+
+			json_object_foreach (v, key, what)
+				(void)printf("%s: %s\n", key, json_string_value(what));
+		}
+	}
+	return NULL;
+}
+const struct cmd cmd_rmi = { "rmi",	"IMAGE [IMAGE...]",	 "Remove one or more images",
+			     rmi_opts, sizeof(struct rmi_conf), 1, -1, false, 0, false, run_rmi, NULL, NULL };
+const struct cmd cmd_image_rm = { "rm",	     "IMAGE [IMAGE...]",      "Remove one or more images",
+				  rmi_opts, sizeof(struct rmi_conf), 1, -1, false, 0, false, run_rmi, NULL, "rmi" };
+
+/* ---- history ---- */
+
+struct history_conf {
+	bool quiet, no_trunc;
+	const char *format;
+};
+static const struct opt history_opts[] = {
+	{ OPT_STR, 0, "format", NULL, offsetof(struct history_conf, format), 0, "Template, \"table …\" or json" },
+	{ OPT_FLAG, 0, "no-trunc", NULL, offsetof(struct history_conf, no_trunc), 0, "Do not truncate" },
+	{ OPT_FLAG, 'q', "quiet", NULL, offsetof(struct history_conf, quiet), 0, "Only print IDs" },
+	{ 0 },
+};
+
+static FALLIBLE run_history(const void *conf, char *const args[], int *out_exit)
+{
+	static const char *const headings[][2] = { { "ID", "IMAGE" }, { "CreatedSince", "CREATED" }, { NULL, NULL } };
+	const struct history_conf *c = conf;
+	struct out_format f = { c->format, "table {{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}", headings,
+				c->quiet ? "ID" : NULL };
+	auto_json json_t *list = NULL, *rows = json_array();
+	struct engine *e;
+	size_t i;
+	json_t *h;
+
+	(void)out_exit;
+	TRY(cmd_engine(&e));
+	TRY(engine_image_history(e, args[0], &list));
+	json_array_foreach (list, i, h) {
+		const char *id = json_str_at(h, "Id", "");
+		bool is_id = strncmp(id, "sha256:", 7) == 0;
+		auto_free char *shown = xstrndup(is_id && !c->no_trunc ? id + 7 : id, is_id && !c->no_trunc ? 12 : 80);
+		auto_free char *by = out_cut(json_str_at(h, "CreatedBy", ""), c->no_trunc ? 1 << 20 : 45);
+		auto_free char *ago = out_ago(json_int_at(h, "Created", 0));
+		char size[16];
+
+		(void)num_human((uint64_t)json_int_at(h, "Size", 0), size);
+		(void)json_array_append_new(rows, json_pack("{s:s, s:s, s:s, s:s, s:s}", "ID", shown, "CreatedSince", ago,
+							    "CreatedBy", by, "Size", size, "Comment", json_str_at(h, "Comment", "")));
+	}
+	return out_rows(&f, rows);
+}
+const struct cmd cmd_history = { "history",    "IMAGE",			   "Show how an image was made",
+				 history_opts, sizeof(struct history_conf), 1, 1, false, 0, false, run_history, NULL, NULL };
+
+/* ---- archives ---- */
+
+struct file_conf {
+	const char *file, *message;
+	bool quiet;
+	char **change;
+};
+static const struct opt save_opts[] = {
+	{ OPT_STR, 'o', "output", "FILE", offsetof(struct file_conf, file), 0, "Write to a file instead of standard output" },
+	{ 0 },
+};
+
+/* A file that is not whole is not left behind. */
+static FALLIBLE save_to_file(struct engine *e, const char *path, char *const args[])
+{
+	auto_free char *part = xasprintf("%s.part", path);
+	auto_fd int fd = sys_open(part, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+	struct err *err;
+	int r;
+
+	if (fd < 0)
+		return FAIL_OS(-fd, "open %s", path);
+	err = engine_image_save(e, args, zip_sink_fd(&fd));
+	if (!err && ((r = sys_fdatasync(fd)) < 0 || (r = sys_rename(AT_FDCWD, part, path)) < 0))
+		err = FAIL_OS(-r, "write %s", path);
+	if (err)
+		(void)sys_unlink(AT_FDCWD, part);
+	return err;
+}
+
+static FALLIBLE run_save(const void *conf, char *const args[], int *out_exit)
+{
+	static const int out = STDOUT_FILENO;
+	const struct file_conf *c = conf;
+	struct engine *e;
+
+	(void)out_exit;
+	if (!c->file && isatty(out))
+		return FAIL(ERR_INVALID, "cowardly refusing to save to a terminal. Use the -o flag or redirect");
+	TRY(cmd_engine(&e));
+	return c->file ? save_to_file(e, c->file, args) : engine_image_save(e, args, zip_sink_fd(&out));
+}
+const struct cmd cmd_save = { "save",	 "IMAGE [IMAGE...]",	   "Save images to a tar archive",
+			      save_opts, sizeof(struct file_conf), 1, -1, false, 0, false, run_save, NULL, NULL };
+
+static const struct opt load_opts[] = {
+	{ OPT_STR, 'i', "input", "FILE", offsetof(struct file_conf, file), 0, "Read from a file instead of standard input" },
+	{ OPT_FLAG, 'q', "quiet", NULL, offsetof(struct file_conf, quiet), 0, "Print no names" },
+	{ 0 },
+};
+
+static FALLIBLE run_load(const void *conf, char *const args[], int *out_exit)
+{
+	const struct file_conf *c = conf;
+	auto_fd int opened = c->file ? sys_open(c->file, O_RDONLY, 0) : -1;
+	const int in = c->file ? opened : STDIN_FILENO;
+	auto_json json_t *loaded = NULL;
+	struct engine *e;
+	size_t i;
+	json_t *v;
+
+	(void)args;
+	(void)out_exit;
+	if (in < 0)
+		return FAIL_OS(-in, "open %s", c->file);
+	if (!c->file && isatty(in))
+		return FAIL(ERR_INVALID, "requested load from stdin, but stdin is empty");
+	TRY(cmd_engine(&e));
+	TRY(engine_image_load(e, zip_source_fd(&in), &loaded));
+	json_array_foreach (loaded, i, v)
+		if (!c->quiet)
+			(void)printf("Loaded image%s: %s\n", strncmp(json_string_value(v), "sha256:", 7) == 0 ? " ID" : "",
+				     json_string_value(v));
+	return NULL;
+}
+const struct cmd cmd_load = { "load",	 "",			   "Load images from a tar archive",
+			      load_opts, sizeof(struct file_conf), 0, 0, false, 0, false, run_load, NULL, NULL };
+
+static const struct opt import_opts[] = {
+	{ OPT_LIST, 'c', "change", "INSTRUCTION", offsetof(struct file_conf, change), 0, "Apply a Dockerfile instruction (CMD, ENV …)" },
+	{ OPT_STR, 'm', "message", "TEXT", offsetof(struct file_conf, message), 0, "Comment for the history" },
+	{ 0 },
+};
+
+static FALLIBLE run_import(const void *conf, char *const args[], int *out_exit)
+{
+	const struct file_conf *c = conf;
+	bool is_stdin = strcmp(args[0], "-") == 0;
+	auto_fd int opened = is_stdin ? -1 : sys_open(args[0], O_RDONLY, 0);
+	const int in = is_stdin ? STDIN_FILENO : opened;
+	auto_free char *id = NULL;
+	struct engine *e;
+
+	(void)out_exit;
+	if (in < 0)
+		return FAIL_OS(-in, "open %s", args[0]);
+	TRY(cmd_engine(&e));
+	TRY(engine_image_import(e, zip_source_fd(&in), args[1], c->message, c->change, &id));
+	(void)printf("%s\n", id);
+	return NULL;
+}
+const struct cmd cmd_import = { "import",    "FILE|- [REPOSITORY[:TAG]]", "Make an image of a root file system's tar",
+				import_opts, sizeof(struct file_conf),	  1, 2, false, 0, false, run_import, NULL, NULL };

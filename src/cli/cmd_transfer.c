@@ -1,0 +1,197 @@
+/* cmd_transfer.c - pull, push, login, logout. */
+#include "base/mem.h"
+#include "base/own.h"
+#include "base/text.h"
+#include "cli/cmds.h"
+#include "cli/progress.h"
+#include "engine/image.h"
+#include "image/ref.h"
+#include "sys/event.h"
+#include "sys/sys.h"
+#include <fcntl.h>
+#include <stdio.h>
+
+struct transfer_conf {
+	bool quiet, insecure;
+	const char *platform;
+};
+static const struct opt pull_opts[] = {
+	{ OPT_FLAG, 0, "insecure", NULL, offsetof(struct transfer_conf, insecure), 0, "Accept plain HTTP and any certificate" },
+	{ OPT_STR, 0, "platform", "OS/ARCH", offsetof(struct transfer_conf, platform), 0, "Platform of a multi-platform image" },
+	{ OPT_FLAG, 'q', "quiet", NULL, offsetof(struct transfer_conf, quiet), 0, "Print only the name" },
+	{ 0 },
+};
+static const struct opt push_opts[] = {
+	{ OPT_FLAG, 0, "insecure", NULL, offsetof(struct transfer_conf, insecure), 0, "Accept plain HTTP and any certificate" },
+	{ OPT_FLAG, 'q', "quiet", NULL, offsetof(struct transfer_conf, quiet), 0, "Print only the name" },
+	{ 0 },
+};
+
+static FALLIBLE run_pull(const void *conf, char *const args[], int *out_exit)
+{
+	const struct transfer_conf *c = conf;
+	CLEANUP(progress_fini) struct progress p = progress_begin(c->quiet, stdout);
+	struct engine_transfer_opts o = { c->platform, c->insecure, c->quiet, progress_sink(&p) };
+	CLEANUP(ref_fini) struct ref r = { 0 };
+	auto_free char *digest = NULL, *full = NULL;
+	struct engine *e;
+
+	(void)out_exit;
+	TRY(ref_parse(args[0], &r));
+	full = ref_full(&r);
+	TRY(cmd_engine(&e));
+	if (!c->quiet && !strchr(args[0], ':') && r.tag)
+		(void)printf("Using default tag: latest\n");
+	TRY(engine_image_pull(e, args[0], &o, &digest));
+	if (!c->quiet)
+		(void)printf("Digest: %s\n", digest);
+	(void)printf("%s\n", full);
+	return NULL;
+}
+const struct cmd cmd_pull = { "pull",	 "NAME[:TAG|@DIGEST]",	       "Download an image from a registry",
+			      pull_opts, sizeof(struct transfer_conf), 1, 1, false, 0, false, run_pull, NULL, NULL };
+
+static FALLIBLE run_push(const void *conf, char *const args[], int *out_exit)
+{
+	const struct transfer_conf *c = conf;
+	CLEANUP(progress_fini) struct progress p = progress_begin(c->quiet, stdout);
+	struct engine_transfer_opts o = { NULL, c->insecure, c->quiet, progress_sink(&p) };
+	CLEANUP(ref_fini) struct ref r = { 0 };
+	auto_free char *digest = NULL, *repo = NULL;
+	struct engine *e;
+
+	(void)out_exit;
+	TRY(ref_parse(args[0], &r));
+	repo = xasprintf("%s/%s", r.domain, r.path);
+	TRY(cmd_engine(&e));
+	if (!c->quiet)
+		(void)printf("The push refers to repository [%s]\n", repo);
+	(void)fflush(stdout);
+	TRY(engine_image_push(e, args[0], &o, &digest));
+	if (!c->quiet)
+		(void)printf("%s: digest: %s\n", r.tag ? r.tag : r.digest, digest);
+	else
+		(void)printf("%s:%s\n", repo, r.tag ? r.tag : r.digest);
+	return NULL;
+}
+const struct cmd cmd_push = { "push",	 "NAME[:TAG]",		       "Upload an image to a registry",
+			      push_opts, sizeof(struct transfer_conf), 1, 1, false, 0, false, run_push, NULL, NULL };
+
+/* ---- login ---- */
+
+struct login_conf {
+	const char *user, *password;
+	bool from_stdin, insecure;
+};
+static const struct opt login_opts[] = {
+	{ OPT_FLAG, 0, "insecure", NULL, offsetof(struct login_conf, insecure), 0, "Accept plain HTTP and any certificate" },
+	{ OPT_STR, 'p', "password", NULL, offsetof(struct login_conf, password), 0, "Password (better: --password-stdin)" },
+	{ OPT_FLAG, 0, "password-stdin", NULL, offsetof(struct login_conf, from_stdin), 0, "Read the password from standard input" },
+	{ OPT_STR, 'u', "username", NULL, offsetof(struct login_conf, user), 0, "User name" },
+	{ 0 },
+};
+
+static FALLIBLE ask(const char *question, bool hidden, char out[256])
+{
+	struct sys_tty *saved = NULL;
+	bool got;
+
+	(void)fprintf(stderr, "%s", question);
+	if (hidden && sys_tty_raw(STDIN_FILENO, &saved) < 0)
+		saved = NULL;
+	if (saved) { /* raw: read until the return key */
+		size_t n = 0;
+
+		while (n < 255 && sys_read(STDIN_FILENO, out + n, 1) == 1 && out[n] != '\r' && out[n] != '\n' && out[n] != 3)
+			n++;
+		got = out[n] != 3;
+		out[n] = 0;
+		sys_tty_restore(saved);
+		(void)fputc('\n', stderr);
+	} else {
+		got = fgets(out, 256, stdin) != NULL;
+		if (got)
+			out[strcspn(out, "\r\n")] = 0;
+	}
+	return got && *out ? NULL : FAIL(ERR_CANCELLED, "login was given up");
+}
+
+/* As a pipe, never as an argument that ps shows. */
+static FALLIBLE password_fd(const struct login_conf *c, int *out_fd)
+{
+	char typed[256];
+	const char *text = c->password;
+	int p[2], r;
+
+	if (c->from_stdin) {
+		*out_fd = sys_dup(STDIN_FILENO);
+		return *out_fd < 0 ? FAIL_OS(-*out_fd, "read standard input") : NULL;
+	}
+	if (!text) {
+		if (!isatty(STDIN_FILENO))
+			return FAIL(ERR_INVALID, "Cannot perform an interactive login from a non TTY device");
+		TRY(ask("Password: ", true, typed));
+		text = typed;
+	} else {
+		(void)fprintf(stderr, "WARNING! Using --password via the CLI is insecure. Use --password-stdin.\n");
+	}
+	if ((r = sys_pipe(p)) < 0)
+		return FAIL_OS(-r, "make a pipe");
+	r = sys_write_all(p[1], text, strlen(text));
+	(void)sys_close(p[1]);
+	*out_fd = p[0];
+	return r < 0 ? FAIL_OS(-r, "hand over the password") : NULL;
+}
+
+static FALLIBLE run_login(const void *conf, char *const args[], int *out_exit)
+{
+	const struct login_conf *c = conf;
+	struct engine_transfer_opts o = { 0 };
+	auto_list char **words = NULL;
+	auto_json json_t *result = NULL;
+	auto_fd int fd = -1;
+	char typed[256];
+	const char *user = c->user;
+
+	(void)out_exit;
+	if (c->password && c->from_stdin)
+		return FAIL(ERR_INVALID, "--password and --password-stdin are mutually exclusive");
+	if (c->from_stdin && !user)
+		return FAIL(ERR_INVALID, "Must provide --username with --password-stdin");
+	if (!user) {
+		if (!isatty(STDIN_FILENO))
+			return FAIL(ERR_INVALID, "Cannot perform an interactive login from a non TTY device");
+		TRY(ask("Username: ", false, typed));
+		user = typed;
+	}
+	TRY(password_fd(c, &fd));
+	text_list_add(&words, "login");
+	if (c->insecure)
+		text_list_add(&words, "--insecure");
+	text_list_add(&words, "--username");
+	text_list_add(&words, user);
+	text_list_add(&words, args[0] ? args[0] : "docker.io");
+	TRY(engine_transfer_run(words, fd, &o, &result));
+	(void)printf("%s\n", json_str_at(result, "status", "Login Succeeded"));
+	return NULL;
+}
+const struct cmd cmd_login = { "login",	   "[SERVER]",		      "Log in to a registry",
+			       login_opts, sizeof(struct login_conf), 0, 1, false, 0, false, run_login, NULL, NULL };
+
+static FALLIBLE run_logout(const void *conf, char *const args[], int *out_exit)
+{
+	struct engine_transfer_opts o = { 0 };
+	auto_list char **words = NULL;
+	auto_json json_t *result = NULL;
+	const char *server = args[0] ? args[0] : "docker.io";
+
+	(void)conf;
+	(void)out_exit;
+	text_list_add(&words, "logout");
+	text_list_add(&words, server);
+	TRY(engine_transfer_run(words, -1, &o, &result));
+	(void)printf("%s\n", json_str_at(result, "status", "Removing login credentials"));
+	return NULL;
+}
+const struct cmd cmd_logout = { "logout", "[SERVER]", "Log out from a registry", NULL, 0, 0, 1, false, 0, false, run_logout, NULL,
+				NULL };
