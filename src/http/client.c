@@ -323,6 +323,18 @@ static const char *verb_of(const struct http_request *q)
 	return q->method;
 }
 
+static struct err *could_not_connect(const struct call *call, const char *at, const struct url *u, int os)
+{
+	const char *reason = os == ECONNREFUSED ? "connection refused" : os ? strerror(os) : call->detail;
+
+	/* "Failed to connect to HOST port N": of somebody else when a proxy stands between */
+	if (strstr(call->detail, "Failed to connect to ") && !strstr(call->detail, u->host))
+		return FAIL(ERR_UNAVAILABLE, "%s \"%s\": proxy: %s: %s (see HTTPS_PROXY and NO_PROXY)",
+			    verb_of(call->q), at, call->detail, reason);
+	return FAIL(ERR_UNAVAILABLE, "%s \"%s\": connect to %s port %s: %s", verb_of(call->q), at, u->host,
+		    u->port, reason);
+}
+
 /* What curl's result means. at: the URL for messages. */
 static struct err *judge(struct call *call, CURLcode code, const char *at, const struct url *u)
 {
@@ -347,11 +359,7 @@ static struct err *judge(struct call *call, CURLcode code, const char *at, const
 			    at, u->host);
 	case CURLE_COULDNT_CONNECT:
 		call->out->cause = HTTP_CONNECT;
-		if (os == ECONNREFUSED)
-			return FAIL(ERR_UNAVAILABLE, "%s \"%s\": connect to %s port %s: connection refused",
-				    method, at, u->host, u->port);
-		return FAIL(ERR_UNAVAILABLE, "%s \"%s\": connect to %s port %s: %s", method, at, u->host,
-			    u->port, os ? strerror((int)os) : call->detail);
+		return could_not_connect(call, at, u, (int)os);
 	case CURLE_OPERATION_TIMEDOUT:
 		call->out->cause = HTTP_STALL;
 		return FAIL(ERR_TIMEOUT, "%s \"%s\": timeout: %s", method, at, call->detail);

@@ -17,9 +17,9 @@
 #define CONNECTIONS   4
 #define ASK_ATTEMPTS  4u
 #define AUTH_ATTEMPTS 3u /* a token may end between two answers */
-#define PAUSE_NS      500000000
-#define PAUSE_MAX_NS  30000000000
-#define EARLY_NS      10000000000 /* a token is renewed so long before it ends */
+#define PAUSE_NS INT64_C(500000000)
+#define PAUSE_MAX_NS INT64_C(30000000000)
+#define EARLY_NS INT64_C(10000000000) /* a token is renewed so long before it ends */
 
 struct registry {
 	struct report *report;

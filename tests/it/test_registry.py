@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 import pytest
@@ -413,6 +414,91 @@ def test_credentials_of_one_registry_are_not_for_another(transfer, liar, other):
     transfer.remember(other.host)
     assert transfer.fails("pull", f"{liar.host}/x")["kind"] == "denied"
     assert not leaked(liar)
+
+
+# --- proxies
+
+
+class Proxy:
+    """Forwards CONNECT and plain requests, and keeps the heads it saw."""
+
+    def __init__(self):
+        self.heads = []
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        while True:
+            try:
+                client, _ = self.socket.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(client,), daemon=True).start()
+
+    def serve(self, client):
+        head = b""
+        while b"\r\n\r\n" not in head:
+            more = client.recv(65536)
+            if not more:
+                return
+            head += more
+        self.heads.append(head.decode())
+        verb, target = head.decode().split(" ")[:2]
+        if verb != "CONNECT":
+            client.sendall(b"HTTP/1.1 403 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            client.close()
+            return
+        host, port = target.rsplit(":", 1)
+        server = socket.create_connection((host, int(port)))
+        client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        back = threading.Thread(target=self.copy, args=(server, client), daemon=True)
+        back.start()
+        self.copy(client, server)
+        back.join()
+
+    @staticmethod
+    def copy(source, target):
+        try:
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def stop(self):
+        self.socket.shutdown(socket.SHUT_RDWR)
+        self.socket.close()
+
+
+@pytest.fixture
+def proxy():
+    p = Proxy()
+    yield p
+    p.stop()
+
+
+def test_a_proxy_is_used_and_sees_no_credentials(transfer, distant, proxy):
+    honest = distant.honest
+    distant.honest = lambda m, p: honest(m, p) if "Authorization" in distant.seen[-1][2] else \
+        (401, {"WWW-Authenticate": 'Basic realm="x"'}, b"")
+    transfer.remember(distant.host)
+    transfer.ok("pull", f"{distant.host}/x", env={"SSL_CERT_FILE": str(distant.ca), "HTTPS_PROXY": proxy.url, "NO_PROXY": ""})
+    assert proxy.heads and all(x.startswith(f"CONNECT {distant.host} ") for x in proxy.heads)
+    assert not any("Authorization" in x for x in proxy.heads) and leaked(distant)
+
+
+def test_no_proxy_and_loopback_go_straight(transfer, distant, liar, proxy):
+    env = {"SSL_CERT_FILE": str(distant.ca), "https_proxy": proxy.url, "http_proxy": proxy.url, "HTTPS_PROXY": proxy.url}
+    transfer.ok("pull", f"{liar.host}/x", env=env)
+    transfer.ok("pull", f"{distant.host}/x", env=dict(env, NO_PROXY=distant.host.split(":")[0], no_proxy=distant.host.split(":")[0]))
+    assert not proxy.heads
+
+
+def test_a_dead_proxy_is_named(transfer, distant):
+    port = free_port()
+    error = transfer.fails("pull", f"{distant.host}/x", env={"HTTPS_PROXY": f"http://127.0.0.1:{port}", "NO_PROXY": ""})
+    assert error["kind"] == "unavailable" and str(port) in error["message"] and "proxy" in error["message"]
 
 
 # --- lies about manifests: (what the registry says, kind of error, words in its message)
@@ -889,6 +975,17 @@ def test_after_a_kill_the_next_pull_cleans_up(transfer, liar):
     liar.routes.clear()
     transfer.ok("pull", f"{liar.host}/x")
     transfer.check()
+
+
+def test_a_full_disk(transfer, liar, tmp_path):
+    big_image(liar, 8 << 20)
+    (tmp_path / "root").mkdir()
+    script = 'mount -t tmpfs -o size=3m none "$1" && "$2" --root "$1" pull "$3"; code=$?; find "$1" -type f >&2; exit $code'
+    p = subprocess.run(["unshare", "-m", "sh", "-c", script, "sh", tmp_path / "root", transfer.binary, f"{liar.host}/x"],
+                       capture_output=True, text=True, timeout=60, env=transfer.env)
+    error = json.loads(p.stdout.splitlines()[-1])["error"]
+    assert p.returncode == 1 and error["kind"] == "limit" and "No space left" in error["message"]
+    assert "/tmp/" not in p.stderr.replace(str(tmp_path), ""), p.stderr
 
 
 # --- the command line
