@@ -1,12 +1,17 @@
 /*
- * extract.c - tar entries become files. The parent directory of the last entry is kept open, because entries of one
- * directory follow each other; owners, modes and times are set by name in it, those of directories at the end.
+ * extract.c - tar entries become files, with as few system calls as a file needs: create with its final mode (umask 0),
+ * write, owner only where it differs, time. A layer's tree is private; a container may live in one that a tar is copied to. Directories get their times, setgid bits
+ * and default ACLs last, because what is made in them would change or inherit these.
+ *
+ * Whiteouts become those of overlayfs. They speak of lower layers only (image-spec layer.md), so a directory that the same
+ * layer makes under a whiteout's name is opaque, whichever of the two comes first.
  */
-#include "base/buf.h"
 #include "base/own.h"
 #include "base/vec.h"
 #include "codec/tar.h"
 #include "snapshot/driver.h"
+#include "snapshot/place.h"
+#include "snapshot/pump.h"
 #include "snapshot/snapshot.h"
 #include "sys/fs.h"
 #include "sys/sys.h"
@@ -15,88 +20,57 @@
 
 enum { CHUNK = 1 << 18 };
 
-struct late {
+struct late { /* a directory entry's attributes that wait */
 	char *path;
 	int64_t mtime_ns;
+	mode_t mode; /* with setgid, else 0 */
+	char *acl;   /* system.posix_acl_default */
+	size_t n_acl;
 };
 struct extract {
-	int root_fd;
 	struct tar_reader *tar;
-	int dir_fd; /* of `dir`, O_PATH */
-	char *dir;
-	VEC(struct late) dirs; /* mtimes to be set when nothing is written any more */
+	struct place place;
+	VEC(struct late) late;
 	char *chunk;
 	uint64_t size;
+	bool is_layer; /* whiteouts mean something */
 };
 
-static struct err *escapes(const char *name)
+static struct err *failed(int r, const char *what, const char *name)
 {
-	return FAIL(ERR_INVALID, "%s escapes the layer", name);
+	return FAIL_OS(-r, "%s %s", what, name);
 }
 
-static bool has_dotdot(const char *path)
+static struct timespec timespec_of(int64_t ns)
 {
-	struct sv rest = sv_of(path);
+	int64_t s = ns / 1000000000, rest = ns % 1000000000;
 
-	while (rest.n)
-		if (sv_is(sv_cut(&rest, '/'), ".."))
-			return true;
-	return false;
+	return rest < 0 ? (struct timespec){ s - 1, rest + 1000000000 } : (struct timespec){ s, rest };
 }
 
-static struct err *wrong(int r, const char *what, const char *name)
+static int set_time(int dir_fd, const char *base, int64_t ns, int flags)
 {
-	return r == -EXDEV || r == -ELOOP ? escapes(name) : FAIL_OS(-r, "%s %s", what, name);
+	struct timespec t[2] = { timespec_of(ns), timespec_of(ns) };
+
+	return sys_utimens(dir_fd, base, t, flags);
 }
 
-/* Opens directory path, making what is missing (with the time of the entry that wants it). Owned fd. */
-static struct err *open_dir(struct extract *x, const char *path, int64_t mtime_ns, int *out_fd)
+/* Whether a new file's owner is not what the entry wants. */
+static bool wants_chown(struct extract *x, const struct tar_entry *e)
 {
-	int fd = sys_open_in_root(x->root_fd, path[0] ? path : ".", O_PATH | O_DIRECTORY, 0);
-
-	if (fd == -ENOENT && path[0]) {
-		const char *slash = strrchr(path, '/');
-		auto_free char *up = xstrndup(path, slash ? (size_t)(slash - path) : 0);
-		auto_fd int parent = -1;
-		int r;
-
-		TRY(open_dir(x, up, mtime_ns, &parent));
-		r = sys_mkdir(parent, slash ? slash + 1 : path, 0755);
-		if (r < 0 && r != -EEXIST)
-			return wrong(r, "make directory", path);
-		*vec_push(&x->dirs) = (struct late){ xstrdup(path), mtime_ns };
-		fd = sys_open_in_root(x->root_fd, path, O_PATH | O_DIRECTORY, 0);
-	}
-	if (fd < 0)
-		return wrong(fd, "open directory", path);
-	*out_fd = fd;
-	return NULL;
+	return e->uid || e->gid || place_at(&x->place)->gid;
 }
 
-/* Makes dir_fd the parent of path; *out_base points into path. */
-static struct err *enter_parent(struct extract *x, const char *path, int64_t mtime_ns, const char **out_base)
-{
-	const char *slash = strrchr(path, '/');
-	size_t n = slash ? (size_t)(slash - path) : 0;
-	auto_free char *dir = NULL;
-
-	*out_base = slash ? slash + 1 : path;
-	if (x->dir && strlen(x->dir) == n && memcmp(x->dir, path, n) == 0)
-		return NULL;
-	dir = xstrndup(path, n);
-	own_close(&x->dir_fd);
-	free(TAKE(x->dir));
-	x->dir_fd = -1;
-	TRY(open_dir(x, dir, mtime_ns, &x->dir_fd));
-	x->dir = TAKE(dir);
-	return NULL;
-}
-
-/* What stood under the name goes, unless it is a directory and shall stay one. */
+/* Removes what stands under the name of a new entry. */
 static int make_room(struct extract *x, const char *base)
 {
-	return fs_remove_tree(x->dir_fd, base);
+	int r = fs_remove_tree(place_at(&x->place)->fd, base);
+
+	place_forget(&x->place);
+	return r;
 }
+
+/* ---- files ---- */
 
 static struct err *copy_content(struct extract *x, int fd, const char *name)
 {
@@ -108,226 +82,311 @@ static struct err *copy_content(struct extract *x, int fd, const char *name)
 		if (n == 0)
 			return NULL;
 		if ((r = sys_write_all(fd, x->chunk, n)) < 0)
-			return FAIL_OS(-r, "write %s", name);
+			return failed(r, "write", name);
 		x->size += n;
 	}
 }
 
 static struct err *make_file(struct extract *x, const struct tar_entry *e, const char *base)
 {
-	auto_fd int fd = sys_openat(x->dir_fd, base, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
+	enum { HOW = O_WRONLY | O_CREAT | O_EXCL };
+	auto_fd int fd = sys_openat(place_at(&x->place)->fd, base, HOW, e->mode & 0777);
 	int r = 0;
 
 	if (fd == -EEXIST && (r = make_room(x, base)) == 0)
-		fd = sys_openat(x->dir_fd, base, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
+		fd = sys_openat(place_at(&x->place)->fd, base, HOW, e->mode & 0777);
 	if (r < 0 || fd < 0)
-		return wrong(r < 0 ? r : fd, "create", e->name);
+		return failed(r < 0 ? r : fd, "create", e->name);
 	TRY(copy_content(x, fd, e->name));
-	if ((e->uid || e->gid) && (r = sys_fchown(fd, e->uid, e->gid)) < 0)
-		return FAIL_OS(-r, "change the owner of %s", e->name);
-	r = sys_fchmod(fd, e->mode);
-	return r < 0 ? FAIL_OS(-r, "change the mode of %s", e->name) : NULL;
+	if (wants_chown(x, e) && (r = sys_fchown(fd, e->uid, e->gid)) < 0)
+		return failed(r, "change the owner of", e->name);
+	if ((e->mode & 07000) && (r = sys_fchmod(fd, e->mode)) < 0) /* after chown, which drops setuid */
+		return failed(r, "change the mode of", e->name);
+	r = set_time(fd, "", e->mtime_ns, AT_EMPTY_PATH);
+	return r < 0 ? failed(r, "set the time of", e->name) : NULL;
 }
 
+/* A further name of what this layer made before. */
 static struct err *make_link(struct extract *x, const struct tar_entry *e, const char *base)
 {
-	const char *target = e->link + strspn(e->link, "/");
-	const char *slash;
-	auto_free char *dir = NULL;
+	char target[PLACE_NAME_MAX], *slash;
 	auto_fd int from = -1;
 	int r;
 
-	while (target[0] == '.' && target[1] == '/')
-		target += 2 + strspn(target + 2, "/");
-	if (has_dotdot(target))
-		return escapes(e->name);
+	/* SECURITY: a target above the root is refused, not clamped: nobody writes one in good faith */
+	if (!place_clean(e->link, target) || !target[0])
+		return place_escapes(e->name);
 	slash = strrchr(target, '/');
-	dir = xstrndup(target, slash ? (size_t)(slash - target) : 0);
-	from = sys_open_in_root(x->root_fd, dir[0] ? dir : ".", O_PATH | O_DIRECTORY, 0);
+	if (slash)
+		*slash = '\0';
+	from = sys_open_in_root(x->place.root_fd, slash ? target : ".", O_PATH | O_DIRECTORY, 0);
 	if (from < 0)
-		return wrong(from, "hard link target of", e->name);
-	slash = slash ? slash + 1 : target;
-	r = sys_link(from, slash, x->dir_fd, base);
+		return failed(from, "find the directory of the hard link target of", e->name);
+	r = sys_link(from, slash ? slash + 1 : target, place_at(&x->place)->fd, base);
 	if (r == -EEXIST && (r = make_room(x, base)) == 0)
-		r = sys_link(from, slash, x->dir_fd, base);
-	return r < 0 ? wrong(r, "hard link", e->name) : NULL;
+		r = sys_link(from, slash ? slash + 1 : target, place_at(&x->place)->fd, base);
+	return r < 0 ? FAIL_OS(-r, "hard link %s to %s", e->name, e->link) : NULL;
 }
 
-static int make_node(struct extract *x, const struct tar_entry *e, const char *base)
+/* ---- the rest, by name ---- */
+
+static int make_node(int dir_fd, const struct tar_entry *e, const char *base)
 {
 	switch (e->type) {
 	case '2':
-		return sys_symlink(e->link, x->dir_fd, base);
+		return sys_symlink(e->link, dir_fd, base);
 	case '3':
-		return sys_mknod(x->dir_fd, base, S_IFCHR | e->mode, makedev(e->dev_major, e->dev_minor));
+		return sys_mknod(dir_fd, base, S_IFCHR | (e->mode & 0777), makedev(e->dev_major, e->dev_minor));
 	case '4':
-		return sys_mknod(x->dir_fd, base, S_IFBLK | e->mode, makedev(e->dev_major, e->dev_minor));
+		return sys_mknod(dir_fd, base, S_IFBLK | (e->mode & 0777), makedev(e->dev_major, e->dev_minor));
 	case '6':
-		return sys_mknod(x->dir_fd, base, S_IFIFO | e->mode, 0);
+		return sys_mknod(dir_fd, base, S_IFIFO | (e->mode & 0777), 0);
 	default:
 		return -EINVAL;
 	}
 }
 
-static int make_directory(struct extract *x, const char *base)
+static struct err *make_other(struct extract *x, const struct tar_entry *e, const char *base)
 {
-	struct stat st;
-	int r = sys_mkdir(x->dir_fd, base, 0755);
+	int dir = place_at(&x->place)->fd, r = make_node(dir, e, base);
 
-	if (r == -EEXIST && sys_fstatat(x->dir_fd, base, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode))
-		return 0;
+	if (r == -EEXIST && (r = make_room(x, base)) == 0)
+		r = make_node(dir, e, base);
+	if (r < 0)
+		return failed(r, "create", e->name);
+	if (wants_chown(x, e) && (r = sys_fchownat(dir, base, e->uid, e->gid, AT_SYMLINK_NOFOLLOW)) < 0)
+		return failed(r, "change the owner of", e->name);
+	if (e->type != '2' && (e->mode & 07000) && (r = fs_chmod(dir, base, e->mode)) < 0)
+		return failed(r, "change the mode of", e->name);
+	r = set_time(dir, base, e->mtime_ns, AT_SYMLINK_NOFOLLOW);
+	return r < 0 ? failed(r, "set the time of", e->name) : NULL;
+}
+
+static bool is_whiteout(const struct stat *st)
+{
+	return S_ISCHR(st->st_mode) && st->st_rdev == 0;
+}
+
+static int set_opaque(int dir_fd, const char *base)
+{
+	return fs_xattr_set(dir_fd, base, "trusted.overlay.opaque", "y", 1);
+}
+
+/* A directory that is there stays and takes the entry's attributes; anything else goes. */
+static int make_directory(struct extract *x, const struct tar_entry *e, const char *base)
+{
+	int dir = place_at(&x->place)->fd, r = sys_mkdir(dir, base, e->mode & 0777);
+	bool was_there = r == -EEXIST, was_whiteout = false;
+	struct stat st;
+
+	if (was_there && (r = sys_fstatat(dir, base, &st, AT_SYMLINK_NOFOLLOW)) == 0 && !S_ISDIR(st.st_mode)) {
+		was_there = false;
+		was_whiteout = is_whiteout(&st);
+		if ((r = make_room(x, base)) == 0)
+			r = sys_mkdir(dir, base, e->mode & 0777);
+	}
+	if (r == 0 && (was_there || wants_chown(x, e)))
+		r = sys_fchownat(dir, base, e->uid, e->gid, AT_SYMLINK_NOFOLLOW);
+	if (r == 0 && (was_there || (e->mode & 05000)))
+		r = fs_chmod(dir, base, e->mode & ~(mode_t)S_ISGID);
+	if (r == 0 && was_whiteout)
+		r = set_opaque(dir, base);
 	return r;
 }
 
-static struct err *set_xattrs(struct extract *x, const struct tar_entry *e, const char *base)
+/* ---- attributes ---- */
+
+/* SECURITY: what steers overlayfs is ours alone; what security modules of the host decide on is theirs. */
+static bool is_wanted(const char *key)
+{
+	static const char *const ours[] = { "trusted.overlay.", "user.overlay.", "security.selinux", "security.ima",
+					    "security.evm",	"security.SMACK",	 "security.apparmor" };
+
+	for (size_t i = 0; i < LEN(ours); i++)
+		if (strncmp(key, ours[i], strlen(ours[i])) == 0)
+			return false;
+	return true;
+}
+
+static bool is_default_acl(const struct tar_xattr *a)
+{
+	return strcmp(a->name, "system.posix_acl_default") == 0;
+}
+
+static struct err *set_xattrs(int dir_fd, const struct tar_entry *e, const char *base)
 {
 	for (size_t i = 0; i < e->n_xattrs; i++) {
 		const struct tar_xattr *a = &e->xattrs[i];
 		int r;
 
-		/* SECURITY: what steers overlayfs is ours alone */
-		if (strncmp(a->name, "trusted.", 8) == 0 || strncmp(a->name, "user.overlay.", 13) == 0 ||
-		    strncmp(a->name, "security.selinux", 16) == 0)
+		if (!is_wanted(a->name) || is_default_acl(a))
 			continue;
-		r = fs_xattr_set(x->dir_fd, base, a->name, a->value, a->n);
+		r = fs_xattr_set(dir_fd, base, a->name, a->value, a->n);
+		/* a file system without them; user.* on what is no file or directory */
 		if (r < 0 && r != -EOPNOTSUPP && !(r == -EPERM && strncmp(a->name, "user.", 5) == 0))
 			return FAIL_OS(-r, "set attribute %s of %s", a->name, e->name);
 	}
 	return NULL;
 }
 
-static struct timespec timespec_of(int64_t ns)
+static void add_late(struct extract *x, const struct tar_entry *e, const char *path)
 {
-	int64_t s = ns / 1000000000, rest = ns % 1000000000;
+	struct late *l = vec_push(&x->late);
 
-	return rest < 0 ? (struct timespec){ s - 1, rest + 1000000000 } : (struct timespec){ s, rest };
+	l->path = xstrdup(path);
+	l->mtime_ns = e->mtime_ns;
+	l->mode = e->mode & S_ISGID ? e->mode : 0;
+	for (size_t i = 0; i < e->n_xattrs; i++)
+		if (is_default_acl(&e->xattrs[i]) && !l->acl) {
+			l->n_acl = e->xattrs[i].n;
+			l->acl = xmalloc(l->n_acl + 1);
+			memcpy(l->acl, e->xattrs[i].value, l->n_acl);
+		}
 }
 
-static struct err *set_time(int dir_fd, const char *base, int64_t ns, const char *name)
+static struct err *set_late(struct extract *x, const struct late *l)
 {
-	struct timespec t[2] = { timespec_of(ns), timespec_of(ns) };
-	int r = sys_utimens(dir_fd, base, t, AT_SYMLINK_NOFOLLOW);
+	const char *base = ".";
+	struct stat st;
+	int dir, r = 0;
 
-	return r < 0 ? FAIL_OS(-r, "set the time of %s", name) : NULL;
+	if (l->path[0]) {
+		struct err *e = place_enter(&x->place, l->path, PLACE_FIND, &base);
+
+		if (e && (e->kind == ERR_NOT_FOUND || e->kind == ERR_INVALID)) { /* replaced by a later entry */
+			err_free(e);
+			return NULL;
+		}
+		TRY(e);
+	} else {
+		const char *any;
+
+		TRY(place_enter(&x->place, "", PLACE_FIND, &any));
+	}
+	dir = place_at(&x->place)->fd;
+	r = sys_fstatat(dir, base, &st, AT_SYMLINK_NOFOLLOW);
+	if (r == -ENOENT || (r == 0 && !S_ISDIR(st.st_mode)))
+		return NULL;
+	if (r == 0 && l->acl)
+		r = fs_xattr_set(dir, base, "system.posix_acl_default", l->acl, l->n_acl);
+	if (r == 0 && l->mode)
+		r = fs_chmod(dir, base, l->mode);
+	if (r == 0)
+		r = set_time(dir, base, l->mtime_ns, AT_SYMLINK_NOFOLLOW);
+	return r < 0 && r != -EOPNOTSUPP ? failed(r, "set the time of", l->path) : NULL;
 }
 
-/* Everything but files and hard links: by name. */
-static struct err *make_other(struct extract *x, const struct tar_entry *e, const char *base)
+/* In order, so that of two entries for one directory the later one's attributes stand. */
+static struct err *set_all_late(struct extract *x)
 {
-	bool is_dir = e->type == '5';
-	int r = is_dir ? make_directory(x, base) : make_node(x, e, base);
-
-	if (r == -EEXIST && (r = make_room(x, base)) == 0)
-		r = is_dir ? make_directory(x, base) : make_node(x, e, base);
-	if (r == 0 && (e->uid || e->gid || is_dir))
-		r = sys_fchownat(x->dir_fd, base, e->uid, e->gid, AT_SYMLINK_NOFOLLOW);
-	if (r == 0 && e->type != '2')
-		r = sys_chmodat(x->dir_fd, base, e->mode);
-	return r < 0 ? wrong(r, "create", e->name) : NULL;
+	for (size_t i = 0; i < x->place.made.n; i++)
+		TRY(set_late(x, &(struct late){ .path = x->place.made.p[i].path, .mtime_ns = x->place.made.p[i].mtime_ns }));
+	for (size_t i = 0; i < x->late.n; i++)
+		TRY(set_late(x, &x->late.p[i]));
+	return NULL;
 }
+
+/* ---- entries ---- */
 
 static struct err *whiteout(struct extract *x, const struct tar_entry *e, const char *base)
 {
+	struct place_dir *at = place_at(&x->place);
+	struct stat st;
 	int r;
 
 	if (strcmp(base, ".wh..wh..opq") == 0) {
-		r = fs_xattr_set(x->dir_fd, ".", "trusted.overlay.opaque", "y", 1);
-		return r < 0 ? FAIL_OS(-r, "mark %s as opaque", x->dir) : NULL;
+		r = set_opaque(at->fd, ".");
+		return r < 0 ? failed(r, "make opaque the directory of", e->name) : NULL;
 	}
 	if (strncmp(base, ".wh..wh.", 8) == 0)
 		return NULL; /* aufs's own bookkeeping */
 	base += 4;
 	if (!base[0] || !strcmp(base, ".") || !strcmp(base, ".."))
-		return escapes(e->name);
-	r = sys_mknod(x->dir_fd, base, S_IFCHR, 0);
-	if (r == -EEXIST)
-		return NULL; /* the layer itself has it */
-	if (r < 0)
-		return wrong(r, "create whiteout", e->name);
-	/* so that overlayfs hides it also where no other layer has this directory */
-	r = fs_xattr_set(x->dir_fd, ".", "trusted.overlay.origin", "", 0);
-	return r < 0 ? FAIL_OS(-r, "mark the parent of %s", e->name) : NULL;
+		return place_escapes(e->name);
+	r = sys_mknod(at->fd, base, S_IFCHR, 0);
+	if (r == -EEXIST && (r = sys_fstatat(at->fd, base, &st, AT_SYMLINK_NOFOLLOW)) == 0) {
+		if (S_ISDIR(st.st_mode) && (r = set_opaque(at->fd, base)) < 0)
+			return failed(r, "make opaque", e->name);
+		return NULL; /* this layer has the name itself, which hides that of the lower ones */
+	}
+	/* overlayfs shows a whiteout as a broken device where no other layer has its directory, unless that has an origin */
+	if (r == 0 && !at->is_noted && (r = fs_xattr_set(at->fd, ".", "trusted.overlay.origin", "", 0)) == 0)
+		at->is_noted = true;
+	return r < 0 ? failed(r, "create whiteout", e->name) : NULL;
 }
 
 static struct err *root_entry(struct extract *x, const struct tar_entry *e)
 {
+	const char *base;
 	int r;
 
 	if (e->type != '5')
 		return FAIL(ERR_INVALID, "the root of the layer is not a directory");
-	if ((r = sys_fchown(x->root_fd, e->uid, e->gid)) < 0 || (r = sys_fchmod(x->root_fd, e->mode)) < 0)
+	TRY(place_enter(&x->place, "", PLACE_FIND, &base));
+	r = sys_fchown(x->place.root_fd, e->uid, e->gid);
+	if (r < 0 || (r = sys_fchmod(x->place.root_fd, e->mode & ~(mode_t)S_ISGID)) < 0)
 		return FAIL_OS(-r, "change the root of the layer");
-	*vec_push(&x->dirs) = (struct late){ xstrdup("."), e->mtime_ns };
-	return NULL;
+	place_at(&x->place)->gid = e->gid;
+	add_late(x, e, "");
+	return set_xattrs(x->place.root_fd, e, ".");
 }
 
 static struct err *one_entry(struct extract *x, const struct tar_entry *e)
 {
+	char name[PLACE_NAME_MAX];
 	const char *base;
+	int r;
 
-	if (!e->name[0] || !strcmp(e->name, "."))
+	if (!place_clean(e->name, name))
+		return place_escapes(e->name);
+	if (!name[0])
 		return root_entry(x, e);
-	if (has_dotdot(e->name))
-		return escapes(e->name);
-	TRY(enter_parent(x, e->name, e->mtime_ns, &base));
-	if (!base[0] || !strcmp(base, "."))
-		return escapes(e->name);
-	if (strncmp(base, ".wh.", 4) == 0)
+	TRY(place_enter(&x->place, name, e->mtime_ns, &base));
+	if (x->is_layer && strncmp(base, ".wh.", 4) == 0)
 		return whiteout(x, e, base);
 	if (e->type == '1')
 		return make_link(x, e, base);
-	if (e->type == '0')
+	if (e->type == '0') {
 		TRY(make_file(x, e, base));
-	else
+	} else if (e->type == '5') {
+		if ((r = make_directory(x, e, base)) < 0)
+			return failed(r, "create directory", e->name);
+		add_late(x, e, name);
+	} else {
 		TRY(make_other(x, e, base));
-	if (e->n_xattrs)
-		TRY(set_xattrs(x, e, base));
-	if (e->type != '5')
-		return set_time(x->dir_fd, base, e->mtime_ns, e->name);
-	*vec_push(&x->dirs) = (struct late){ xstrdup(e->name), e->mtime_ns };
-	return NULL;
-}
-
-/* In order, so that of two times for one directory the later entry's stands. */
-static struct err *late_times(struct extract *x)
-{
-	for (size_t i = 0; i < x->dirs.n; i++) {
-		const char *path = x->dirs.p[i].path;
-		auto_fd int fd = sys_open_in_root(x->root_fd, path, O_RDONLY | O_DIRECTORY, 0);
-
-		if (fd == -ENOENT || fd == -ENOTDIR)
-			continue; /* replaced by a later entry */
-		if (fd < 0)
-			return wrong(fd, "open", path);
-		TRY(set_time(fd, ".", x->dirs.p[i].mtime_ns, path));
 	}
-	return NULL;
+	return e->n_xattrs ? set_xattrs(place_at(&x->place)->fd, e, base) : NULL;
 }
 
 static void extract_fini(struct extract *x)
 {
-	for (size_t i = 0; i < x->dirs.n; i++)
-		free(x->dirs.p[i].path);
-	vec_fini(&x->dirs);
-	own_close(&x->dir_fd);
-	free(x->dir);
+	for (size_t i = 0; i < x->late.n; i++) {
+		free(x->late.p[i].path);
+		free(x->late.p[i].acl);
+	}
+	vec_fini(&x->late);
+	place_fini(&x->place);
 	free(x->chunk);
 	tar_reader_free(x->tar);
 }
 
-struct err *extract_tar(int tree_fd, struct zip_source tar, uint64_t *out_size)
+struct err *extract_tar(int tree_fd, struct zip_source tar, bool is_layer, uint64_t *out_size)
 {
-	CLEANUP(extract_fini) struct extract x = { .root_fd = tree_fd, .dir_fd = -1, .chunk = xmalloc(CHUNK) };
+	CLEANUP(extract_fini) struct extract x = { .chunk = xmalloc(CHUNK), .is_layer = is_layer };
 	const struct tar_entry *e;
+	int r = fs_own_umask();
 
+	if (r < 0)
+		return FAIL_OS(-r, "get a umask of our own");
 	TRY(tar_reader_new(tar, &x.tar));
+	TRY(place_init(&x.place, tree_fd));
 	for (;;) {
 		TRY(tar_next(x.tar, &e));
 		if (!e)
 			break;
 		TRY(one_entry(&x, e));
 	}
-	TRY(late_times(&x));
+	TRY(set_all_late(&x));
 	*out_size = x.size;
 	return NULL;
 }
@@ -337,31 +396,19 @@ static struct err *from_unzip(void *ctx, void *p, size_t n, size_t *out_n)
 	return unzip_read(ctx, p, n, out_n);
 }
 
+static struct err *into_tree(void *ctx, struct zip_source tar)
+{
+	const int *tree_fd = ctx;
+	uint64_t size;
+
+	return extract_tar(*tree_fd, tar, false, &size);
+}
+
 struct err *snapshot_extract(int tree_fd, struct zip_source source)
 {
 	auto_unzip struct unzip *u = NULL;
-	uint64_t size;
+	char digest[DIGEST_MAX];
 
 	TRY(unzip_open(source, &u));
-	return extract_tar(tree_fd, (struct zip_source){ from_unzip, u }, &size);
+	return pump_run((struct zip_source){ from_unzip, u }, into_tree, &tree_fd, digest);
 }
-
-static struct err *overlay_probe(int root_fd)
-{
-	(void)root_fd;
-	return NULL;
-}
-
-static struct err *overlay_fill(int dir_fd, struct zip_source tar, uint64_t *out_size)
-{
-	auto_fd int tree = -1;
-	int r = sys_mkdir(dir_fd, "tree", 0755);
-
-	if (r < 0 || (tree = sys_openat(dir_fd, "tree", O_RDONLY | O_DIRECTORY, 0)) < 0)
-		return FAIL_OS(r < 0 ? -r : -tree, "make the layer's tree");
-	if ((r = sys_fchmod(tree, 0755)) < 0)
-		return FAIL_OS(-r, "make the layer's tree");
-	return extract_tar(tree, tar, out_size);
-}
-
-const struct layer_driver overlay_driver = { "overlay", overlay_probe, overlay_fill, "tree" };

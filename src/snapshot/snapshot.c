@@ -4,11 +4,13 @@
  */
 #include "snapshot/snapshot.h"
 #include "base/buf.h"
+#include "base/map.h"
 #include "base/mem.h"
 #include "base/num.h"
 #include "base/own.h"
 #include "base/text.h"
 #include "snapshot/driver.h"
+#include "snapshot/pump.h"
 #include "sys/fs.h"
 #include "sys/mount.h"
 #include "sys/sys.h"
@@ -163,100 +165,97 @@ static FALLIBLE draft_name(struct draft *d, const char *diff_id, uint64_t size)
 	if (r < 0)
 		return FAIL_OS(-r, "write layer %s", diff_id);
 	r = sys_renameat(d->s->tmp_fd, d->name, d->s->layers_fd, digest_hex(diff_id), RENAME_NOREPLACE);
-	if (r == -EEXIST)
-		return NULL; /* draft_drop removes ours */
-	if (r < 0)
+	if (r < 0 && r != -EEXIST)
 		return FAIL_OS(-r, "name layer %s", diff_id);
-	own_close(&d->fd);
-	d->fd = -1;
+	if (r == 0) {
+		own_close(&d->fd);
+		d->fd = -1;
+	}
+	/* also when it was there: another process may have renamed it and not synced the directory yet */
 	r = sys_fsync(d->s->layers_fd);
 	return r < 0 ? FAIL_OS(-r, "sync layer %s", diff_id) : NULL;
 }
 
-/* A source that hashes what passes. */
-struct tee {
-	struct zip_source source;
-	struct digest_state *digest;
+struct filling {
+	struct draft *draft;
+	uint64_t size;
 };
 
-static FALLIBLE tee_read(void *ctx, void *p, size_t n, size_t *out_n)
+static FALLIBLE fill(void *ctx, struct zip_source tar)
 {
-	struct tee *t = ctx;
+	struct filling *f = ctx;
 
-	TRY(t->source.read(t->source.ctx, p, n, out_n));
-	digest_add(t->digest, p, *out_n);
-	return NULL;
-}
-
-/* What stands behind the end marker belongs to the layer's digest too. */
-static FALLIBLE read_rest(struct tee *t)
-{
-	auto_free char *p = xmalloc(65536);
-	size_t n = 0;
-
-	do
-		TRY(tee_read(t, p, 65536, &n));
-	while (n > 0);
-	return NULL;
+	return f->draft->s->driver->fill(f->draft->fd, tar, &f->size);
 }
 
 FALLIBLE layer_apply(struct snapshotter *s, struct zip_source source, const char *want_diff_id,
 		     char out_diff_id[DIGEST_MAX])
 {
-	auto_digest struct digest_state *digest = digest_new();
-	struct tee tee = { source, digest };
 	CLEANUP(draft_drop) struct draft d = { .fd = -1 };
+	struct filling f = { .draft = &d };
 	char got[DIGEST_MAX];
-	uint64_t size = 0;
 
 	TRY(draft_begin(s, &d));
-	TRY(s->driver->fill(d.fd, (struct zip_source){ tee_read, &tee }, &size));
-	TRY(read_rest(&tee));
-	digest_end(digest, got);
+	TRY(pump_run(source, fill, &f, got));
 	if (want_diff_id && strcmp(got, want_diff_id) != 0)
 		return FAIL(ERR_CORRUPT, "layer digest mismatch: wanted %s, got %s", want_diff_id, got);
-	TRY(draft_name(&d, got, size));
+	TRY(draft_name(&d, got, f.size));
 	if (out_diff_id)
 		memcpy(out_diff_id, got, DIGEST_MAX);
 	return NULL;
 }
 
-static uint64_t tree_size(int dir_fd)
+/* Bytes of content; a file with several names counts once. */
+static FALLIBLE tree_size(int dir_fd, struct map *seen, uint64_t *sum)
 {
 	auto_list char **names = NULL;
-	uint64_t sum = 0;
+	int r = fs_list(dir_fd, &names);
 
-	if (fs_list(dir_fd, &names) < 0)
-		return 0;
+	if (r < 0)
+		return FAIL_OS(-r, "list a directory of the layer");
 	for (size_t i = 0; names[i]; i++) {
 		struct stat st;
 
-		if (sys_fstatat(dir_fd, names[i], &st, AT_SYMLINK_NOFOLLOW) < 0)
-			continue;
-		if (S_ISREG(st.st_mode))
-			sum += (uint64_t)st.st_size;
+		if ((r = sys_fstatat(dir_fd, names[i], &st, AT_SYMLINK_NOFOLLOW)) < 0)
+			return FAIL_OS(-r, "look at %s", names[i]);
 		if (S_ISDIR(st.st_mode)) {
 			auto_fd int fd = sys_openat(dir_fd, names[i], O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
 
-			sum += fd < 0 ? 0 : tree_size(fd);
+			if (fd < 0)
+				return FAIL_OS(-fd, "open %s", names[i]);
+			TRY(tree_size(fd, seen, sum));
+		} else if (S_ISREG(st.st_mode)) {
+			char key[32];
+			void **slot = NULL;
+
+			(void)snprintf(key, sizeof key, "%llx", (unsigned long long)st.st_ino);
+			if (st.st_nlink > 1)
+				slot = map_put(seen, key);
+			if (!slot || !*slot)
+				*sum += (uint64_t)st.st_size;
+			if (slot)
+				*slot = seen;
 		}
 	}
-	return sum;
+	return NULL;
 }
 
 FALLIBLE layer_adopt(struct snapshotter *s, const char *upper, const char *diff_id)
 {
 	CLEANUP(draft_drop) struct draft d = { .fd = -1 };
+	auto_map struct map seen = { 0 };
 	auto_fd int tree = -1;
+	uint64_t size = 0;
 	int r;
 
 	TRY(digest_check(sv_of(diff_id)));
+	if ((tree = sys_open(upper, O_RDONLY | O_DIRECTORY, 0)) < 0)
+		return FAIL_OS(-tree, "adopt %s as a layer", upper);
+	TRY(tree_size(tree, &seen, &size));
 	TRY(draft_begin(s, &d));
 	if ((r = sys_renameat(AT_FDCWD, upper, d.fd, s->driver->lower, 0)) < 0)
 		return FAIL_OS(-r, "adopt %s as a layer", upper);
-	if ((tree = sys_openat(d.fd, s->driver->lower, O_RDONLY | O_DIRECTORY, 0)) < 0)
-		return FAIL_OS(-tree, "adopt %s as a layer", upper);
-	return draft_name(&d, diff_id, tree_size(tree));
+	return draft_name(&d, diff_id, size);
 }
 
 FALLIBLE layer_delete(struct snapshotter *s, const char *diff_id)
@@ -307,6 +306,8 @@ static FALLIBLE rootfs_empty(struct snapshotter *s, struct rootfs *r)
 	auto_free char *path = xasprintf("%s/empty", s->layers_path);
 	int e = sys_mkdir(s->layers_fd, "empty", 0755);
 
+	if (e == 0)
+		e = sys_chmodat(s->layers_fd, "empty", 0755); /* whatever the umask */
 	if (e < 0 && e != -EEXIST)
 		return FAIL_OS(-e, "make %s", path);
 	text_list_add(&r->lower, path);
@@ -357,29 +358,46 @@ FALLIBLE rootfs_prepare(struct snapshotter *s, char *const *diff_ids, const char
 	return NULL;
 }
 
+/*
+ * A work directory of our own: overlayfs empties the one it is given, which would be the running container's. It also
+ * refuses one that a volatile mount has used.
+ */
+static FALLIBLE view_work(const struct rootfs *r, char **out_path)
+{
+	auto_free char *path = xasprintf("%s.view", r->work);
+	int e = sys_mkdir(AT_FDCWD, path, 0700);
+
+	if (e < 0 && e != -EEXIST)
+		return FAIL_OS(-e, "make %s", path);
+	*out_path = TAKE(path);
+	return NULL;
+}
+
 FALLIBLE rootfs_view(const struct rootfs *r, int *out_root_fd)
 {
-	size_t n = text_list_len(r->lower);
-	int fd;
+	/* SECURITY: we only look at files; a device in an image must not open */
+	struct mount_attr safe = { .attr_set = MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC };
+	struct fs_overlay o = { .lower = (const char *const *)r->lower, .n_lower = text_list_len(r->lower), .upper = r->upper };
+	auto_free char *work = NULL;
+	auto_fd int fd = -1;
+	int e;
 
-	if (n == 1 && !r->upper) {
-		struct mount_attr ro = { .attr_set = MOUNT_ATTR_RDONLY };
-
+	if (!r->upper)
+		safe.attr_set |= MOUNT_ATTR_RDONLY;
+	if (r->upper)
+		TRY(view_work(r, &work));
+	o.work = work;
+	if (o.n_lower == 1 && !r->upper) {
 		fd = sys_open_tree(AT_FDCWD, r->lower[0], OPEN_TREE_CLONE);
-		if (fd >= 0 && (*out_root_fd = sys_mount_setattr(fd, "", 0, &ro)) < 0) {
-			int e = *out_root_fd;
-
-			own_close(&fd);
+		if (fd >= 0 && (e = sys_mount_setattr(fd, "", 0, &safe)) < 0)
 			return FAIL_OS(-e, "view %s", r->lower[0]);
-		}
 	} else {
-		fd = fs_overlay_mount(&(struct fs_overlay){ (const char *const *)r->lower, n, r->upper, r->work, false },
-				      r->upper ? 0 : MOUNT_ATTR_RDONLY);
+		fd = fs_overlay_mount(&o, (unsigned)safe.attr_set);
 	}
-	if (fd == -ENOSYS)
-		return FAIL(ERR_UNSUPPORTED, "this kernel can't mount an overlay privately (6.5 can)");
+	if (fd == -E2BIG)
+		return FAIL(ERR_UNSUPPORTED, "this kernel stacks %d layers at most (6.7 more)", FS_OVERLAY_OLD_MAX);
 	if (fd < 0)
 		return FAIL_OS(-fd, "mount the layers");
-	*out_root_fd = fd;
+	*out_root_fd = TAKE_FD(fd);
 	return NULL;
 }

@@ -53,5 +53,8 @@ FALLIBLE rootfs_view(const struct rootfs *r, int *out_root_fd);
 FALLIBLE rootfs_diff(const char *upper, int64_t clamp_ns, struct zip_sink sink);
 /* Adopts upper as the layer of diff_id (its tar was produced by rootfs_diff): a rename instead of extracting again. */
 FALLIBLE layer_adopt(struct snapshotter *s, const char *upper, const char *diff_id);
-/* A tar (perhaps compressed) into directory tree_fd (borrowed), over what is there, never leading out of it. */
+/*
+ * A tar (perhaps compressed) into directory tree_fd (borrowed), over what is there, never leading out of it, even when a
+ * container changes the tree meanwhile. Names with .wh. are ordinary. What was extracted before an error stays.
+ */
 FALLIBLE snapshot_extract(int tree_fd, struct zip_source source);

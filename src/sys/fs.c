@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <sys/xattr.h>
 
 static int by_bytes(const void *a, const void *b)
@@ -134,6 +135,17 @@ int fs_remove_tree(int dir_fd, const char *name)
 	return remove_in(&x, name);
 }
 
+int fs_chmod(int dir_fd, const char *name, mode_t mode)
+{
+	auto_fd int fd = sys_openat(dir_fd, name, O_PATH, 0);
+	char self[40];
+
+	if (fd < 0)
+		return fd;
+	(void)snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
+	return sys_chmodat(AT_FDCWD, self, mode);
+}
+
 /* The one way to reach a name's own attributes by directory fd on all kernels: through /proc, not followed at the end. */
 static void proc_path(int dir_fd, const char *name, char out[320])
 {
@@ -165,6 +177,15 @@ ssize_t fs_xattr_list(int dir_fd, const char *name, char *out, size_t size)
 	SYS_FAULT("llistxattr");
 	proc_path(dir_fd, name, path);
 	return sys_ret(llistxattr(path, out, size));
+}
+
+int fs_own_umask(void)
+{
+	int r = sys_unshare(CLONE_FS);
+
+	if (r >= 0)
+		(void)umask(0);
+	return r;
 }
 
 /* fsconfig takes strings of at most 255 bytes: longer paths go by an fd, which must stay open until the mount is made. */

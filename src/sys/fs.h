@@ -21,10 +21,16 @@ int fs_remove_tree(int dir_fd, const char *name);
 int fs_copy_tree(int from_fd, int to_fd);
 int fs_copy_over(int from_fd, int to_fd); /* the same over what is there: files replaced, directories merged */
 
+/* Of name in dir_fd itself, also when it is a link by now (then -EOPNOTSUPP): for trees that others may change. */
+int fs_chmod(int dir_fd, const char *name, mode_t mode);
+
 /* Of name in dir_fd itself, never of what a link points to. get, list: -ERANGE when out is too small. */
 int fs_xattr_set(int dir_fd, const char *name, const char *key, const void *value, size_t n);
 ssize_t fs_xattr_get(int dir_fd, const char *name, const char *key, void *out, size_t size);
 ssize_t fs_xattr_list(int dir_fd, const char *name, char *out, size_t size); /* NUL-separated */
+
+/* Gives the calling thread a umask of its own, 0, for good; its working directory is its own then, too. */
+int fs_own_umask(void);
 
 /* An overlay as a detached mount; allocates nothing, so also for use between clone and execve. */
 struct fs_overlay {

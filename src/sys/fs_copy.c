@@ -94,19 +94,13 @@ static int copy_link(int from_dir, int to_dir, const char *name, const struct st
 	return sys_fchownat(to_dir, name, st->st_uid, st->st_gid, AT_SYMLINK_NOFOLLOW);
 }
 
-/* A fifo or device: its mode is set through an fd of the very inode, because fchmodat would follow a link put in its place. */
 static int copy_node(int to_dir, const char *name, const struct stat *st)
 {
-	auto_fd int fd = -1;
-	char self[40];
 	int r = sys_mknod(to_dir, name, st->st_mode & S_IFMT, st->st_rdev);
 
 	if (r < 0 || (r = sys_fchownat(to_dir, name, st->st_uid, st->st_gid, AT_SYMLINK_NOFOLLOW)) < 0)
 		return r;
-	if ((fd = sys_openat(to_dir, name, O_PATH, 0)) < 0)
-		return fd;
-	(void)snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
-	return sys_chmodat(AT_FDCWD, self, st->st_mode & 07777);
+	return fs_chmod(to_dir, name, st->st_mode & 07777);
 }
 
 /* Whether name was made as a further link to what was copied before; else remembers its path. */

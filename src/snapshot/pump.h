@@ -1,0 +1,17 @@
+/*
+ * pump.h - a stream read and hashed by the calling thread while another thread consumes it, a few buffers behind.
+ *
+ * Layer: snapshot, private.
+ */
+#pragma once
+#include "base/err.h"
+#include "codec/digest.h"
+#include "codec/zip.h"
+
+/*
+ * Reads source to its end in the calling thread; consume gets the same bytes from `tar` in a thread of its own (which may
+ * change its umask after unshare(CLONE_FS)) and may stop early. Returns after both ended: source's error before consume's;
+ * source is not read on after an error of either. out_digest: of everything source gave.
+ */
+FALLIBLE pump_run(struct zip_source source, struct err *(*consume)(void *ctx, struct zip_source tar), void *ctx,
+		  char out_digest[DIGEST_MAX]);
