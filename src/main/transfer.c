@@ -94,7 +94,7 @@ static struct err *transfer(const struct args *a, struct report *report, const c
 	struct transfer_result result = { 0 };
 	struct platform platform;
 	auto_fd int root = -1;
-	struct transfer t = { .report = report, .ref = &ref, .is_insecure = a->is_insecure };
+	struct transfer t = { .root = a->root, .report = report, .ref = &ref, .is_insecure = a->is_insecure };
 
 	TRY(ref_parse(name, &ref));
 	if (a->platform) {

@@ -157,7 +157,8 @@ static struct err *get_token(struct http_client *http, const struct auth_ask *as
 	bool has_user = may && ask->cred->user;
 
 	add_field(&query, "service", c->service);
-	add_field(&query, "scope", ask->scope);
+	for (size_t i = 0; ask->scopes && ask->scopes[i]; i++)
+		add_field(&query, "scope", ask->scopes[i]);
 	add_field(&query, "client_id", CLIENT_ID);
 	if (has_user) {
 		add_field(&query, "account", ask->cred->user);
@@ -177,12 +178,15 @@ static struct err *get_token(struct http_client *http, const struct auth_ask *as
 static struct err *post_token(struct http_client *http, const struct auth_ask *ask, struct http_response *out)
 {
 	static const char *const headers[] = { "Content-Type: application/x-www-form-urlencoded", NULL };
-	auto_buf struct buf form = BUF(64u << 10);
+	auto_buf struct buf form = BUF(64u << 10), scopes = BUF(8192);
 
 	add_field(&form, "grant_type", "refresh_token");
 	add_field(&form, "service", ask->challenge->service);
 	add_field(&form, "client_id", CLIENT_ID);
-	add_field(&form, "scope", ask->scope);
+	for (size_t i = 0; ask->scopes && ask->scopes[i];
+	     i++) /* oauth.md: one parameter, separated by spaces */
+		buf_fmt(&scopes, "%s%s", i ? " " : "", ask->scopes[i]);
+	add_field(&form, "scope", buf_text(&scopes));
 	add_field(&form, "refresh_token", ask->cred->identity_token);
 	return http_call(http,
 			 &(struct http_request){ .method = "POST",

@@ -25,7 +25,7 @@ struct auth_ask {
 	const struct cred *cred;
 	const char *registry_url; /* base, "https://host" */
 	bool is_insecure;         /* its certificate is not checked */
-	const char *scope;        /* "repository:x:pull" or NULL */
+	char *const *scopes;      /* "repository:x:pull", ...; NULL: none */
 };
 /*
  * *out_value: "Basic …" or "Bearer …", owned; NULL when there is nothing to offer. *out_seconds: how long it

@@ -6,6 +6,7 @@
 #include "registry/client.h"
 #include "base/mem.h"
 #include "base/own.h"
+#include "base/text.h"
 #include "base/time.h"
 #include "http/url.h"
 #include "registry/auth.h"
@@ -17,14 +18,15 @@
 #define CONNECTIONS   4
 #define ASK_ATTEMPTS  4u
 #define AUTH_ATTEMPTS 3u /* a token may end between two answers */
-#define PAUSE_NS INT64_C(500000000)
-#define PAUSE_MAX_NS INT64_C(30000000000)
-#define EARLY_NS INT64_C(10000000000) /* a token is renewed so long before it ends */
+#define PAUSE_NS      INT64_C(500000000)
+#define PAUSE_MAX_NS  INT64_C(30000000000)
+#define EARLY_NS      INT64_C(10000000000) /* a token is renewed so long before it ends */
 
 struct registry {
 	struct report *report;
-	char *domain, *repository, *scope;
-	char *base; /* "https://host" */
+	char *domain, *repository;
+	char **scopes; /* may be NULL */
+	char *base;    /* "https://host" */
 	bool is_insecure;
 	struct cred own_cred; /* loaded when asked for */
 	const struct cred *cred;
@@ -78,7 +80,7 @@ static struct err *renew(struct registry *r, struct http_client *http)
 {
 	struct auth_ask ask = { .challenge = &r->challenge,
 				.registry_url = r->base,
-				.scope = r->scope,
+				.scopes = r->scopes,
 				.is_insecure = r->is_insecure };
 	auto_free char *value = NULL, *dir = NULL;
 	unsigned seconds = 0;
@@ -231,6 +233,23 @@ static struct err *ping(struct registry *r, const char *scheme, enum http_cause 
 	return NULL;
 }
 
+static char **scopes_of(const struct registry_conf *conf)
+{
+	char **list = NULL;
+
+	if (conf->actions) {
+		auto_free char *own = xasprintf("repository:%s:%s", conf->repository, conf->actions);
+
+		text_list_add(&list, own);
+	}
+	for (size_t i = 0; conf->pull_from && conf->pull_from[i]; i++) {
+		auto_free char *other = xasprintf("repository:%s:pull", conf->pull_from[i]);
+
+		text_list_add(&list, other);
+	}
+	return list;
+}
+
 struct err *registry_open(const struct registry_conf *conf, struct registry **out_registry)
 {
 	auto_registry struct registry *r = xnew(struct registry);
@@ -241,7 +260,7 @@ struct err *registry_open(const struct registry_conf *conf, struct registry **ou
 	r->report = conf->report;
 	r->domain = xstrdup(conf->domain);
 	r->repository = xstrdup(conf->repository ? conf->repository : "");
-	r->scope = conf->actions ? xasprintf("repository:%s:%s", conf->repository, conf->actions) : NULL;
+	r->scopes = scopes_of(conf);
 	r->is_insecure = conf->is_insecure || domain_is_loopback(conf->domain);
 	r->cred = conf->cred;
 	e = ping(r, "https", &cause);
@@ -263,7 +282,7 @@ void registry_close(struct registry *r)
 	cred_fini(&r->own_cred);
 	free(r->authorization);
 	free(r->base);
-	free(r->scope);
+	text_list_free(r->scopes);
 	free(r->repository);
 	free(r->domain);
 	(void)pthread_mutex_destroy(&r->lock);

@@ -21,6 +21,7 @@ struct registry_conf {
 	const char *domain;     /* "docker.io", "localhost:5000" */
 	const char *repository; /* "library/debian"; NULL: none (login) */
 	const char *actions;    /* "pull" or "pull,push"; NULL: no scope */
+	char *const *pull_from; /* borrowed; other repositories to be mounted from; may be NULL */
 	bool is_insecure;
 	const struct cred *cred; /* borrowed; NULL: cred_load when the registry asks for it */
 };

@@ -17,7 +17,7 @@
 
 #define FILE_MAX_BYTES   (1u << 20)
 #define HELPER_MAX_BYTES (1u << 20)
-#define HELPER_NS INT64_C(60000000000)
+#define HELPER_NS        INT64_C(60000000000)
 #define HUB_KEY          "https://index.docker.io/v1/"
 
 void cred_fini(struct cred *c)

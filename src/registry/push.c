@@ -1,205 +1,95 @@
 /*
- * push.c - what a manifest names goes first, it last: nobody can pull what is not whole. Blobs by HEAD, else
- * POST and one streamed PUT; an upload that was cut begins again.
+ * push.c - what a manifest names goes first, it last: nobody can pull what is not whole. Layers made here are
+ * plain tars; an image pushed under a tag gets them compressed and a manifest that says so. What is pushed by
+ * digest, or inside an index, goes as it is.
  */
 #include "base/mem.h"
 #include "base/own.h"
-#include "codec/enc.h"
-#include "codec/json.h"
-#include "http/url.h"
+#include "base/text.h"
 #include "image/manifest.h"
 #include "registry/client.h"
-#include "registry/fault.h"
+#include "registry/compress.h"
+#include "registry/mounts.h"
 #include "registry/transfer.h"
+#include "registry/upload.h"
 #include <stdio.h>
-#include <strings.h>
 
-#define NESTING_MAX  3u
-#define ATTEMPTS_MAX 4u
+#define NESTING_MAX 3u
+#define MOUNTS_MAX  8u /* repositories asked for in one token */
 
 struct push {
 	const struct transfer *t;
 	struct registry *registry;
+	struct mounts *mounts;
 	char *repository; /* as the user knows it */
 };
-struct blobs { /* of one manifest, each once */
-	struct push *p;
-	const struct descriptor **list;
+struct document { /* a manifest or an index of the store */
+	char *body;
 	size_t n;
-	const struct descriptor *config; /* not shown, as docker does */
+	struct manifest m;
 };
-struct upload {
+struct image { /* one manifest on its way: its layers, then its config */
 	struct push *p;
-	const struct descriptor *d;
-	struct report_line line;
-	bool is_shown;
+	const struct document *doc;
+	bool may_compress;
+	struct descriptor *sent; /* what goes for each; n + 1; owned with media types */
+	size_t *jobs, n_jobs;    /* indexes: each digest once, nothing foreign */
 };
 
 static void push_fini(struct push *p)
 {
 	free(p->repository);
+	mounts_free(p->mounts);
 	registry_close(p->registry);
 }
 
-static void blobs_fini(struct blobs *b)
+static void document_fini(struct document *d)
 {
-	free(b->list);
+	manifest_fini(&d->m);
+	free(d->body);
 }
 
-static struct err *refusal(const struct push *p, const struct http_response *r, const char *what)
+static void image_fini(struct image *i)
 {
-	struct err *e = fault_of(r);
-
-	if (e->kind == ERR_DENIED)
-		return err_ctx(e, "push access denied for %s (see hoy login)", p->repository);
-	return err_ctx(e, "%s", what);
+	for (size_t k = 0; i->sent && k <= i->doc->m.n; k++)
+		free(i->sent[k].media_type);
+	free(i->sent);
+	free(i->jobs);
 }
 
-static void tell(struct upload *u, const char *status, uint64_t sent_bytes)
+static struct err *load(const struct push *p, const char *digest, struct document *out_doc)
 {
-	if (u->is_shown)
-		report_blob(u->p->t->report, &u->line, status, sent_bytes);
+	TRY(store_blob_read(p->t->store, digest, MANIFEST_MAX, &out_doc->body, &out_doc->n));
+	return manifest_parse(sv_from(out_doc->body, out_doc->n), NULL, &out_doc->m);
 }
 
-static void on_sent(void *ctx, uint64_t sent_bytes)
+static const struct descriptor *part_of(const struct manifest *m, size_t index)
 {
-	tell(ctx, "Pushing", sent_bytes);
-}
-
-/* Where an upload goes: a reference to the request's URL; http of the same host behind an https registry is
- * meant as https. */
-static struct err *upload_url(const char *asked, const struct http_response *answer, const char *digest,
-			      char **out_url)
-{
-	const char *location = http_header(answer, "Location", 0);
-	auto_url struct url base = { 0 }, there = { 0 };
-	auto_free char *url = NULL, *fixed = NULL;
-	auto_buf struct buf full = BUF(64u << 10);
-
-	if (!location)
-		return FAIL(ERR_INVALID, "the registry does not say where to upload to");
-	TRY(url_resolve(asked, location, &url));
-	TRY(url_parse(asked, &base));
-	TRY(url_parse(url, &there));
-	if (strcmp(base.scheme, "https") == 0 && strcmp(there.scheme, "http") == 0) {
-		if (strcasecmp(base.host, there.host) != 0)
-			return FAIL(ERR_INVALID, "refused to upload over http to %s", there.host);
-		fixed = xasprintf("https://%s%s%s%s", base.host, base.has_port ? ":" : "",
-				  base.has_port ? base.port : "",
-				  url + strlen("http://") + strcspn(url + strlen("http://"), "/?"));
-	}
-	buf_str(&full, fixed ? fixed : url);
-	buf_ch(&full, strchr(buf_text(&full), '?') ? '&' : '?');
-	buf_str(&full, "digest=");
-	enc_percent(sv_of(digest), &full);
-	TRY(buf_check(&full, "upload location"));
-	*out_url = buf_take(&full);
-	return NULL;
-}
-
-/* *out_is_there: the registry had it already, or has it now. */
-static struct err *start_upload(struct upload *u, struct http_client *http, char **out_url,
-				bool *out_is_there)
-{
-	auto_response struct http_response answer = { 0 };
-	auto_free char *url = registry_url(u->p->registry, "blobs/uploads/");
-
-	TRY(registry_ask(u->p->registry, http,
-			 (struct http_request){ .method = "POST", .url = url, .has_body = true, .bytes = "" },
-			 &answer));
-	*out_is_there = answer.status == 201;
-	if (*out_is_there)
-		return NULL;
-	if (answer.status != 202)
-		return refusal(u->p, &answer, "start an upload");
-	return upload_url(url, &answer, u->d->digest, out_url);
-}
-
-/* One whole try. *out_error (owned): it failed in a way that may pass. */
-static struct err *try_upload(struct upload *u, struct http_client *http, struct http_response *answer,
-			      struct err **out_error)
-{
-	static const char *const headers[] = { "Content-Type: application/octet-stream", NULL };
-	auto_free char *url = NULL;
-	bool is_there = false;
-	auto_fd int fd = -1;
-	struct err *e;
-
-	TRY(store_blob_open(u->p->t->store, u->d->digest, u->d->size, &fd));
-	TRY(start_upload(u, http, &url, &is_there));
-	if (is_there)
-		return NULL;
-	e = registry_call(u->p->registry, http,
-			  (struct http_request){ .method = "PUT",
-						 .url = url,
-						 .headers = headers,
-						 .has_body = true,
-						 .body_fd = fd,
-						 .body_size = u->d->size,
-						 .on_sent = on_sent,
-						 .ctx = u },
-			  answer);
-	if (e) {
-		bool may_help = answer->cause == HTTP_CUT || answer->cause == HTTP_STALL;
-
-		*out_error = may_help ? e : NULL;
-		return may_help ? NULL : e;
-	}
-	if (answer->status == 201 || answer->status == 204)
-		return NULL;
-	e = refusal(u->p, answer, "upload");
-	*out_error = fault_is_passing(answer->status) ? e : NULL;
-	return *out_error ? NULL : e;
-}
-
-static struct err *upload(struct upload *u, struct http_client *http)
-{
-	for (unsigned attempt = 1;; attempt++) {
-		auto_response struct http_response answer = { 0 };
-		struct err *why = NULL;
-
-		TRY(try_upload(u, http, &answer, &why));
-		if (!why)
-			return NULL;
-		if (attempt == ATTEMPTS_MAX)
-			return err_ctx(why, "given up after %u attempts", attempt);
-		err_free(why);
-		tell(u, "Retrying", 0);
-		TRY(registry_pause(u->p->registry, attempt - 1, answer.status >= 400 ? &answer : NULL));
-	}
-}
-
-static struct err *push_blob(struct push *p, struct http_client *http, const struct descriptor *d,
-			     bool is_shown)
-{
-	struct upload u = {
-		.p = p, .d = d, .is_shown = is_shown, .line = { .digest = d->digest, .total = d->size }
-	};
-	auto_response struct http_response answer = { 0 };
-	auto_free char *what = xasprintf("blobs/%s", d->digest), *url = registry_url(p->registry, what);
-	struct err *e;
-
-	TRY(registry_ask(p->registry, http,
-			 (struct http_request){ .method = "HEAD", .url = url, .redirects = 5 }, &answer));
-	if (answer.status == 200) {
-		tell(&u, "Layer already exists", d->size);
-		return NULL;
-	}
-	if (answer.status != 404)
-		return refusal(p, &answer, what);
-	tell(&u, "Pushing", 0);
-	e = upload(&u, http);
-	if (e)
-		return err_ctx(e, "blob %s", d->digest);
-	tell(&u, "Pushed", d->size);
-	return NULL;
+	return index < m->n ? &m->parts[index] : &m->config;
 }
 
 static struct err *blob_job(void *ctx, struct http_client *http, size_t index)
 {
-	struct blobs *b = ctx;
+	struct image *i = ctx;
+	size_t at = i->jobs[index];
+	const struct descriptor *plain = part_of(&i->doc->m, at);
+	struct descriptor *sent = &i->sent[at];
+	struct upload_conf conf = { .registry = i->p->registry,
+				    .store = i->p->t->store,
+				    .repository = i->p->repository,
+				    .d = sent,
+				    .shown_digest = at < i->doc->m.n ? plain->digest : NULL }; /* as docker */
+	struct report_line line = { .digest = plain->digest, .total = plain->size };
 
-	return push_blob(b->p, http, b->list[index], b->list[index] != b->config);
+	if (i->may_compress && compress_applies(plain->media_type)) {
+		report_blob(i->p->t->report, &line, "Preparing", 0);
+		TRY(compress_layer(conf.store, i->p->t->report, plain, sent));
+	} else {
+		*sent = *plain;
+		sent->media_type = xstrdup(plain->media_type);
+	}
+	conf.mount_from = mounts_find(i->p->mounts, sent->digest);
+	return upload_blob(&conf, http);
 }
 
 /* Layers that must not be distributed are described, never uploaded (image-spec layer.md). */
@@ -208,28 +98,42 @@ static bool is_foreign(const struct descriptor *d)
 	return strstr(d->media_type, ".foreign.") || strstr(d->media_type, ".nondistributable.");
 }
 
-static struct err *push_blobs(struct push *p, const struct manifest *m)
+/* The first part with the same digest. */
+static size_t first_of(const struct manifest *m, size_t index)
 {
-	CLEANUP(blobs_fini) struct blobs b = { .p = p, .config = &m->config };
+	size_t k = 0;
 
-	b.list = xcalloc(m->n + 1, sizeof *b.list);
-	for (size_t i = 0; i <= m->n; i++) {
-		const struct descriptor *d = i < m->n ? &m->parts[i] : &m->config;
-		size_t k = 0;
+	while (strcmp(part_of(m, k)->digest, part_of(m, index)->digest) != 0)
+		k++;
+	return k;
+}
 
-		while (k < b.n && strcmp(b.list[k]->digest, d->digest) != 0)
-			k++;
-		if (k == b.n && !is_foreign(d))
-			b.list[b.n++] = d;
+static struct err *push_blobs(struct image *i)
+{
+	const struct manifest *m = &i->doc->m;
+
+	i->sent = xcalloc(m->n + 1, sizeof *i->sent);
+	i->jobs = xcalloc(m->n + 1, sizeof *i->jobs);
+	for (size_t k = 0; k <= m->n; k++)
+		if (first_of(m, k) == k && !is_foreign(part_of(m, k)))
+			i->jobs[i->n_jobs++] = k;
+	TRY(registry_each(i->p->registry, i->n_jobs, blob_job, i));
+	for (size_t k = 0; k <= m->n; k++) {
+		const struct descriptor *same = &i->sent[first_of(m, k)];
+
+		if (i->sent[k].media_type)
+			continue;
+		i->sent[k] = same->media_type ? *same : *part_of(m, k);
+		i->sent[k].media_type = xstrdup(i->sent[k].media_type);
 	}
-	return registry_each(p->registry, b.n, blob_job, &b);
+	return NULL;
 }
 
 static struct err *put_manifest(struct push *p, struct http_client *http, const char *reference,
-				struct sv body, const struct manifest *m)
+				struct sv body, const char *media_type)
 {
 	auto_free char *what = xasprintf("manifests/%s", reference), *url = registry_url(p->registry, what);
-	auto_free char *type = xasprintf("Content-Type: %s", m->media_type);
+	auto_free char *type = xasprintf("Content-Type: %s", media_type);
 	const char *const headers[] = { type, NULL };
 	auto_response struct http_response answer = { 0 };
 	char digest[DIGEST_MAX];
@@ -244,7 +148,7 @@ static struct err *put_manifest(struct push *p, struct http_client *http, const 
 						.body_size = body.n },
 			 &answer));
 	if (answer.status < 200 || answer.status > 204)
-		return refusal(p, &answer, what);
+		return upload_refusal(p->repository, &answer, what);
 	digest_of(body.p, body.n, digest);
 	stored = http_header(&answer, "Docker-Content-Digest", 0);
 	if (stored && strcmp(stored, digest) != 0)
@@ -264,54 +168,118 @@ static struct err *is_remote(struct push *p, struct http_client *http, const cha
 	return NULL;
 }
 
-/* reference: a tag, or the digest itself. */
-static struct err *push_document(struct push *p, struct http_client *http, const char *digest,
-				 const char *reference, unsigned depth)
+static bool is_changed(const struct image *i)
 {
-	auto_free char *body = NULL;
-	CLEANUP(manifest_fini) struct manifest m = { 0 };
-	size_t n = 0;
+	for (size_t k = 0; k < i->doc->m.n; k++)
+		if (strcmp(i->sent[k].digest, i->doc->m.parts[k].digest) != 0)
+			return true;
+	return false;
+}
 
-	if (depth > NESTING_MAX)
-		return FAIL(ERR_INVALID, "more than %u indexes inside each other", NESTING_MAX);
-	TRY(store_blob_read(p->t->store, digest, MANIFEST_MAX, &body, &n));
-	TRY(manifest_parse(sv_from(body, n), NULL, &m));
-	for (size_t i = 0; m.is_index && i < m.n; i++) {
-		const char *part = m.parts[i].digest;
+static struct err *push_image(struct push *p, struct http_client *http, const struct document *doc,
+			      const char *reference, bool may_compress, char out_digest[DIGEST_MAX])
+{
+	CLEANUP(image_fini) struct image i = { .p = p, .doc = doc, .may_compress = may_compress };
+	auto_buf struct buf text = BUF(MANIFEST_MAX);
+
+	TRY(push_blobs(&i));
+	if (is_changed(&i)) {
+		compress_rewrite(doc->m.doc, doc->m.parts, i.sent, doc->m.n, &text);
+	} else {
+		buf_add(&text, doc->body, doc->n);
+	}
+	TRY(buf_check(&text, "manifest"));
+	TRY(store_put(p->t->store, text.data, text.n, out_digest));
+	return put_manifest(p, http, reference, sv_from(text.data, text.n), doc->m.media_type);
+}
+
+static struct err *push_document(struct push *p, struct http_client *http, const char *digest,
+				 unsigned depth);
+
+static struct err *push_parts(struct push *p, struct http_client *http, const struct manifest *m,
+			      unsigned depth)
+{
+	for (size_t i = 0; i < m->n; i++) {
+		const char *part = m->parts[i].digest;
 		bool is_there = false;
 
 		if (store_has(p->t->store, part, NULL)) {
-			TRY(push_document(p, http, part, part, depth + 1));
+			TRY(push_document(p, http, part, depth + 1));
 			continue;
 		}
 		TRY(is_remote(p, http, part, &is_there));
 		if (!is_there)
-			return FAIL(ERR_NOT_FOUND,
-				    "index %s names manifest %s, which is neither here nor in %s (pull it "
-				    "with --platform first)",
-				    digest, part, p->repository);
+			return FAIL(
+			    ERR_NOT_FOUND,
+			    "the index names manifest %s, which is neither here nor in %s (pull it with "
+			    "--platform first)",
+			    part, p->repository);
 	}
-	if (!m.is_index)
-		TRY(push_blobs(p, &m));
-	return put_manifest(p, http, reference, sv_from(body, n), &m);
+	return NULL;
+}
+
+/* A part of an index, under its own digest. */
+static struct err *push_document(struct push *p, struct http_client *http, const char *digest, unsigned depth)
+{
+	CLEANUP(document_fini) struct document doc = { 0 };
+	char sent[DIGEST_MAX];
+
+	if (depth > NESTING_MAX)
+		return FAIL(ERR_INVALID, "more than %u indexes inside each other", NESTING_MAX);
+	TRY(load(p, digest, &doc));
+	if (!doc.m.is_index)
+		return push_image(p, http, &doc, digest, false, sent);
+	TRY(push_parts(p, http, &doc.m, depth));
+	return put_manifest(p, http, digest, sv_from(doc.body, doc.n), doc.m.media_type);
+}
+
+/* Repositories we shall mount from: the token must allow pulling there. Owned list. */
+static char **mount_scopes(const struct push *p, const struct manifest *m)
+{
+	char **list = NULL;
+
+	for (size_t i = 0; !m->is_index && i < m->n; i++) {
+		const char *from = mounts_find(p->mounts, m->parts[i].digest);
+		size_t k = 0;
+
+		while (from && list && list[k] && strcmp(list[k], from) != 0)
+			k++;
+		if (from && (!list || !list[k]) && k < MOUNTS_MAX)
+			text_list_add(&list, from);
+	}
+	return list;
 }
 
 struct err *transfer_push(const struct transfer *t, const char *digest, struct transfer_result *out_result)
 {
+	const char *reference = t->ref->tag ? t->ref->tag : digest;
 	CLEANUP(push_fini) struct push p = { .t = t };
+	CLEANUP(document_fini) struct document doc = { 0 };
+	auto_http struct http_client *http = NULL;
+	auto_list char **from = NULL;
 	struct registry_conf conf = { .report = t->report,
 				      .domain = t->ref->domain,
 				      .repository = t->ref->path,
 				      .actions = "pull,push",
 				      .is_insecure = t->is_insecure };
-	auto_http struct http_client *http = NULL;
+	char sent[DIGEST_MAX];
 
 	TRY(digest_check(sv_of(digest)));
 	p.repository = ref_familiar_repo(t->ref);
+	TRY(load(&p, digest, &doc));
+	TRY(mounts_load(t->root, t->store, t->ref->domain, t->ref->path, &p.mounts));
+	from = mount_scopes(&p, &doc.m);
+	conf.pull_from = from;
 	TRY(registry_open(&conf, &p.registry));
 	http = registry_http(p.registry);
-	TRY(push_document(&p, http, digest, t->ref->tag ? t->ref->tag : digest, 0));
-	(void)snprintf(out_result->digest, sizeof out_result->digest, "%s", digest);
-	(void)snprintf(out_result->manifest, sizeof out_result->manifest, "%s", digest);
+	(void)snprintf(sent, sizeof sent, "%s", digest);
+	if (doc.m.is_index) {
+		TRY(push_parts(&p, http, &doc.m, 0));
+		TRY(put_manifest(&p, http, reference, sv_from(doc.body, doc.n), doc.m.media_type));
+	} else {
+		TRY(push_image(&p, http, &doc, reference, t->ref->tag != NULL, sent));
+	}
+	memcpy(out_result->digest, sent, DIGEST_MAX);
+	memcpy(out_result->manifest, sent, DIGEST_MAX);
 	return NULL;
 }

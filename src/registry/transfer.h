@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 struct transfer {
+	const char *root;      /* borrowed; path of ROOT, whose names tell what can be mounted */
 	struct store *store;   /* borrowed */
 	struct report *report; /* borrowed */
 	const struct ref *ref; /* borrowed */
@@ -30,7 +31,10 @@ struct transfer_result {
 /* ERR_NOT_FOUND, ERR_DENIED, ERR_UNAVAILABLE, ERR_INVALID, ERR_CORRUPT, ERR_LIMIT, ERR_TIMEOUT,
  * ERR_UNSUPPORTED, ERR_CANCELLED. */
 FALLIBLE transfer_pull(const struct transfer *t, struct transfer_result *out_result);
-/* digest: of a manifest or an index in the store; its blobs first, it last. */
+/*
+ * digest: of a manifest or an index in the store; its blobs first, it last. Under a tag, plain layers are
+ * compressed: then the result is the digest of another manifest, which is in the store, too.
+ */
 FALLIBLE transfer_push(const struct transfer *t, const char *digest, struct transfer_result *out_result);
 /* Asks the registry whether it takes them, then keeps them. ERR_DENIED. */
 FALLIBLE transfer_login(struct report *report, const char *server, const char *user, const char *password,

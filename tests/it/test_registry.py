@@ -1,5 +1,6 @@
 """hoy-transfer alone: against docker-registry over HTTP and TLS, and against a registry that lies."""
 import base64
+import gzip
 import hashlib
 import json
 import os
@@ -894,6 +895,59 @@ def test_a_cut_upload_begins_again(transfer, liar):
     liar.routes[("PUT", "/upload/1")] = flaky
     transfer.ok("push", f"{liar.host}/x:1", got)
     assert set(liar.got) == set(liar.image.blobs)
+
+
+def plain_image(liar):
+    """An image as we make them: the layer is a tar without compression."""
+    raw = b"the same words again and again " * 3000
+    image = Image([b"gzip from elsewhere" * 9])
+    plain = image.add(raw, "application/vnd.oci.image.layer.v1.tar")
+    tiny = image.add(b"t", "application/vnd.oci.image.layer.v1.tar")
+    image.doc["layers"] += [plain, tiny, plain]
+    image.doc["annotations"] = {"kept": "yes"}
+    liar.image = image
+    return raw
+
+
+def test_plain_layers_are_compressed(transfer, liar, registry):
+    raw = plain_image(liar)
+    got = transfer.ok("pull", f"{liar.host}/x")["digest"]
+    result = transfer.ok("push", f"{registry.host}/squeezed:1", got)
+    assert result["digest"] != got and result["digest"] == result["manifest"]
+    body = subprocess.run(["skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{registry.host}/squeezed:1"],
+                          check=True, capture_output=True).stdout
+    assert digest(body) == result["digest"] and transfer.blobs()[digest(body)[7:]] == body
+    doc = json.loads(body)
+    assert doc["annotations"] == {"kept": "yes"} and doc["config"] == liar.image.doc["config"]
+    first, second, third, fourth = doc["layers"]
+    assert [first, third] == [liar.image.doc["layers"][0], liar.image.doc["layers"][2]] and second == fourth
+    assert second["mediaType"].endswith("tar+gzip") and second["size"] < len(raw) / 10
+    assert gzip.decompress(transfer.blobs()[second["digest"][7:]]) == raw
+    assert transfer.ok("push", f"{registry.host}/squeezed:2", got)["digest"] == result["digest"]
+    assert transfer.ok("push", f"{registry.host}/squeezed@{got}", got)["digest"] == got
+    transfer.check()
+
+
+def test_mounts_come_from_neighbours(transfer, liar, tmp_path):
+    """With the names of the whole program beside the store."""
+    if not (BUILD / "src/main/hoy").exists():
+        pytest.skip("needs hoy")
+    env = dict(transfer.env, HOY_ROOT=str(transfer.root), HOY_RUN=str(tmp_path / "run"))
+    liar.image = Image([b"\0" * 10240])  # an empty tar
+    subprocess.run([BUILD / "src/main/hoy", "pull", f"{liar.host}/x"], check=True, env=env, capture_output=True)
+    got = digest(liar.image.manifest())
+    accept_uploads(liar)
+    honest = liar.honest
+    layer = liar.image.layers[0]["digest"]
+
+    def mount(handler):
+        if "mount=" in handler.path and layer.replace(":", "%3A") in handler.path and "from=x" in handler.path:
+            return 201, {}, b""
+        return honest("POST", handler.path.split("?")[0])
+    liar.routes[("POST", "/v2/y/blobs/uploads/")] = mount
+    code, lines, last = transfer("push", f"{liar.host}/y:1", got)
+    assert code == 0, last
+    assert "Mounted from x" in {x["status"] for x in lines} and layer not in liar.got
 
 
 PUSH_LIES = {
