@@ -86,8 +86,8 @@ static struct err *renew(struct registry *r, struct http_client *http)
 	unsigned seconds = 0;
 
 	if (!r->cred) {
-		TRY(cred_dir(&dir));
-		TRY(cred_load(dir, r->domain, &r->own_cred));
+		err_free(cred_dir(&dir)); /* without a home there are none */
+		TRY(cred_load(dir, r->domain, r->repository, &r->own_cred));
 		r->cred = &r->own_cred;
 	}
 	ask.cred = r->cred;

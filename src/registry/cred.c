@@ -56,9 +56,8 @@ struct err *cred_dir(char **out_path)
 }
 
 /* An absent file is an empty document. */
-static struct err *read_config(const char *dir, json_t **out_doc)
+static struct err *read_file(const char *path, json_t **out_doc)
 {
-	auto_free char *path = xasprintf("%s/config.json", dir);
 	auto_fd int fd = sys_open(path, O_RDONLY, 0);
 	auto_json json_t *doc = NULL;
 	struct stat st = { 0 };
@@ -77,6 +76,13 @@ static struct err *read_config(const char *dir, json_t **out_doc)
 		return FAIL(ERR_INVALID, "%s: not an object", path);
 	*out_doc = TAKE(doc);
 	return NULL;
+}
+
+static struct err *read_config(const char *dir, json_t **out_doc)
+{
+	auto_free char *path = xasprintf("%s/config.json", dir);
+
+	return read_file(path, out_doc);
 }
 
 static struct err *write_config(const char *dir, const json_t *doc)
@@ -280,19 +286,71 @@ static struct err *ask_helper(const char *helper, const char *domain, struct cre
 	return NULL;
 }
 
-struct err *cred_load(const char *dir, const char *domain, struct cred *out_cred)
+static struct err *load_docker(const char *dir, const char *domain, struct cred *c)
 {
 	auto_json json_t *doc = NULL;
-	auto_cred struct cred c = { 0 };
 	const char *helper, *key;
 	json_t *entry;
 
 	TRY(read_config(dir, &doc));
 	helper = helper_of(doc, domain);
 	if (helper)
-		TRY(ask_helper(helper, domain, &c));
-	if (!c.user && !c.identity_token && (entry = find_auth(doc, domain, &key)))
-		TRY(decode_entry(entry, key, &c));
+		TRY(ask_helper(helper, domain, c));
+	if (!c->user && !c->identity_token && (entry = find_auth(doc, domain, &key)))
+		return decode_entry(entry, key, c);
+	return NULL;
+}
+
+/* The entry of the longest "domain/a/b" that is a key; then that of the domain in any spelling. */
+static json_t *find_namespace(json_t *doc, const char *domain, const char *repository, const char **out_key)
+{
+	json_t *auths = json_object_get(doc, "auths");
+	auto_free char *name = xasprintf("%s/%s", domain, repository ? repository : "");
+
+	for (char *end; (end = strrchr(name, '/')); *end = '\0') {
+		json_t *entry = json_object_get(auths, name);
+
+		if (entry) {
+			*out_key = json_object_iter_key(json_object_iter_at(auths, name));
+			return entry;
+		}
+	}
+	return find_auth(doc, domain, out_key);
+}
+
+static struct err *load_containers(const char *domain, const char *repository, struct cred *c)
+{
+	const char *file = getenv("REGISTRY_AUTH_FILE"), *run = getenv("XDG_RUNTIME_DIR"),
+		   *home = getenv("HOME");
+	char *paths[] = { file && *file ? xstrdup(file) : NULL,
+			  run && *run ? xasprintf("%s/containers/auth.json", run) : NULL,
+			  xasprintf("/run/containers/%u/auth.json", (unsigned)getuid()),
+			  home && *home ? xasprintf("%s/.config/containers/auth.json", home) : NULL };
+	struct err *e = NULL;
+
+	for (size_t i = 0; i < LEN(paths); i++) {
+		auto_free char *path = paths[i];
+		auto_json json_t *doc = NULL;
+		const char *key = NULL;
+		json_t *entry;
+
+		if (!path || e || c->user || c->identity_token)
+			continue;
+		e = read_file(path, &doc);
+		if (!e && (entry = find_namespace(doc, domain, repository, &key)))
+			e = decode_entry(entry, key, c);
+	}
+	return e;
+}
+
+struct err *cred_load(const char *dir, const char *domain, const char *repository, struct cred *out_cred)
+{
+	auto_cred struct cred c = { 0 };
+
+	if (dir)
+		TRY(load_docker(dir, domain, &c));
+	if (!c.user && !c.identity_token && !c.registry_token)
+		TRY(load_containers(domain, repository, &c));
 	*out_cred = c;
 	c = (struct cred){ 0 };
 	return NULL;

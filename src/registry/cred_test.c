@@ -15,9 +15,9 @@ TEST(no_file_is_no_credentials)
 {
 	auto_cred struct cred c = { 0 };
 
-	CHECK_OK(cred_load(t_tmppath(), "a:5000", &c));
+	CHECK_OK(cred_load(t_tmppath(), "a:5000", NULL, &c));
 	CHECK(!c.user && !c.identity_token);
-	CHECK_OK(cred_load("/nonexistent/dir", "a:5000", &c));
+	CHECK_OK(cred_load("/nonexistent/dir", "a:5000", "x/y", &c));
 	CHECK(!c.user);
 }
 
@@ -30,7 +30,7 @@ TEST(stored_is_loaded_and_other_members_stay)
 	write_file("{\"psFormat\":\"x\",\"auths\":{\"other\":{\"auth\":\"eDp5\"}}}");
 	CHECK_OK(cred_store(t_tmppath(), "a:5000", &in));
 	CHECK(sys_fstatat(t_tmpdir(), "config.json", &st, 0) == 0 && (st.st_mode & 0777) == 0600);
-	CHECK_OK(cred_load(t_tmppath(), "a:5000", &out));
+	CHECK_OK(cred_load(t_tmppath(), "a:5000", NULL, &out));
 	CHECK_STR(out.user, "joe");
 	CHECK_STR(out.password, "a:b\"c");
 	CHECK_OK(cred_erase(t_tmppath(), "a:5000", &found));
@@ -38,7 +38,7 @@ TEST(stored_is_loaded_and_other_members_stay)
 	CHECK_OK(cred_erase(t_tmppath(), "a:5000", &found));
 	CHECK(!found);
 	cred_fini(&out);
-	CHECK_OK(cred_load(t_tmppath(), "other", &out));
+	CHECK_OK(cred_load(t_tmppath(), "other", NULL, &out));
 	CHECK_STR(out.password, "y");
 	CHECK(
 	    t_file_is(t_tmpdir(), "config.json",
@@ -57,7 +57,7 @@ TEST(the_hub_has_many_names)
 		auto_free char *text = xasprintf("{\"auths\":{\"%s\":{\"auth\":\"eDp5\"}}}", spellings[i]);
 
 		write_file(text);
-		CHECK_OK(cred_load(t_tmppath(), "docker.io", &c));
+		CHECK_OK(cred_load(t_tmppath(), "docker.io", NULL, &c));
 		CHECK_STR(c.user, "x");
 	}
 }
@@ -67,11 +67,11 @@ TEST(schemes_and_paths_in_keys_are_ignored_but_hosts_are_exact)
 	auto_cred struct cred c = { 0 }, d = { 0 }, f = { 0 };
 
 	write_file("{\"auths\":{\"https://a:5000/v2/\":{\"auth\":\"eDp5\"}}}");
-	CHECK_OK(cred_load(t_tmppath(), "a:5000", &c));
+	CHECK_OK(cred_load(t_tmppath(), "a:5000", NULL, &c));
 	CHECK_STR(c.user, "x");
-	CHECK_OK(cred_load(t_tmppath(), "a", &d));
+	CHECK_OK(cred_load(t_tmppath(), "a", NULL, &d));
 	CHECK(!d.user);
-	CHECK_OK(cred_load(t_tmppath(), "a:500", &f));
+	CHECK_OK(cred_load(t_tmppath(), "a:500", NULL, &f));
 	CHECK(!f.user);
 }
 
@@ -80,7 +80,7 @@ TEST(tokens)
 	auto_cred struct cred c = { 0 };
 
 	write_file("{\"auths\":{\"a\":{\"auth\":\"eDo=\",\"identitytoken\":\"tok\"}}}");
-	CHECK_OK(cred_load(t_tmppath(), "a", &c));
+	CHECK_OK(cred_load(t_tmppath(), "a", NULL, &c));
 	CHECK_STR(c.identity_token, "tok");
 }
 
@@ -94,7 +94,7 @@ TEST(broken_files_are_named_and_secrets_are_not)
 		auto_err struct err *e = NULL;
 
 		write_file(bad[i]);
-		e = cred_load(t_tmppath(), "a", &c);
+		e = cred_load(t_tmppath(), "a", NULL, &c);
 		CHECK(e && e->kind == ERR_INVALID && !strstr(e->msg, "secret") && !strstr(e->msg, "c2Vj"));
 	}
 }
@@ -119,10 +119,10 @@ TEST(helpers_are_asked)
 		       "echo '{\"ServerURL\":\"a:5000\",\"Username\":\"u\",\"Secret\":\"s\"}'\n");
 	write_file(
 	    "{\"credHelpers\":{\"a:5000\":\"fake\",\"b\":\"fake\"},\"auths\":{\"b\":{\"auth\":\"eDp5\"}}}");
-	CHECK_OK(cred_load(t_tmppath(), "a:5000", &c));
+	CHECK_OK(cred_load(t_tmppath(), "a:5000", NULL, &c));
 	CHECK_STR(c.user, "u");
 	CHECK_STR(c.password, "s");
-	CHECK_OK(cred_load(t_tmppath(), "b", &d)); /* the helper knows nothing: the file does */
+	CHECK_OK(cred_load(t_tmppath(), "b", NULL, &d)); /* the helper knows nothing: the file does */
 	CHECK_STR(d.user, "x");
 }
 
@@ -148,14 +148,14 @@ TEST(helpers_that_are_missing_fail_or_have_bad_names)
 	auto_cred struct cred c = { 0 };
 
 	write_file("{\"credsStore\":\"surely-not-installed\"}");
-	CHECK_ERR(ERR_INVALID, cred_load(t_tmppath(), "a", &c));
+	CHECK_ERR(ERR_INVALID, cred_load(t_tmppath(), "a", NULL, &c));
 	write_file("{\"credsStore\":\"../../tmp/x\"}");
-	CHECK_ERR(ERR_INVALID, cred_load(t_tmppath(), "a", &c));
+	CHECK_ERR(ERR_INVALID, cred_load(t_tmppath(), "a", NULL, &c));
 	install_helper("#!/bin/sh\nexit 3\n");
 	write_file("{\"credsStore\":\"fake\"}");
-	CHECK_ERR(ERR_INVALID, cred_load(t_tmppath(), "a", &c));
+	CHECK_ERR(ERR_INVALID, cred_load(t_tmppath(), "a", NULL, &c));
 	install_helper("#!/bin/sh\necho junk\n");
-	CHECK_ERR(ERR_INVALID, cred_load(t_tmppath(), "a", &c));
+	CHECK_ERR(ERR_INVALID, cred_load(t_tmppath(), "a", NULL, &c));
 }
 
 TEST(a_failing_disk_leaves_the_old_file)
@@ -175,4 +175,32 @@ TEST(a_failing_disk_leaves_the_old_file)
 		CHECK_INT(t_entries(t_tmpdir()), 1);
 		err_free(e);
 	}
+}
+
+static void check_user(const char *dir, const char *repository, const char *want)
+{
+	auto_cred struct cred c = { 0 };
+
+	CHECK_OK(cred_load(dir, "a:5000", repository, &c));
+	if (want)
+		CHECK_STR(c.user, want);
+	else
+		CHECK(!c.user);
+}
+
+TEST(the_longest_namespace_of_auth_json_wins_and_docker_comes_first)
+{
+	auto_free char *path = xasprintf("%s/auth.json", t_tmppath());
+
+	t_file_write(t_tmpdir(), "auth.json",
+		     "{\"auths\":{\"a:5000\":{\"auth\":\"aDp5\"},\"a:5000/team\":{\"auth\":\"dDp5\"},"
+		     "\"a:5000/team/app\":{\"auth\":\"cDp5\"}}}");
+	CHECK(setenv("REGISTRY_AUTH_FILE", path, 1) == 0);
+	check_user(NULL, "team/app", "p");
+	check_user(NULL, "team/apple", "t");
+	check_user(NULL, "teams", "h");
+	check_user(t_tmppath(), NULL, "h");
+	write_file("{\"auths\":{\"a:5000\":{\"auth\":\"eDp5\"}}}");
+	check_user(t_tmppath(), "team/app", "x");
+	CHECK(unsetenv("REGISTRY_AUTH_FILE") == 0);
 }
