@@ -177,7 +177,7 @@ static bool is_changed(const struct image *i)
 }
 
 static struct err *push_image(struct push *p, struct http_client *http, const struct document *doc,
-			      const char *reference, bool may_compress, char out_digest[DIGEST_MAX])
+			      const char *reference, bool may_compress, struct transfer_result *out)
 {
 	CLEANUP(image_fini) struct image i = { .p = p, .doc = doc, .may_compress = may_compress };
 	auto_buf struct buf text = BUF(MANIFEST_MAX);
@@ -189,7 +189,9 @@ static struct err *push_image(struct push *p, struct http_client *http, const st
 		buf_add(&text, doc->body, doc->n);
 	}
 	TRY(buf_check(&text, "manifest"));
-	TRY(store_put(p->t->store, text.data, text.n, out_digest));
+	TRY(store_put(p->t->store, text.data, text.n, out->digest));
+	memcpy(out->manifest, out->digest, DIGEST_MAX);
+	out->size_bytes = text.n;
 	return put_manifest(p, http, reference, sv_from(text.data, text.n), doc->m.media_type);
 }
 
@@ -222,13 +224,13 @@ static struct err *push_parts(struct push *p, struct http_client *http, const st
 static struct err *push_document(struct push *p, struct http_client *http, const char *digest, unsigned depth)
 {
 	CLEANUP(document_fini) struct document doc = { 0 };
-	char sent[DIGEST_MAX];
+	struct transfer_result sent;
 
 	if (depth > NESTING_MAX)
 		return FAIL(ERR_INVALID, "more than %u indexes inside each other", NESTING_MAX);
 	TRY(load(p, digest, &doc));
 	if (!doc.m.is_index)
-		return push_image(p, http, &doc, digest, false, sent);
+		return push_image(p, http, &doc, digest, false, &sent);
 	TRY(push_parts(p, http, &doc.m, depth));
 	return put_manifest(p, http, digest, sv_from(doc.body, doc.n), doc.m.media_type);
 }
@@ -262,7 +264,6 @@ struct err *transfer_push(const struct transfer *t, const char *digest, struct t
 				      .repository = t->ref->path,
 				      .actions = "pull,push",
 				      .is_insecure = t->is_insecure };
-	char sent[DIGEST_MAX];
 
 	TRY(digest_check(sv_of(digest)));
 	p.repository = ref_familiar_repo(t->ref);
@@ -272,14 +273,12 @@ struct err *transfer_push(const struct transfer *t, const char *digest, struct t
 	conf.pull_from = from;
 	TRY(registry_open(&conf, &p.registry));
 	http = registry_http(p.registry);
-	(void)snprintf(sent, sizeof sent, "%s", digest);
-	if (doc.m.is_index) {
-		TRY(push_parts(&p, http, &doc.m, 0));
-		TRY(put_manifest(&p, http, reference, sv_from(doc.body, doc.n), doc.m.media_type));
-	} else {
-		TRY(push_image(&p, http, &doc, reference, t->ref->tag != NULL, sent));
-	}
-	memcpy(out_result->digest, sent, DIGEST_MAX);
-	memcpy(out_result->manifest, sent, DIGEST_MAX);
+	if (!doc.m.is_index)
+		return push_image(&p, http, &doc, reference, t->ref->tag != NULL, out_result);
+	TRY(push_parts(&p, http, &doc.m, 0));
+	TRY(put_manifest(&p, http, reference, sv_from(doc.body, doc.n), doc.m.media_type));
+	(void)snprintf(out_result->digest, DIGEST_MAX, "%s", digest);
+	(void)snprintf(out_result->manifest, DIGEST_MAX, "%s", digest);
+	out_result->size_bytes = doc.n;
 	return NULL;
 }

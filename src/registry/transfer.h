@@ -26,7 +26,7 @@ struct transfer {
 struct transfer_result {
 	char digest[DIGEST_MAX];   /* what the reference is */
 	char manifest[DIGEST_MAX]; /* that of our platform */
-	uint64_t size_bytes;       /* manifest, config and layers as transferred */
+	uint64_t size_bytes; /* pulled: manifest, config and layers as transferred; pushed: of the manifest */
 };
 /* ERR_NOT_FOUND, ERR_DENIED, ERR_UNAVAILABLE, ERR_INVALID, ERR_CORRUPT, ERR_LIMIT, ERR_TIMEOUT,
  * ERR_UNSUPPORTED, ERR_CANCELLED. */

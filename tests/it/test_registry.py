@@ -133,7 +133,7 @@ def test_push_is_seen_by_another_tool(transfer, registry, tmp_path):
     seed(image, tmp_path, f"{registry.host}/from:1")
     got = transfer.ok("pull", f"{registry.host}/from:1")["digest"]
     code, lines, last = transfer("push", f"{registry.host}/to/there:2", got)
-    assert code == 0 and last["result"]["digest"] == got
+    assert code == 0 and last["result"]["digest"] == got and last["result"]["size"] == len(transfer.blobs()[got[7:]])
     assert "Pushed" in {x["status"] for x in lines}
     raw = subprocess.run(["skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{registry.host}/to/there:2"],
                          check=True, capture_output=True).stdout
