@@ -18,9 +18,10 @@
 #include <stdio.h>
 #include <sys/sysmacros.h>
 
-enum { XATTR_NAMES = 65536, XATTR_VALUE = 65536, CHUNK = 1 << 18, DEPTH_MAX = 1024 };
+enum { XATTR_NAMES = 65536, XATTR_VALUE = 65536, CHUNK = 1 << 18, DEPTH_MAX = 1024, DEPTH_OPEN = 32 };
 
 struct diff {
+	int root_fd;
 	struct tar_writer *tar;
 	int64_t clamp_ns;
 	struct map links; /* "dev:ino" -> owned path of its first name */
@@ -100,6 +101,9 @@ static FALLIBLE read_xattrs(int dir_fd, const char *name, struct xattrs *x)
 		struct tar_xattr *a;
 		ssize_t len;
 
+		/* we mount with both off; from another's hand they would mean content that is not here */
+		if (strcmp(key, "trusted.overlay.redirect") == 0 || strcmp(key, "trusted.overlay.metacopy") == 0)
+			return FAIL(ERR_UNSUPPORTED, "%s lies in a lower layer only (%s)", name, key);
 		if (!is_content(key))
 			continue;
 		if (!value)
@@ -168,20 +172,8 @@ static bool is_opaque(int dir_fd, const char *name)
 	return fs_xattr_get(dir_fd, name, "trusted.overlay.opaque", v, sizeof v) == 1 && v[0] == 'y';
 }
 
-static FALLIBLE walk(struct diff *d, int dir_fd, const char *dir);
-
-static FALLIBLE enter(struct diff *d, int dir_fd, const char *name, const char *path, int64_t mtime_ns)
-{
-	auto_fd int fd = sys_openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
-
-	if (fd < 0)
-		return FAIL_OS(-fd, "open %s", path);
-	if (is_opaque(dir_fd, name))
-		TRY(marker(d, path, ".wh..wh.", ".opq", mtime_ns));
-	return walk(d, fd, path);
-}
-
-static FALLIBLE one(struct diff *d, int dir_fd, const char *dir, const char *name)
+/* Adds one entry, without what is below it; *out_dir: its path if that is to be walked, owned. */
+static FALLIBLE one(struct diff *d, int dir_fd, const char *dir, const char *name, char **out_dir)
 {
 	auto_free char *path = xasprintf("%s%s%s", dir, dir[0] ? "/" : "", name);
 	CLEANUP(xattrs_fini) struct xattrs x = { 0 };
@@ -219,20 +211,40 @@ static FALLIBLE one(struct diff *d, int dir_fd, const char *dir, const char *nam
 	TRY(tar_add(d->tar, &e));
 	if (e.type == '0')
 		return content(d, dir_fd, name, e.size);
-	return e.type == '5' ? enter(d, dir_fd, name, path, e.mtime_ns) : NULL;
+	if (e.type == '5') {
+		if (is_opaque(dir_fd, name))
+			TRY(marker(d, path, ".wh..wh.", ".opq", e.mtime_ns));
+		*out_dir = TAKE(path);
+	}
+	return NULL;
 }
 
-static FALLIBLE walk(struct diff *d, int dir_fd, const char *dir)
+/* Directories far down are closed while what is below them is walked, and opened again. */
+static FALLIBLE walk(struct diff *d, const char *dir)
 {
 	auto_list char **names = NULL;
-	int r = fs_list(dir_fd, &names);
+	auto_fd int fd = -1;
+	int r = 0;
 
-	if (r < 0)
-		return FAIL_OS(-r, "list %s", dir);
 	if (++d->depth > DEPTH_MAX)
 		return FAIL(ERR_LIMIT, "%s: more than %d directories deep", dir, DEPTH_MAX);
-	for (size_t i = 0; names[i]; i++)
-		TRY(one(d, dir_fd, dir, names[i]));
+	for (size_t i = 0; !names || names[i]; i++) {
+		auto_free char *below = NULL;
+
+		if (fd < 0 && (fd = sys_open_beneath(d->root_fd, dir[0] ? dir : ".", O_RDONLY | O_DIRECTORY, 0)) < 0)
+			return FAIL_OS(-fd, "open %s", dir);
+		if (!names && (r = fs_list(fd, &names)) < 0)
+			return FAIL_OS(-r, "list %s", dir);
+		if (!names[i])
+			break;
+		TRY(one(d, fd, dir, names[i], &below));
+		if (below && d->depth > DEPTH_OPEN) {
+			own_close(&fd);
+			fd = -1;
+		}
+		if (below)
+			TRY(walk(d, below));
+	}
 	d->depth--;
 	return NULL;
 }
@@ -253,9 +265,10 @@ FALLIBLE rootfs_diff(const char *upper, int64_t clamp_ns, struct zip_sink sink)
 
 	if (fd < 0)
 		return FAIL_OS(-fd, "open %s", upper);
+	d.root_fd = fd;
 	TRY(tar_writer_new(sink, &d.tar));
 	if (is_opaque(fd, "."))
 		TRY(marker(&d, "", ".wh..wh.", ".opq", clamp_ns >= 0 ? clamp_ns : 0));
-	TRY(walk(&d, fd, ""));
+	TRY(walk(&d, ""));
 	return tar_finish(d.tar);
 }
