@@ -170,6 +170,12 @@ ssize_t fs_xattr_get(int dir_fd, const char *name, const char *key, void *out, s
 	return sys_ret(lgetxattr(path, key, out, size));
 }
 
+ssize_t fs_xattr_get_fd(int fd, const char *key, void *out, size_t size)
+{
+	SYS_FAULT("fgetxattr");
+	return sys_ret(fgetxattr(fd, key, out, size));
+}
+
 ssize_t fs_xattr_list(int dir_fd, const char *name, char *out, size_t size)
 {
 	char path[320];

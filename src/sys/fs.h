@@ -27,6 +27,7 @@ int fs_chmod(int dir_fd, const char *name, mode_t mode);
 /* Of name in dir_fd itself, never of what a link points to. get, list: -ERANGE when out is too small. */
 int fs_xattr_set(int dir_fd, const char *name, const char *key, const void *value, size_t n);
 ssize_t fs_xattr_get(int dir_fd, const char *name, const char *key, void *out, size_t size);
+ssize_t fs_xattr_get_fd(int fd, const char *key, void *out, size_t size); /* of the open file itself */
 ssize_t fs_xattr_list(int dir_fd, const char *name, char *out, size_t size); /* NUL-separated */
 
 /* Gives the calling thread a umask of its own, 0, for good; its working directory is its own then, too. */

@@ -1,0 +1,120 @@
+/*
+ * stage.h - a build while it runs, and one stage of it: its file system as a list of layers, its configuration, its variables.
+ *
+ * A stage's file system is fully named by its diff ids, so everything that depends on it (cache keys) depends on them alone: a
+ * step that comes to the same layer by another way joins the cache again.
+ * Layer: build, private.
+ */
+#pragma once
+#include "base/buf.h"
+#include "base/err.h"
+#include "build/build.h"
+#include "build/dockerfile.h"
+#include "build/pattern.h"
+#include "build/progress.h"
+#include "codec/digest.h"
+#include "codec/json.h"
+#include "snapshot/snapshot.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+struct build;
+
+struct stage {
+	struct build *b;
+	size_t index;
+	const char *name;	  /* as written after AS, or NULL; borrowed */
+	const struct instr *from; /* its FROM */
+	size_t first, end;	  /* instructions [first, end) of the file */
+	bool is_done, is_busy;
+	/* What it has come to. */
+	json_t *config;	  /* image-spec config document: config, history, rootfs … */
+	char **diff_ids;  /* bottom first */
+	char **args;	  /* ARGs in scope, "K=V", or "K" when declared without value */
+	char **onbuild;	  /* triggers of the base, to be run first */
+	bool has_cmd;	  /* CMD was set in this stage */
+	int64_t clamp_ns; /* no file of our layers is younger */
+	unsigned step, steps;
+};
+
+struct build {
+	struct engine *e;
+	const struct build_opts *o;
+	struct dockerfile file;
+	struct ignore ignore;
+	int context_fd;
+	struct stage *stages;
+	size_t n_stages;
+	char **args;	  /* given: "K=V" */
+	char **used_args; /* of those, what an ARG asked for: "K" */
+	char **globals;	  /* ARGs before the first FROM: "K=V" or "K" */
+	char *dir;	  /* private directory below ROOT/tmp */
+	int dir_fd;	  /* holds its lock */
+	unsigned n_dirs;
+	int64_t epoch_ns; /* SOURCE_DATE_EPOCH, or -1 */
+	struct progress *p;
+};
+
+/* Where an instruction stands: its file differs for ONBUILD triggers. */
+struct at {
+	const struct dockerfile *file;
+	const struct instr *i;
+};
+/* Adds the place of the instruction; consumes e. piece: what to point at, or NULL. */
+struct err *at_error(const struct at *at, const char *piece, struct err *e);
+
+/* ---- variables ---- */
+
+/* The value of a variable in the stage: ENV before ARG. NULL: unset. Borrowed. */
+const char *stage_var(void *stage, const char *name);
+/* One word, expanded; owned. */
+FALLIBLE stage_expand(const struct stage *s, const struct at *at, const char *word, char **out_text);
+/* An ARG instruction: of the stage, or with s NULL before the first FROM. */
+FALLIBLE stage_arg(struct build *b, struct stage *s, const struct at *at);
+/* A global variable (for FROM); ctx is the build. */
+const char *build_var(void *build, const char *name);
+/* What --build-arg says of a name, or NULL; notes that it was asked for. */
+const char *build_given(struct build *b, const char *name);
+/* Proxy variables: in the environment of RUN without ARG, in no key and no history. */
+bool is_proxy_arg(const char *name);
+
+/* ---- configuration ---- */
+
+json_t *stage_config(const struct stage *s); /* the "config" object; borrowed */
+const char *stage_workdir(const struct stage *s); /* "/" when none */
+/* The shell as a list, default /bin/sh -c; owned. */
+FALLIBLE stage_shell(const struct stage *s, char ***out_list);
+/* Appends a history entry; text is what the instruction did. diff_id NULL: no layer. */
+void stage_history(struct stage *s, const char *text, const char *diff_id);
+/* ENV LABEL WORKDIR (without its directory) USER EXPOSE VOLUME CMD ENTRYPOINT SHELL STOPSIGNAL HEALTHCHECK MAINTAINER ONBUILD ARG */
+FALLIBLE stage_metadata(struct stage *s, const struct at *at);
+/* Argument counts and flags, before anything runs. */
+FALLIBLE instr_check(const struct at *at);
+
+/* ---- layers ---- */
+
+/* A key over everything that makes a layer: add to it, then look. */
+struct digest_state *cache_key(const struct stage *s, const char *what, bool with_layers);
+void cache_add(struct digest_state *key, const char *text);
+/* The layer of a key; out_found false: there is none (or no_cache). */
+FALLIBLE cache_get(struct build *b, const char *key, char out_diff_id[DIGEST_MAX], bool *out_found);
+FALLIBLE cache_put(struct build *b, const char *key, const char *diff_id, const char *what);
+/* An empty directory of our own, absolute; owned. */
+FALLIBLE build_dir(struct build *b, char **out_path);
+void build_dirs_remove(struct build *b); /* all of them */
+
+/* RUN, and COPY/ADD. Appends the layer and history. */
+FALLIBLE step_run_instr(struct stage *s, const struct at *at);
+FALLIBLE step_copy_instr(struct stage *s, const struct at *at);
+/* WORKDIR: makes the directory when the stage does not have it. */
+FALLIBLE step_workdir(struct stage *s, const struct at *at);
+
+/* solve.c: builds stage s if that was not done; and the stage a --from names (NULL: none has that name). */
+FALLIBLE stage_build(struct stage *s);
+struct stage *stage_find(const struct stage *s, const char *name);
+/* The layers of what --from names: an earlier stage or an image. Owned list. */
+FALLIBLE from_layers(struct stage *s, const struct at *at, const char *name, char ***out_diff_ids);
+/* "[name 2/5] TEXT": for progress; owned. */
+char *stage_title(struct stage *s, const char *text);
+/* The instruction as one line; owned. */
+char *instr_line(const struct instr *i);

@@ -1,0 +1,278 @@
+/*
+ * step.c - one process in a root file system, waited for; see step.h.
+ *
+ *	RUN/<id> locked, with resolv.conf … in it ─▶ network namespace ─▶ create ─▶ start ─▶ wait ─▶ all of it swept
+ *
+ * RUN/<id> looks like that of a container whose keeper died, so what a kill -9 leaves (cgroup, lease, directory) is ended by the
+ * reconciliation at the next open. The process itself dies with us.
+ */
+#include "engine/step.h"
+#include "base/mem.h"
+#include "base/own.h"
+#include "base/text.h"
+#include "engine/ctr.h"
+#include "network/network.h"
+#include "runtime/runtime.h"
+#include "sys/entropy.h"
+#include "sys/fs.h"
+#include "sys/spawn.h"
+#include "sys/sys.h"
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/file.h>
+
+#define STEP_HOST "hoy-build" /* the same in every build: it can end up in what the step writes */
+
+struct run {
+	struct engine *e;
+	const struct step *s;
+	char id[CTR_ID_MAX];
+	char *home;	/* RUN/<id> */
+	int home_fd;	/* holds its lock */
+	int net_fd;
+	int view_fd;	/* the lower layers alone */
+	char **stubs;	/* mount points that the lower layers do not have */
+	struct plan *plan;
+};
+
+static void run_fini(struct run *r)
+{
+	own_close(&r->home_fd);
+	own_close(&r->net_fd);
+	own_close(&r->view_fd);
+	text_list_free(r->stubs);
+	plan_free(r->plan);
+	free(r->home);
+}
+
+/* Locked before anybody can take it for dead; again when somebody did. */
+static FALLIBLE open_home(struct run *r)
+{
+	r->home = xasprintf("%s/%s", engine_run(r->e), r->id);
+	for (int tries = 0; tries < 100; tries++) {
+		struct stat st;
+		int f = sys_mkdir(engine_run_fd(r->e), r->id, 0700);
+
+		if (f < 0 && f != -EEXIST)
+			return FAIL_OS(-f, "make %s", r->home);
+		own_close(&r->home_fd);
+		r->home_fd = sys_openat(engine_run_fd(r->e), r->id, O_RDONLY | O_DIRECTORY, 0);
+		if (r->home_fd < 0)
+			continue;
+		if ((f = sys_flock(r->home_fd, LOCK_EX)) < 0)
+			return FAIL_OS(-f, "lock %s", r->home);
+		if (sys_fstatat(engine_run_fd(r->e), r->id, &st, AT_SYMLINK_NOFOLLOW) == 0)
+			return NULL;
+	}
+	return FAIL(ERR_CONFLICT, "%s is removed again and again", r->home);
+}
+
+static FALLIBLE write_own(struct run *r, const char *name, const char *text)
+{
+	auto_fd int fd = sys_openat(r->home_fd, name, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+	int n = fd < 0 ? fd : sys_write_all(fd, text, strlen(text));
+
+	return n < 0 ? FAIL_OS(-n, "write %s/%s", r->home, name) : NULL;
+}
+
+/* ---- network ---- */
+
+static bool is_network(const struct run *r, const char *name)
+{
+	return strcmp(r->s->network ? r->s->network : "bridge", name) == 0;
+}
+
+static FALLIBLE connect_network(struct run *r)
+{
+	auto_free char *resolv = NULL, *hosts = NULL;
+	struct net_result result = { 0 };
+	struct network *n;
+
+	TRY(network_resolv_conf(NULL, NULL, NULL, &resolv));
+	TRY(write_own(r, "resolv.conf", resolv));
+	TRY(write_own(r, "hostname", STEP_HOST "\n"));
+	if (!is_network(r, "host") && (r->net_fd = sys_netns_new()) < 0)
+		return FAIL_OS(-r->net_fd, "make a network namespace");
+	if (is_network(r, "none")) {
+		TRY(network_loopback(r->net_fd));
+	} else if (!is_network(r, "host")) {
+		TRY(engine_network(r->e, &n));
+		TRY(network_attach(n, &(struct net_attach){ .container = r->id, .network = "bridge", .net_fd = r->net_fd },
+				   &result));
+	}
+	hosts = xasprintf("127.0.0.1\tlocalhost " STEP_HOST "\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+	return write_own(r, "hosts", hosts);
+}
+
+/* ---- plan ---- */
+
+static json_t *mounts_json(const struct step *s)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < s->n_mounts; i++) {
+		const struct step_mount *m = &s->mounts[i];
+		const char *type = m->source ? "bind" : "tmpfs";
+
+		(void)json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:b}", "Type", type, "Source",
+							    m->source ? m->source : "tmpfs", "Destination", m->target, "RW",
+							    !m->read_only));
+	}
+	return list;
+}
+
+/* The step in the shape of a container's record, which is what specifications are built from. */
+static json_t *record(const struct run *r)
+{
+	const struct step *s = r->s;
+	json_t *args = json_array();
+
+	for (size_t i = 1; s->args[0] && s->args[i]; i++)
+		(void)json_array_append_new(args, json_string(s->args[i]));
+	return json_pack("{s:s, s:o, s:o, s:{s:s, s:s, s:o, s:s}, s:{s:s, s:b}}", "Path", s->args[0], "Args", args, "Mounts",
+			 mounts_json(s), "Config", "User", s->user ? s->user : "", "WorkingDir", s->cwd ? s->cwd : "", "Env",
+			 json_from_list(s->env), "Hostname", STEP_HOST, "HostConfig", "NetworkMode",
+			 s->network ? s->network : "bridge", "Privileged", s->privileged);
+}
+
+static bool is_there(int root_fd, const char *path)
+{
+	auto_fd int fd = sys_open_in_root(root_fd, path, O_PATH, 0);
+
+	return fd >= 0;
+}
+
+/* Mount points that the runtime will have to make in the upper directory. */
+static void find_stubs(struct run *r, const json_t *spec)
+{
+	size_t i;
+	json_t *m;
+
+	json_array_foreach(json_object_get(spec, "mounts"), i, m) {
+		const char *target = json_str_at(m, "destination", "/");
+
+		if (!is_there(r->view_fd, target) && strncmp(target, "/dev/", 5) != 0 && strncmp(target, "/sys/", 5) != 0)
+			text_list_add(&r->stubs, target);
+	}
+}
+
+static FALLIBLE compile(struct run *r)
+{
+	auto_json json_t *doc = record(r), *spec = NULL;
+	const struct rootfs *root = r->s->rootfs, lower = { .lower = root->lower };
+	char cgroup[80];
+	struct spec_in in = { .doc = doc, .home = r->home };
+	struct plan_opts o = { .id = r->id, .bundle = r->home, .die_with_parent = true, .cgroup_path = cgroup };
+
+	TRY(rootfs_view(&lower, &r->view_fd));
+	in.root_fd = r->view_fd;
+	if (r->s->host_ca && !(in.ca_path = spec_host_ca()))
+		return FAIL(ERR_NOT_FOUND, "--host-ca: this host has no CA bundle (looked at /etc/ssl, /etc/pki, $SSL_CERT_FILE)");
+	TRY(spec_build(&in, &spec));
+	find_stubs(r, spec);
+	ctr_cgroup(r->id, cgroup);
+	o.default_seccomp = !r->s->privileged;
+	o.lower = (const char *const *)root->lower;
+	o.upper = root->upper;
+	o.work = root->work;
+	o.is_volatile = root->is_volatile;
+	return plan_compile(spec, &o, &r->plan);
+}
+
+/* ---- mount points go again ---- */
+
+/* Whether name in the upper directory is nothing but an empty copy of what the lower layers have at path. */
+static bool is_mere_copy(struct run *r, int dir_fd, const char *name, const char *path)
+{
+	auto_fd int below = sys_open_in_root(r->view_fd, path, O_PATH | O_NOFOLLOW, 0);
+	struct stat a, b;
+	char opaque;
+
+	if (fs_xattr_get(dir_fd, name, "trusted.overlay.opaque", &opaque, 1) > 0)
+		return false;
+	if (below < 0)
+		return true; /* made on the way to the mount point */
+	return sys_fstat(below, &a) == 0 && sys_fstatat(dir_fd, name, &b, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       a.st_mode == b.st_mode && a.st_uid == b.st_uid && a.st_gid == b.st_gid;
+}
+
+/* Removes an empty file or directory, then the directories above it that are there only because of it. */
+static void remove_stub(struct run *r, int upper_fd, char *path)
+{
+	bool is_first = true;
+
+	while (*path) {
+		char *slash = strrchr(path, '/');
+		const char *name = slash ? slash + 1 : path;
+		auto_free char *dir = slash ? xstrndup(path, (size_t)(slash - path)) : xstrdup(".");
+		auto_fd int dir_fd = sys_open_beneath(upper_fd, dir, O_RDONLY | O_DIRECTORY, 0);
+		struct stat st;
+
+		if (dir_fd < 0 || sys_fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+			return;
+		if (is_first && S_ISREG(st.st_mode) && st.st_size == 0) {
+			if (sys_unlink(dir_fd, name) < 0)
+				return;
+		} else if (!S_ISDIR(st.st_mode) || !is_mere_copy(r, dir_fd, name, path) || sys_rmdir(dir_fd, name) < 0) {
+			return;
+		}
+		if (!slash)
+			return;
+		*slash = 0;
+		is_first = false;
+	}
+}
+
+static void remove_stubs(struct run *r)
+{
+	auto_fd int upper = r->stubs ? sys_open_dir(r->s->rootfs->upper) : -1;
+
+	for (size_t i = 0; upper >= 0 && r->stubs[i]; i++) {
+		auto_free char *path = xstrdup(r->stubs[i] + strspn(r->stubs[i], "/"));
+
+		remove_stub(r, upper, path);
+	}
+}
+
+/* ---- all of it ---- */
+
+static FALLIBLE execute(struct run *r, int *out_code)
+{
+	struct runtime_stdio io = { .fd = { r->s->stdio[0], r->s->stdio[1], r->s->stdio[2] } };
+	struct runtime_proc proc = { .pid_fd = -1, .tty_fd = -1, .go_fd = -1 };
+	int code, signo = 0;
+	struct err *e;
+
+	TRY(connect_network(r));
+	TRY(compile(r));
+	TRY(runtime_create(r->plan, &io, r->net_fd, &proc));
+	e = runtime_start(&proc);
+	if (e)
+		(void)sys_pid_fd_kill(proc.pid_fd, 9);
+	code = sys_pid_fd_wait(proc.pid_fd, false, &signo);
+	runtime_proc_fini(&proc);
+	TRY(e);
+	if (code < 0)
+		return FAIL_OS(-code, "wait for the step");
+	*out_code = code;
+	return NULL;
+}
+
+FALLIBLE step_run(struct engine *e, const struct step *s, int *out_code)
+{
+	CLEANUP(run_fini) struct run r = { .e = e, .s = s, .home_fd = -1, .net_fd = -1, .view_fd = -1 };
+	struct err *err, *swept;
+
+	sys_random_hex(r.id, 32);
+	err = open_home(&r);
+	if (!err)
+		err = execute(&r, out_code);
+	remove_stubs(&r);
+	swept = ctr_sweep(e, r.id, NULL);
+	if (!swept)
+		swept = ctr_unmark(e, r.id);
+	if (!err)
+		return swept;
+	err_free(swept);
+	return err;
+}
