@@ -8,6 +8,7 @@
 #include "base/own.h"
 #include "base/text.h"
 #include "base/time.h"
+#include "base/vec.h"
 #include "http/url.h"
 #include "registry/auth.h"
 #include "registry/fault.h"
@@ -15,12 +16,14 @@
 #include <stdatomic.h>
 #include <stdio.h>
 
-#define CONNECTIONS   4
-#define ASK_ATTEMPTS  4u
-#define AUTH_ATTEMPTS 3u /* a token may end between two answers */
-#define PAUSE_NS      INT64_C(500000000)
-#define PAUSE_MAX_NS  INT64_C(30000000000)
-#define EARLY_NS      INT64_C(10000000000) /* a token is renewed so long before it ends */
+#define CONNECTIONS      4
+#define CONNECTION_BYTES (4u << 20) /* of payload, or */
+#define CONNECTION_JOBS  8u         /* so many jobs are worth a TLS connection */
+#define ASK_ATTEMPTS     4u
+#define AUTH_ATTEMPTS    3u /* a token may end between two answers */
+#define PAUSE_NS         INT64_C(500000000)
+#define PAUSE_MAX_NS     INT64_C(30000000000)
+#define EARLY_NS         INT64_C(10000000000) /* a token is renewed so long before it ends */
 
 struct registry {
 	struct report *report;
@@ -37,6 +40,7 @@ struct registry {
 	char *authorization;
 	int64_t until_ns;
 	unsigned generation;
+	VEC(struct http_client *) idle;
 };
 
 static bool is_cancelled(void *ctx)
@@ -48,7 +52,22 @@ static bool is_cancelled(void *ctx)
 
 struct http_client *registry_http(struct registry *r)
 {
-	return http_new(&r->http_conf);
+	struct http_client *http = NULL;
+
+	(void)pthread_mutex_lock(&r->lock);
+	if (r->idle.n)
+		http = r->idle.p[--r->idle.n];
+	(void)pthread_mutex_unlock(&r->lock);
+	return http ? http : http_new(&r->http_conf);
+}
+
+void registry_http_done(struct registry *r, struct http_client *http)
+{
+	if (!http)
+		return;
+	(void)pthread_mutex_lock(&r->lock);
+	*vec_push(&r->idle) = http;
+	(void)pthread_mutex_unlock(&r->lock);
 }
 
 struct report *registry_report(const struct registry *r)
@@ -140,8 +159,8 @@ static bool is_at_home(const struct registry *r, const char *text)
 	return !e && !f && url_same_origin(&base, &u);
 }
 
-struct err *registry_call(struct registry *r, struct http_client *http, struct http_request q,
-			  struct http_response *out)
+static struct err *call(struct registry *r, struct http_client *http, struct http_request q,
+			struct http_response *out)
 {
 	bool is_home = is_at_home(r, q.url);
 
@@ -160,6 +179,16 @@ struct err *registry_call(struct registry *r, struct http_client *http, struct h
 		if (!again)
 			return NULL;
 	}
+}
+
+struct err *registry_call(struct registry *r, struct http_client *http, struct http_request q,
+			  struct http_response *out)
+{
+	struct http_client *borrowed = http ? NULL : registry_http(r);
+	struct err *e = call(r, http ? http : borrowed, q, out);
+
+	registry_http_done(r, borrowed);
+	return e;
 }
 
 struct err *registry_pause(struct registry *r, unsigned attempt, const struct http_response *answer)
@@ -212,7 +241,7 @@ static struct err *ping(struct registry *r, const char *scheme, enum http_cause 
 			       ? "registry-1.docker.io"
 			       : r->domain;
 	auto_response struct http_response answer = { 0 };
-	auto_http struct http_client *http = NULL;
+	struct http_client *http;
 	auto_free char *url = NULL;
 	struct err *e;
 
@@ -226,8 +255,11 @@ static struct err *ping(struct registry *r, const char *scheme, enum http_cause 
 	    http, &(struct http_request){ .method = "GET", .url = url, .redirects = 5, .max_body = 1 << 20 },
 	    &answer);
 	*out_cause = answer.cause;
-	if (e)
+	if (e) {
+		http_free(http);
 		return e;
+	}
+	registry_http_done(r, http);
 	if (answer.status == 401)
 		take_challenge(r, &answer);
 	return NULL;
@@ -278,6 +310,9 @@ void registry_close(struct registry *r)
 {
 	if (!r)
 		return;
+	for (size_t i = 0; i < r->idle.n; i++)
+		http_free(r->idle.p[i]);
+	vec_fini(&r->idle);
 	challenge_fini(&r->challenge);
 	cred_fini(&r->own_cred);
 	free(r->authorization);
@@ -299,40 +334,54 @@ struct pool {
 	struct err *e;        /* the first */
 };
 
+static void pool_fail(struct pool *p, struct err *e)
+{
+	(void)pthread_mutex_lock(&p->lock);
+	if (p->e)
+		err_free(e);
+	else
+		p->e = e;
+	(void)pthread_mutex_unlock(&p->lock);
+	atomic_store(&p->registry->is_stopped, true);
+}
+
 static void *pool_worker(void *arg)
 {
 	struct pool *p = arg;
-	auto_http struct http_client *http = registry_http(p->registry);
+	struct http_client *http = registry_http(p->registry);
+	size_t i;
 
-	for (;;) {
-		size_t i = atomic_fetch_add(&p->next, 1);
-		struct err *e;
+	while ((i = atomic_fetch_add(&p->next, 1)) < p->n && !atomic_load(&p->registry->is_stopped)) {
+		struct err *e = p->job(p->ctx, http, i);
 
-		if (i >= p->n || atomic_load(&p->registry->is_stopped))
-			return NULL;
-		e = p->job(p->ctx, http, i);
-		if (!e)
-			continue;
-		(void)pthread_mutex_lock(&p->lock);
-		if (p->e)
-			err_free(e);
-		else
-			p->e = e;
-		(void)pthread_mutex_unlock(&p->lock);
-		atomic_store(&p->registry->is_stopped, true);
-		return NULL;
+		if (e)
+			pool_fail(p, e);
 	}
+	registry_http_done(p->registry, http);
+	return NULL;
 }
 
-struct err *registry_each(struct registry *r, size_t n, registry_job *job, void *ctx)
+/* A TLS connection costs some round trips and 30 ms for reading the authorities: not for a few small blobs.
+ */
+static size_t connections_for(const struct registry *r, size_t n, uint64_t n_bytes)
 {
+	uint64_t worth =
+	    strncmp(r->base, "https:", 6) == 0 ? 1 + n_bytes / CONNECTION_BYTES + n / CONNECTION_JOBS : n;
+
+	if (worth > n)
+		worth = n;
+	return worth < CONNECTIONS ? (size_t)worth : CONNECTIONS;
+}
+
+struct err *registry_each(struct registry *r, size_t n, uint64_t n_bytes, registry_job *job, void *ctx)
+{
+	size_t want = connections_for(r, n, n_bytes);
 	struct pool p = { .registry = r, .job = job, .ctx = ctx, .n = n };
 	pthread_t threads[CONNECTIONS - 1];
 	size_t n_threads = 0;
 
 	(void)pthread_mutex_init(&p.lock, NULL);
-	while (n_threads < CONNECTIONS - 1 && n_threads + 1 < n &&
-	       pthread_create(&threads[n_threads], NULL, pool_worker, &p) == 0)
+	while (n_threads + 1 < want && pthread_create(&threads[n_threads], NULL, pool_worker, &p) == 0)
 		n_threads++;
 	(void)pool_worker(&p); /* fewer threads than wished is slower, not wrong */
 	for (size_t i = 0; i < n_threads; i++)

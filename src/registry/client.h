@@ -29,14 +29,16 @@ struct registry;
 /* Finds the scheme and the challenge by GET /v2/. ERR_UNAVAILABLE nobody there. */
 FALLIBLE registry_open(const struct registry_conf *conf, struct registry **out_registry);
 void registry_close(struct registry *r);
-struct http_client *registry_http(struct registry *r);    /* owned by the caller */
+/* A client, one that has a connection when there is one; NULL-safe back with registry_http_done. */
+struct http_client *registry_http(struct registry *r);
+void registry_http_done(struct registry *r, struct http_client *http);
 struct report *registry_report(const struct registry *r); /* borrowed */
 char *registry_root_url(const struct registry *r);        /* "<base>/v2/", owned */
 /* The URL "<base>/v2/<repository>/<what>", owned. */
 char *registry_url(const struct registry *r, const char *what);
 /*
  * One request with whatever authorization the registry wants, when q->url is at the registry itself; after a
- * 401 again with a fresh one, twice at most. Any status is success.
+ * 401 again with a fresh one, twice at most. Any status is success. http NULL: one that is idle.
  */
 FALLIBLE registry_call(struct registry *r, struct http_client *http, struct http_request q,
 		       struct http_response *out);
@@ -49,8 +51,11 @@ FALLIBLE registry_ask(struct registry *r, struct http_client *http, struct http_
 FALLIBLE registry_pause(struct registry *r, unsigned attempt, const struct http_response *answer);
 
 typedef struct err *registry_job(void *ctx, struct http_client *http, size_t index);
-/* Runs n jobs on up to 4 connections, in order of index; the first error stops all and is returned. */
-FALLIBLE registry_each(struct registry *r, size_t n, registry_job *job, void *ctx);
+/*
+ * Runs n jobs, n_bytes of payload in all, on up to 4 connections, in order of index; the first error stops
+ * all and is returned.
+ */
+FALLIBLE registry_each(struct registry *r, size_t n, uint64_t n_bytes, registry_job *job, void *ctx);
 
 static inline void own_registry(struct registry **slot)
 {

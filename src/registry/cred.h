@@ -23,10 +23,11 @@ const char *cred_key(const char *domain);
 /* The configuration's directory, owned. ERR_INVALID without DOCKER_CONFIG and HOME. */
 FALLIBLE cred_dir(char **out_path);
 /*
- * Nothing stored: an empty cred. dir: of cred_dir, or NULL. What docker's file does not know is looked up where podman
- * and skopeo keep it: REGISTRY_AUTH_FILE, XDG_RUNTIME_DIR/containers/auth.json, /run/containers/<uid>/auth.json,
- * ~/.config/containers/auth.json; there keys may be "host/namespace/repository", the longest that fits is taken.
- * repository may be NULL. ERR_INVALID a broken file or helper.
+ * Nothing stored: an empty cred. dir: of cred_dir, or NULL. What docker's file does not know is looked up
+ * where podman and skopeo keep it: REGISTRY_AUTH_FILE, XDG_RUNTIME_DIR/containers/auth.json,
+ * /run/containers/<uid>/auth.json,
+ * ~/.config/containers/auth.json; there keys may be "host/namespace/repository", the longest that fits is
+ * taken. repository may be NULL. ERR_INVALID a broken file or helper.
  */
 FALLIBLE cred_load(const char *dir, const char *domain, const char *repository, struct cred *out_cred);
 FALLIBLE cred_store(const char *dir, const char *domain, const struct cred *c);

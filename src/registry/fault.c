@@ -55,7 +55,7 @@ static json_t *first_error(const struct http_response *r, json_t **out_doc)
 
 static void add_clean(struct buf *b, const char *text)
 {
-	for (size_t i = 0; text[i] && i < 300; i++)
+	for (size_t i = 0; i < 300 && text[i]; i++)
 		buf_ch(b, (unsigned char)text[i] < 0x20 || (unsigned char)text[i] >= 0x7f ? ' ' : text[i]);
 }
 
@@ -76,7 +76,7 @@ struct err *fault_of(const struct http_response *r)
 
 	if (*code) {
 		/* as docker words them: MANIFEST_UNKNOWN is "manifest unknown" */
-		for (size_t i = 0; code[i] && i < 64; i++)
+		for (size_t i = 0; i < 64 && code[i]; i++)
 			buf_ch(&text, code[i] == '_' ? ' '
 				      : isalnum((unsigned char)code[i])
 					  ? (char)tolower((unsigned char)code[i])

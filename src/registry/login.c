@@ -28,16 +28,14 @@ struct err *transfer_login(struct report *report, const char *server, const char
 		.report = report, .domain = domain, .is_insecure = is_insecure, .cred = &cred
 	};
 	auto_registry struct registry *r = NULL;
-	auto_http struct http_client *http = NULL;
 	auto_response struct http_response answer = { 0 };
 
 	TRY(cred_dir(&dir));
 	if (!*user || strchr(user, ':'))
 		return FAIL(ERR_INVALID, "bad user name: it must not be empty or contain ':'");
 	TRY(registry_open(&conf, &r));
-	http = registry_http(r);
 	url = registry_root_url(r);
-	TRY(registry_call(r, http, (struct http_request){ .method = "GET", .url = url, .max_body = 1 << 20 },
+	TRY(registry_call(r, NULL, (struct http_request){ .method = "GET", .url = url, .max_body = 1 << 20 },
 			  &answer));
 	if (answer.status == 401)
 		return err_ctx(fault_of(&answer), "login to %s: incorrect user name or password", domain);

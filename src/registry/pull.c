@@ -32,6 +32,7 @@ struct pull {
 	size_t n_chain;
 	const struct descriptor **blobs; /* config first, each digest once */
 	size_t n_blobs;
+	uint64_t blob_bytes;
 };
 
 static const char *const accept_headers[] = { "Accept: " MEDIA_MANIFEST ", " MEDIA_INDEX ", " MEDIA_DOCKER
@@ -91,8 +92,8 @@ static struct err *from_store(const struct pull *p, const char *digest, struct d
 }
 
 /* HEAD costs nothing at registries that count: what the tag names may be here already. */
-static struct err *from_store_by_tag(const struct pull *p, struct http_client *http, const char *url,
-				     struct document *doc, bool *out_found)
+static struct err *from_store_by_tag(const struct pull *p, const char *url, struct document *doc,
+				     bool *out_found)
 {
 	auto_response struct http_response answer = { 0 };
 	const char *digest;
@@ -100,7 +101,7 @@ static struct err *from_store_by_tag(const struct pull *p, struct http_client *h
 
 	*out_found = false;
 	e = registry_call(
-	    p->registry, http,
+	    p->registry, NULL,
 	    (struct http_request){ .method = "HEAD", .url = url, .headers = accept_headers, .redirects = 5 },
 	    &answer);
 	if (e && answer.cause == HTTP_CUT) { /* GET asks again, and tells why */
@@ -116,8 +117,7 @@ static struct err *from_store_by_tag(const struct pull *p, struct http_client *h
 }
 
 /* want: by digest, and of this size unless 0; NULL: what a tag names. */
-static struct err *fetch_document(struct pull *p, struct http_client *http, const char *reference,
-				  const char *want, uint64_t want_size)
+static struct err *fetch_document(struct pull *p, const char *reference, const char *want, uint64_t want_size)
 {
 	struct document *doc = &p->chain[p->n_chain];
 	auto_response struct http_response answer = { 0 };
@@ -129,9 +129,9 @@ static struct err *fetch_document(struct pull *p, struct http_client *http, cons
 	if (want)
 		TRY(from_store(p, want, doc, &is_here));
 	else
-		TRY(from_store_by_tag(p, http, url, doc, &is_here));
+		TRY(from_store_by_tag(p, url, doc, &is_here));
 	if (!is_here) {
-		TRY(registry_ask(p->registry, http,
+		TRY(registry_ask(p->registry, NULL,
 				 (struct http_request){ .method = "GET",
 							.url = url,
 							.headers = accept_headers,
@@ -157,14 +157,14 @@ static struct err *fetch_document(struct pull *p, struct http_client *http, cons
 }
 
 /* Down from what the reference names to the manifest of the platform. */
-static struct err *resolve(struct pull *p, struct http_client *http)
+static struct err *resolve(struct pull *p)
 {
 	const struct ref *ref = p->t->ref;
 	struct platform host;
 	struct err *e;
 
 	platform_host(&host);
-	TRY(fetch_document(p, http, ref->digest ? ref->digest : ref->tag, ref->digest, 0));
+	TRY(fetch_document(p, ref->digest ? ref->digest : ref->tag, ref->digest, 0));
 	while (p->chain[p->n_chain - 1].m.is_index) {
 		const struct descriptor *part = NULL;
 
@@ -175,7 +175,7 @@ static struct err *resolve(struct pull *p, struct http_client *http)
 				    &part);
 		if (e)
 			return err_ctx(e, "%s", p->name);
-		TRY(fetch_document(p, http, part->digest, part->digest, part->size));
+		TRY(fetch_document(p, part->digest, part->digest, part->size));
 	}
 	return NULL;
 }
@@ -240,27 +240,24 @@ static struct err *fetch_blobs(struct pull *p)
 
 		report_blob(p->t->report, &line, "Pulling fs layer", 0);
 	}
-	return registry_each(p->registry, p->n_blobs, job, p);
+	for (size_t i = 0; i < p->n_blobs; i++)
+		p->blob_bytes += p->blobs[i]->size;
+	return registry_each(p->registry, p->n_blobs, p->blob_bytes, job, p);
 }
 
 static struct err *run(struct pull *p, struct transfer_result *out_result)
 {
-	auto_http struct http_client *http = registry_http(p->registry);
-	struct document *last;
-	uint64_t size;
+	const struct document *last;
 
-	TRY(resolve(p, http));
+	TRY(resolve(p));
 	TRY(fetch_blobs(p));
 	TRY(check_config(p));
 	for (size_t i = p->n_chain; i-- > 0;)
 		TRY(store_put(p->t->store, p->chain[i].body, p->chain[i].n, p->chain[i].digest));
 	last = &p->chain[p->n_chain - 1];
-	size = last->n;
-	for (size_t i = 0; i < p->n_blobs; i++)
-		size += p->blobs[i]->size;
 	memcpy(out_result->digest, p->chain[0].digest, DIGEST_MAX);
 	memcpy(out_result->manifest, last->digest, DIGEST_MAX);
-	out_result->size_bytes = size;
+	out_result->size_bytes = last->n + p->blob_bytes;
 	return NULL;
 }
 

@@ -111,13 +111,17 @@ static size_t first_of(const struct manifest *m, size_t index)
 static struct err *push_blobs(struct image *i)
 {
 	const struct manifest *m = &i->doc->m;
+	uint64_t n_bytes = 0;
 
 	i->sent = xcalloc(m->n + 1, sizeof *i->sent);
 	i->jobs = xcalloc(m->n + 1, sizeof *i->jobs);
-	for (size_t k = 0; k <= m->n; k++)
-		if (first_of(m, k) == k && !is_foreign(part_of(m, k)))
-			i->jobs[i->n_jobs++] = k;
-	TRY(registry_each(i->p->registry, i->n_jobs, blob_job, i));
+	for (size_t k = 0; k <= m->n; k++) {
+		if (first_of(m, k) != k || is_foreign(part_of(m, k)))
+			continue;
+		i->jobs[i->n_jobs++] = k;
+		n_bytes += part_of(m, k)->size;
+	}
+	TRY(registry_each(i->p->registry, i->n_jobs, n_bytes, blob_job, i));
 	for (size_t k = 0; k <= m->n; k++) {
 		const struct descriptor *same = &i->sent[first_of(m, k)];
 
@@ -129,8 +133,7 @@ static struct err *push_blobs(struct image *i)
 	return NULL;
 }
 
-static struct err *put_manifest(struct push *p, struct http_client *http, const char *reference,
-				struct sv body, const char *media_type)
+static struct err *put_manifest(struct push *p, const char *reference, struct sv body, const char *media_type)
 {
 	auto_free char *what = xasprintf("manifests/%s", reference), *url = registry_url(p->registry, what);
 	auto_free char *type = xasprintf("Content-Type: %s", media_type);
@@ -139,7 +142,7 @@ static struct err *put_manifest(struct push *p, struct http_client *http, const 
 	char digest[DIGEST_MAX];
 	const char *stored;
 
-	TRY(registry_ask(p->registry, http,
+	TRY(registry_ask(p->registry, NULL,
 			 (struct http_request){ .method = "PUT",
 						.url = url,
 						.headers = headers,
@@ -157,12 +160,12 @@ static struct err *put_manifest(struct push *p, struct http_client *http, const 
 	return NULL;
 }
 
-static struct err *is_remote(struct push *p, struct http_client *http, const char *digest, bool *out_is_there)
+static struct err *is_remote(struct push *p, const char *digest, bool *out_is_there)
 {
 	auto_response struct http_response answer = { 0 };
 	auto_free char *what = xasprintf("manifests/%s", digest), *url = registry_url(p->registry, what);
 
-	TRY(registry_ask(p->registry, http,
+	TRY(registry_ask(p->registry, NULL,
 			 (struct http_request){ .method = "HEAD", .url = url, .redirects = 5 }, &answer));
 	*out_is_there = answer.status == 200;
 	return NULL;
@@ -176,8 +179,8 @@ static bool is_changed(const struct image *i)
 	return false;
 }
 
-static struct err *push_image(struct push *p, struct http_client *http, const struct document *doc,
-			      const char *reference, bool may_compress, struct transfer_result *out)
+static struct err *push_image(struct push *p, const struct document *doc, const char *reference,
+			      bool may_compress, struct transfer_result *out)
 {
 	CLEANUP(image_fini) struct image i = { .p = p, .doc = doc, .may_compress = may_compress };
 	auto_buf struct buf text = BUF(MANIFEST_MAX);
@@ -192,24 +195,22 @@ static struct err *push_image(struct push *p, struct http_client *http, const st
 	TRY(store_put(p->t->store, text.data, text.n, out->digest));
 	memcpy(out->manifest, out->digest, DIGEST_MAX);
 	out->size_bytes = text.n;
-	return put_manifest(p, http, reference, sv_from(text.data, text.n), doc->m.media_type);
+	return put_manifest(p, reference, sv_from(text.data, text.n), doc->m.media_type);
 }
 
-static struct err *push_document(struct push *p, struct http_client *http, const char *digest,
-				 unsigned depth);
+static struct err *push_document(struct push *p, const char *digest, unsigned depth);
 
-static struct err *push_parts(struct push *p, struct http_client *http, const struct manifest *m,
-			      unsigned depth)
+static struct err *push_parts(struct push *p, const struct manifest *m, unsigned depth)
 {
 	for (size_t i = 0; i < m->n; i++) {
 		const char *part = m->parts[i].digest;
 		bool is_there = false;
 
 		if (store_has(p->t->store, part, NULL)) {
-			TRY(push_document(p, http, part, depth + 1));
+			TRY(push_document(p, part, depth + 1));
 			continue;
 		}
-		TRY(is_remote(p, http, part, &is_there));
+		TRY(is_remote(p, part, &is_there));
 		if (!is_there)
 			return FAIL(
 			    ERR_NOT_FOUND,
@@ -221,7 +222,7 @@ static struct err *push_parts(struct push *p, struct http_client *http, const st
 }
 
 /* A part of an index, under its own digest. */
-static struct err *push_document(struct push *p, struct http_client *http, const char *digest, unsigned depth)
+static struct err *push_document(struct push *p, const char *digest, unsigned depth)
 {
 	CLEANUP(document_fini) struct document doc = { 0 };
 	struct transfer_result sent;
@@ -230,9 +231,9 @@ static struct err *push_document(struct push *p, struct http_client *http, const
 		return FAIL(ERR_INVALID, "more than %u indexes inside each other", NESTING_MAX);
 	TRY(load(p, digest, &doc));
 	if (!doc.m.is_index)
-		return push_image(p, http, &doc, digest, false, &sent);
-	TRY(push_parts(p, http, &doc.m, depth));
-	return put_manifest(p, http, digest, sv_from(doc.body, doc.n), doc.m.media_type);
+		return push_image(p, &doc, digest, false, &sent);
+	TRY(push_parts(p, &doc.m, depth));
+	return put_manifest(p, digest, sv_from(doc.body, doc.n), doc.m.media_type);
 }
 
 /* Repositories we shall mount from: the token must allow pulling there. Owned list. */
@@ -257,7 +258,6 @@ struct err *transfer_push(const struct transfer *t, const char *digest, struct t
 	const char *reference = t->ref->tag ? t->ref->tag : digest;
 	CLEANUP(push_fini) struct push p = { .t = t };
 	CLEANUP(document_fini) struct document doc = { 0 };
-	auto_http struct http_client *http = NULL;
 	auto_list char **from = NULL;
 	struct registry_conf conf = { .report = t->report,
 				      .domain = t->ref->domain,
@@ -272,11 +272,10 @@ struct err *transfer_push(const struct transfer *t, const char *digest, struct t
 	from = mount_scopes(&p, &doc.m);
 	conf.pull_from = from;
 	TRY(registry_open(&conf, &p.registry));
-	http = registry_http(p.registry);
 	if (!doc.m.is_index)
-		return push_image(&p, http, &doc, reference, t->ref->tag != NULL, out_result);
-	TRY(push_parts(&p, http, &doc.m, 0));
-	TRY(put_manifest(&p, http, reference, sv_from(doc.body, doc.n), doc.m.media_type));
+		return push_image(&p, &doc, reference, t->ref->tag != NULL, out_result);
+	TRY(push_parts(&p, &doc.m, 0));
+	TRY(put_manifest(&p, reference, sv_from(doc.body, doc.n), doc.m.media_type));
 	(void)snprintf(out_result->digest, DIGEST_MAX, "%s", digest);
 	(void)snprintf(out_result->manifest, DIGEST_MAX, "%s", digest);
 	out_result->size_bytes = doc.n;

@@ -44,6 +44,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     """Looks an answer up; an answer is (status, headers, body) or a function of the handler."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     def answer(self):
         liar = self.server.liar
