@@ -165,11 +165,15 @@ static FALLIBLE marker(struct diff *d, const char *dir, const char *prefix, cons
 	return tar_add(d->tar, &e);
 }
 
-static bool is_opaque(int dir_fd, const char *name)
+static FALLIBLE is_opaque(int dir_fd, const char *name, bool *out_is)
 {
 	char v[4];
+	ssize_t n = fs_xattr_get(dir_fd, name, "trusted.overlay.opaque", v, sizeof v);
 
-	return fs_xattr_get(dir_fd, name, "trusted.overlay.opaque", v, sizeof v) == 1 && v[0] == 'y';
+	if (n < 0 && n != -ENODATA && n != -EOPNOTSUPP && n != -ERANGE)
+		return FAIL_OS((int)-n, "read attributes of %s", name);
+	*out_is = n == 1 && v[0] == 'y';
+	return NULL;
 }
 
 /* Adds one entry, without what is below it; *out_dir: its path if that is to be walked, owned. */
@@ -180,6 +184,7 @@ static FALLIBLE one(struct diff *d, int dir_fd, const char *dir, const char *nam
 	char link[PATH_MAX] = "";
 	struct tar_entry e = { .name = path, .link = link };
 	const char *first;
+	bool opaque = false;
 	struct stat st;
 	int r = sys_fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW);
 
@@ -212,7 +217,8 @@ static FALLIBLE one(struct diff *d, int dir_fd, const char *dir, const char *nam
 	if (e.type == '0')
 		return content(d, dir_fd, name, e.size);
 	if (e.type == '5') {
-		if (is_opaque(dir_fd, name))
+		TRY(is_opaque(dir_fd, name, &opaque));
+		if (opaque)
 			TRY(marker(d, path, ".wh..wh.", ".opq", e.mtime_ns));
 		*out_dir = TAKE(path);
 	}
@@ -262,12 +268,14 @@ FALLIBLE rootfs_diff(const char *upper, int64_t clamp_ns, struct zip_sink sink)
 {
 	CLEANUP(diff_fini) struct diff d = { .clamp_ns = clamp_ns, .chunk = xmalloc(CHUNK) };
 	auto_fd int fd = sys_open_dir(upper);
+	bool opaque = false;
 
 	if (fd < 0)
 		return FAIL_OS(-fd, "open %s", upper);
 	d.root_fd = fd;
 	TRY(tar_writer_new(sink, &d.tar));
-	if (is_opaque(fd, "."))
+	TRY(is_opaque(fd, ".", &opaque));
+	if (opaque)
 		TRY(marker(&d, "", ".wh..wh.", ".opq", clamp_ns >= 0 ? clamp_ns : 0));
 	TRY(walk(&d, ""));
 	return tar_finish(d.tar);

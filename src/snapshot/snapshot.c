@@ -149,6 +149,8 @@ static FALLIBLE draft_begin(struct snapshotter *s, struct draft *d)
 		if (d->fd >= 0 && ((r = sys_flock(d->fd, LOCK_EX)) < 0 || (r = sys_fstat(d->fd, &st)) < 0))
 			return FAIL_OS(-r, "lock a temporary layer");
 	} while (d->fd < 0 ? r == -EEXIST || d->fd == -ENOENT : st.st_nlink == 0);
+	if (d->fd < 0)
+		(void)sys_rmdir(s->tmp_fd, d->name);
 	return d->fd < 0 ? FAIL_OS(-d->fd, "open a temporary layer") : NULL;
 }
 
@@ -336,18 +338,31 @@ static FALLIBLE make_upper(const char *dir, const char *lower, struct rootfs *r)
 	return NULL;
 }
 
+/* overlayfs always merges the roots, so a layer whose root is opaque ends the list instead. */
+static bool hides_all(const struct snapshotter *s, const char *diff_id)
+{
+	char name[96], v[4];
+
+	(void)snprintf(name, sizeof name, "%s/%s", digest_hex(diff_id), s->driver->lower);
+	return fs_xattr_get(s->layers_fd, name, "trusted.overlay.opaque", v, sizeof v) == 1 && v[0] == 'y';
+}
+
 FALLIBLE rootfs_prepare(struct snapshotter *s, char *const *diff_ids, const char *dir, struct rootfs *out_rootfs)
 {
 	size_t n = text_list_len(diff_ids);
 	CLEANUP(rootfs_fini) struct rootfs r = { 0 };
+	bool hidden = false;
 
 	for (size_t i = n; i-- > 0;) {
 		auto_free char *path = NULL;
 
 		if (!layer_exists(s, diff_ids[i]))
 			return FAIL(ERR_NOT_FOUND, "layer %s is missing: pull or load the image again", diff_ids[i]);
+		if (hidden)
+			continue;
 		path = xasprintf("%s/%s/%s", s->layers_path, digest_hex(diff_ids[i]), s->driver->lower);
 		text_list_add(&r.lower, path);
+		hidden = hides_all(s, diff_ids[i]);
 	}
 	if (n == 0)
 		TRY(rootfs_empty(s, &r));

@@ -72,7 +72,8 @@ static void fill(int fd)
 	CHECK(symlinkat("d/f", fd, "soft") == 0 && mkfifoat(fd, "pipe", 0622) == 0 && fchmodat(fd, "pipe", 0622, 0) == 0);
 	CHECK(mknodat(fd, "null", S_IFCHR | 0666, 0x103) == 0);
 	CHECK_INT(fs_xattr_set(fd, "soft", "trusted.mine", "x", 1), 0);
-	CHECK_INT(fs_xattr_set(fd, "d", "user.k", "value", 5), 0);
+	if (fs_xattr_set(fd, "d", "user.k", "value", 5) == -EOPNOTSUPP)
+		t_skip("needs a file system with user attributes");
 	CHECK(utimensat(fd, "d/f", old, 0) == 0 && utimensat(fd, "d", old, 0) == 0);
 }
 
@@ -144,6 +145,8 @@ static void mounts(int (*mount)(const struct fs_overlay *o, unsigned attrs), int
 		o.work = work;
 	}
 	fd = mount(&o, 0);
+	if (fd == -E2BIG && n_lower > FS_OVERLAY_OLD_MAX)
+		t_skip("needs lowerdir+ (kernel 6.7)");
 	CHECK(fd >= 0);
 	CHECK_INT(t_entries(fd), n_lower + 1);
 	CHECK(t_file_is(fd, "top", "0"));
