@@ -1,0 +1,75 @@
+/* cmd_build.c - hoy build. */
+#include "base/own.h"
+#include "build/build.h"
+#include "cli/cmds.h"
+#include "sys/sys.h"
+#include <fcntl.h>
+#include <stdio.h>
+
+struct build_conf {
+	char **tags, **args, **labels;
+	const char *file, *target, *progress, *iidfile;
+	bool no_cache, pull, quiet, host_ca;
+};
+#define AT(field) offsetof(struct build_conf, field)
+static const struct opt build_options[] = {
+	{ OPT_LIST, 0, "build-arg", "NAME[=VALUE]", AT(args), 0, "Set a build-time variable" },
+	{ OPT_STR, 'f', "file", "FILE", AT(file), 0, "The Dockerfile (default CONTEXT/Dockerfile; - is standard input)" },
+	{ OPT_FLAG, 0, "host-ca", NULL, AT(host_ca), 0, "Trust this host's certificates in RUN, leaving none in the image" },
+	{ OPT_STR, 0, "iidfile", "FILE", AT(iidfile), 0, "Write the image ID to a file" },
+	{ OPT_LIST, 0, "label", "KEY=VALUE", AT(labels), 0, "Set metadata of the image" },
+	{ OPT_FLAG, 0, "no-cache", NULL, AT(no_cache), 0, "Do not use the cache" },
+	{ OPT_STR, 0, "progress", "MODE", AT(progress), 0, "auto, plain or tty" },
+	{ OPT_FLAG, 0, "pull", NULL, AT(pull), 0, "Always try to get newer base images" },
+	{ OPT_FLAG, 'q', "quiet", NULL, AT(quiet), 0, "Only print the image ID" },
+	{ OPT_LIST, 't', "tag", "NAME[:TAG]", AT(tags), 0, "Name of the image" },
+	{ OPT_STR, 0, "target", "STAGE", AT(target), 0, "Build up to this stage" },
+	{ 0 },
+};
+#undef AT
+
+static FALLIBLE progress_mode(const char *text, enum build_progress *out_mode)
+{
+	static const char *const names[] = { "auto", "plain", "tty" };
+
+	*out_mode = BUILD_PROGRESS_AUTO;
+	for (unsigned i = 0; text && i < 3; i++)
+		if (strcmp(text, names[i]) == 0)
+			*out_mode = (enum build_progress)i;
+	if (text && strcmp(text, names[*out_mode]) != 0)
+		return FAIL(ERR_INVALID, "invalid progress mode %s (auto, plain, tty)", text);
+	return NULL;
+}
+
+static FALLIBLE write_id(const char *path, const char *id)
+{
+	auto_fd int fd = sys_open(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+	int r = fd < 0 ? fd : sys_write_all(fd, id, strlen(id));
+
+	return r < 0 ? FAIL_OS(-r, "write %s", path) : NULL;
+}
+
+static FALLIBLE run_build(const void *conf, char *const args[], int *out_exit)
+{
+	const struct build_conf *c = conf;
+	struct build_opts o = { .context_dir = args[0], .dockerfile = c->file, .tags = c->tags, .target = c->target,
+				.build_args = c->args, .labels = c->labels, .no_cache = c->no_cache, .pull = c->pull,
+				.quiet = c->quiet, .host_ca = c->host_ca };
+	auto_free char *id = NULL;
+	struct engine *e;
+
+	(void)out_exit;
+	if (strcmp(args[0], "-") == 0)
+		return FAIL(ERR_UNSUPPORTED, "a context from standard input is not supported: unpack it, and name the directory");
+	TRY(progress_mode(c->progress, &o.progress));
+	TRY(cmd_engine(&e));
+	TRY(build_run(e, &o, &id));
+	if (c->iidfile)
+		TRY(write_id(c->iidfile, id));
+	if (c->quiet)
+		printf("%s\n", id);
+	return NULL;
+}
+
+const struct cmd cmd_build = { .name = "build", .args = "CONTEXT", .summary = "Make an image of a Dockerfile", .opts = build_options,
+			       .conf_size = sizeof(struct build_conf), .min_args = 1, .max_args = 1, .run = run_build };
