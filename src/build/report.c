@@ -1,5 +1,5 @@
-/* progress.c - lines on stderr; see progress.h. With a terminal the step that runs stands in one line that is written over. */
-#include "build/progress.h"
+/* report.c - lines on stderr; see report.h. With a terminal the step that runs stands in one line that is written over. */
+#include "build/report.h"
 #include "base/buf.h"
 #include "base/mem.h"
 #include "base/own.h"
@@ -12,7 +12,7 @@
 
 enum { LINE_MAX_BYTES = 1 << 16, TAIL_MAX = 1 << 18 };
 
-struct progress {
+struct report {
 	bool quiet, is_tty;
 	unsigned n;
 	int64_t begun_ns;
@@ -24,9 +24,9 @@ struct progress {
 	struct buf line, tail; /* tail: what quiet did not tell */
 };
 
-struct progress *progress_new(enum build_progress mode, bool quiet)
+struct report *report_new(enum build_progress mode, bool quiet)
 {
-	struct progress *p = xnew(struct progress);
+	struct report *p = xnew(struct report);
 
 	p->quiet = quiet;
 	p->is_tty = mode == BUILD_PROGRESS_TTY || (mode == BUILD_PROGRESS_AUTO && isatty(STDERR_FILENO));
@@ -36,7 +36,7 @@ struct progress *progress_new(enum build_progress mode, bool quiet)
 	return p;
 }
 
-void progress_free(struct progress *p)
+void report_free(struct report *p)
 {
 	if (!p)
 		return;
@@ -64,7 +64,7 @@ static void say(const char *fmt, ...)
 	(void)fflush(stderr);
 }
 
-unsigned progress_begin(struct progress *p, const char *title)
+unsigned report_begin(struct report *p, const char *title)
 {
 	p->n++;
 	p->begun_ns = time_monotonic_ns();
@@ -79,7 +79,7 @@ unsigned progress_begin(struct progress *p, const char *title)
 	return p->n;
 }
 
-void progress_done(struct progress *p, unsigned step, bool is_cached)
+void report_done(struct report *p, unsigned step, bool is_cached)
 {
 	if (p->quiet)
 		return;
@@ -92,7 +92,7 @@ void progress_done(struct progress *p, unsigned step, bool is_cached)
 		say("#%u DONE %.1fs\n\n", step, since(p->begun_ns));
 }
 
-void progress_note(struct progress *p, unsigned step, const char *fmt, ...)
+void report_note(struct report *p, unsigned step, const char *fmt, ...)
 {
 	char text[512];
 	va_list ap;
@@ -108,7 +108,7 @@ void progress_note(struct progress *p, unsigned step, const char *fmt, ...)
 		say("#%u %s\n", step, text);
 }
 
-void progress_warn(struct progress *p, const char *fmt, ...)
+void report_warn(struct report *p, const char *fmt, ...)
 {
 	char text[1024];
 	va_list ap;
@@ -123,7 +123,7 @@ void progress_warn(struct progress *p, const char *fmt, ...)
 
 /* ---- output of a step ---- */
 
-static void tell_line(struct progress *p, struct sv line)
+static void tell_line(struct report *p, struct sv line)
 {
 	while (line.n && line.p[line.n - 1] == '\r')
 		line.n--;
@@ -139,7 +139,7 @@ static void tell_line(struct progress *p, struct sv line)
 	}
 }
 
-static void tell(struct progress *p, struct sv text)
+static void tell(struct report *p, struct sv text)
 {
 	while (text.n) {
 		const char *end = memchr(text.p, '\n', text.n);
@@ -157,7 +157,7 @@ static void tell(struct progress *p, struct sv text)
 
 static void *read_output(void *arg)
 {
-	struct progress *p = arg;
+	struct report *p = arg;
 	char chunk[4096];
 	ssize_t n;
 
@@ -169,7 +169,7 @@ static void *read_output(void *arg)
 	return NULL;
 }
 
-FALLIBLE progress_output_open(struct progress *p, unsigned step, int *out_fd)
+FALLIBLE report_output_open(struct report *p, unsigned step, int *out_fd)
 {
 	int fds[2], r = sys_pipe(fds);
 
@@ -190,7 +190,7 @@ FALLIBLE progress_output_open(struct progress *p, unsigned step, int *out_fd)
 	return NULL;
 }
 
-void progress_output_close(struct progress *p, bool failed)
+void report_output_close(struct report *p, bool failed)
 {
 	own_close(&p->write_fd);
 	p->write_fd = -1;
