@@ -242,7 +242,7 @@ FALLIBLE step_copy_instr(struct stage *s, const struct at *at)
 	if (from) /* another stage is told of before this step */
 		TRY(from_layers(s, at, from, &layers));
 	title = stage_title(s, line);
-	step = report_begin(s->b->p, title);
+	step = teller_begin(s->b->p, title);
 	TRY(stage_view(s, &base));
 	tree_init(&c.tree, base, s->clamp_ns);
 	c.src = (struct tree_source){ .root_fd = s->b->context_fd, .ignore = &s->b->ignore, .is_context = true };
@@ -251,7 +251,7 @@ FALLIBLE step_copy_instr(struct stage *s, const struct at *at)
 		c.src = (struct tree_source){ .root_fd = source };
 	}
 	TRY(run_copy(&c, base, &cached));
-	report_done(s->b->p, step, cached);
+	teller_done(s->b->p, step, cached);
 	return NULL;
 }
 
@@ -273,7 +273,7 @@ FALLIBLE step_workdir(struct stage *s, const struct at *at)
 	history = xasprintf("WORKDIR %s", dir);
 	line = instr_line(at->i);
 	title = stage_title(s, line);
-	step = report_begin(s->b->p, title);
+	step = teller_begin(s->b->p, title);
 	TRY(stage_view(s, &base));
 	(void)json_object_set_new(stage_config(s), "WorkingDir", json_string(dir));
 	tree_init(&t, base, s->clamp_ns);
@@ -288,6 +288,6 @@ FALLIBLE step_workdir(struct stage *s, const struct at *at)
 		TRY(tree_add_dir(&t, dir));
 		TRY(commit_tree(s, &t, history, &cached));
 	}
-	report_done(s->b->p, step, cached);
+	teller_done(s->b->p, step, cached);
 	return NULL;
 }

@@ -329,16 +329,16 @@ static FALLIBLE keep(struct runner *r, const struct rootfs *root, char out_diff_
 static FALLIBLE run_and_keep(struct runner *r, unsigned step, char out_diff_id[DIGEST_MAX])
 {
 	CLEANUP(rootfs_fini) struct rootfs root = { 0 };
-	struct report *p = r->s->b->p;
+	struct teller *p = r->s->b->p;
 	struct err *e;
 	int out_fd;
 
 	TRY(need_dir(r));
 	TRY(rootfs_prepare(engine_snapshotter(r->s->b->e), r->s->diff_ids ? r->s->diff_ids : (char *[]){ NULL }, r->dir, &root));
 	root.is_volatile = true;
-	TRY(report_output_open(p, step, &out_fd));
+	TRY(teller_output_open(p, step, &out_fd));
 	e = execute(r, &root, out_fd);
-	report_output_close(p, e != NULL);
+	teller_output_close(p, e != NULL);
 	TRY(e);
 	return keep(r, &root, out_diff_id);
 }
@@ -397,7 +397,7 @@ FALLIBLE step_run_instr(struct stage *s, const struct at *at)
 	CLEANUP(runner_fini) struct runner r = { .s = s, .at = at };
 	auto_free char *line = instr_line(at->i), *title = stage_title(s, line), *text = NULL;
 	char key[DIGEST_MAX], diff_id[DIGEST_MAX];
-	unsigned step = report_begin(s->b->p, title);
+	unsigned step = teller_begin(s->b->p, title);
 	bool cached;
 
 	TRY(command(&r));
@@ -411,6 +411,6 @@ FALLIBLE step_run_instr(struct stage *s, const struct at *at)
 		TRY(cache_put(s->b, key, diff_id, text));
 	}
 	stage_history(s, text, diff_id);
-	report_done(s->b->p, step, cached);
+	teller_done(s->b->p, step, cached);
 	return NULL;
 }

@@ -197,7 +197,7 @@ static FALLIBLE begin_stage(struct stage *s, const struct at *at)
 		other = NULL;
 	line = xasprintf("FROM %s", base);
 	title = stage_title(s, line);
-	step = report_begin(s->b->p, title);
+	step = teller_begin(s->b->p, title);
 	if (other) {
 		TRY(from_stage(s, other));
 	} else if (strcasecmp(base, "scratch") == 0) {
@@ -207,7 +207,7 @@ static FALLIBLE begin_stage(struct stage *s, const struct at *at)
 		TRY(from_image(s, at, base, platform && *platform ? platform : NULL));
 	}
 	add_default_path(s);
-	report_done(s->b->p, step, false);
+	teller_done(s->b->p, step, false);
 	return NULL;
 }
 
@@ -413,7 +413,7 @@ static void warn_unused(const struct build *b)
 		for (size_t k = 0; b->used_args && b->used_args[k]; k++)
 			is_used = is_used || strcmp(b->used_args[k], name) == 0;
 		if (!is_used)
-			report_warn(b->p, "One or more build-args [%s] were not consumed", name);
+			teller_warn(b->p, "One or more build-args [%s] were not consumed", name);
 	}
 }
 
@@ -439,7 +439,7 @@ static FALLIBLE add_labels(const struct build *b, const struct stage *s)
 
 static FALLIBLE export_image(struct build *b, struct stage *s, char **out_id)
 {
-	unsigned step = report_begin(b->p, "exporting to image");
+	unsigned step = teller_begin(b->p, "exporting to image");
 	char time[TIME_TEXT_MAX];
 	char *const *tags = b->o->tags;
 	auto_free char *id = NULL;
@@ -447,7 +447,7 @@ static FALLIBLE export_image(struct build *b, struct stage *s, char **out_id)
 	TRY(add_labels(b, s));
 	(void)json_object_set_new(s->config, "created", json_string(time_format(s->clamp_ns, time)));
 	TRY(engine_image_create(b->e, s->config, tags ? tags[0] : NULL, &id));
-	report_note(b->p, step, "writing image %s done", id);
+	teller_note(b->p, step, "writing image %s done", id);
 	for (size_t i = 0; tags && tags[i]; i++) {
 		CLEANUP(ref_fini) struct ref r = { 0 };
 		auto_free char *full = NULL;
@@ -456,9 +456,9 @@ static FALLIBLE export_image(struct build *b, struct stage *s, char **out_id)
 			TRY(engine_image_tag(b->e, tags[0], tags[i]));
 		TRY(ref_parse(tags[i], &r));
 		full = ref_full(&r);
-		report_note(b->p, step, "naming to %s done", full);
+		teller_note(b->p, step, "naming to %s done", full);
 	}
-	report_done(b->p, step, false);
+	teller_done(b->p, step, false);
 	*out_id = TAKE(id);
 	return NULL;
 }
@@ -480,7 +480,7 @@ static void build_fini(struct build *b)
 	build_dirs_remove(b);
 	own_close(&b->dir_fd);
 	own_close(&b->context_fd);
-	report_free(b->p);
+	teller_free(b->p);
 }
 
 static FALLIBLE load(struct build *b)
@@ -492,10 +492,10 @@ static FALLIBLE load(struct build *b)
 	TRY(check_tags(b->o));
 	TRY(take_args(b));
 	TRY(context_open(b->o, &b->context_fd));
-	step = report_begin(b->p, title);
+	step = teller_begin(b->p, title);
 	TRY(context_dockerfile(b->o, b->context_fd, &b->file));
 	TRY(context_ignore(b->o, b->context_fd, &b->ignore));
-	report_done(b->p, step, false);
+	teller_done(b->p, step, false);
 	return cut_stages(b);
 }
 
@@ -505,7 +505,7 @@ FALLIBLE build_run(struct engine *e, const struct build_opts *o, char **out_imag
 	auto_fd int lock = -1;
 	struct stage *target;
 
-	b.p = report_new(o->progress, o->quiet);
+	b.p = teller_new(o->progress, o->quiet);
 	TRY(load(&b));
 	TRY(find_target(&b, &target));
 	TRY(engine_content_lock(e, false, &lock));

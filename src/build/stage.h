@@ -11,7 +11,7 @@
 #include "build/build.h"
 #include "build/dockerfile.h"
 #include "build/pattern.h"
-#include "build/report.h"
+#include "build/teller.h"
 #include "codec/digest.h"
 #include "codec/json.h"
 #include "snapshot/snapshot.h"
@@ -52,7 +52,7 @@ struct build {
 	int dir_fd;	  /* holds its lock */
 	unsigned n_dirs;
 	int64_t epoch_ns; /* SOURCE_DATE_EPOCH, or -1 */
-	struct report *p;
+	struct teller *p;
 };
 
 /* Where an instruction stands: its file differs for ONBUILD triggers. */

@@ -1,5 +1,5 @@
-/* report.c - lines on stderr; see report.h. With a terminal the step that runs stands in one line that is written over. */
-#include "build/report.h"
+/* teller.c - lines on stderr; see teller.h. With a terminal the step that runs stands in one line that is written over. */
+#include "build/teller.h"
 #include "base/buf.h"
 #include "base/mem.h"
 #include "base/own.h"
@@ -12,7 +12,7 @@
 
 enum { LINE_MAX_BYTES = 1 << 16, TAIL_MAX = 1 << 18 };
 
-struct report {
+struct teller {
 	bool quiet, is_tty;
 	unsigned n;
 	int64_t begun_ns;
@@ -24,9 +24,9 @@ struct report {
 	struct buf line, tail; /* tail: what quiet did not tell */
 };
 
-struct report *report_new(enum build_progress mode, bool quiet)
+struct teller *teller_new(enum build_progress mode, bool quiet)
 {
-	struct report *p = xnew(struct report);
+	struct teller *p = xnew(struct teller);
 
 	p->quiet = quiet;
 	p->is_tty = mode == BUILD_PROGRESS_TTY || (mode == BUILD_PROGRESS_AUTO && isatty(STDERR_FILENO));
@@ -36,7 +36,7 @@ struct report *report_new(enum build_progress mode, bool quiet)
 	return p;
 }
 
-void report_free(struct report *p)
+void teller_free(struct teller *p)
 {
 	if (!p)
 		return;
@@ -64,7 +64,7 @@ static void say(const char *fmt, ...)
 	(void)fflush(stderr);
 }
 
-unsigned report_begin(struct report *p, const char *title)
+unsigned teller_begin(struct teller *p, const char *title)
 {
 	p->n++;
 	p->begun_ns = time_monotonic_ns();
@@ -79,7 +79,7 @@ unsigned report_begin(struct report *p, const char *title)
 	return p->n;
 }
 
-void report_done(struct report *p, unsigned step, bool is_cached)
+void teller_done(struct teller *p, unsigned step, bool is_cached)
 {
 	if (p->quiet)
 		return;
@@ -92,7 +92,7 @@ void report_done(struct report *p, unsigned step, bool is_cached)
 		say("#%u DONE %.1fs\n\n", step, since(p->begun_ns));
 }
 
-void report_note(struct report *p, unsigned step, const char *fmt, ...)
+void teller_note(struct teller *p, unsigned step, const char *fmt, ...)
 {
 	char text[512];
 	va_list ap;
@@ -108,7 +108,7 @@ void report_note(struct report *p, unsigned step, const char *fmt, ...)
 		say("#%u %s\n", step, text);
 }
 
-void report_warn(struct report *p, const char *fmt, ...)
+void teller_warn(struct teller *p, const char *fmt, ...)
 {
 	char text[1024];
 	va_list ap;
@@ -123,7 +123,7 @@ void report_warn(struct report *p, const char *fmt, ...)
 
 /* ---- output of a step ---- */
 
-static void tell_line(struct report *p, struct sv line)
+static void tell_line(struct teller *p, struct sv line)
 {
 	while (line.n && line.p[line.n - 1] == '\r')
 		line.n--;
@@ -139,7 +139,7 @@ static void tell_line(struct report *p, struct sv line)
 	}
 }
 
-static void tell(struct report *p, struct sv text)
+static void tell(struct teller *p, struct sv text)
 {
 	while (text.n) {
 		const char *end = memchr(text.p, '\n', text.n);
@@ -157,7 +157,7 @@ static void tell(struct report *p, struct sv text)
 
 static void *read_output(void *arg)
 {
-	struct report *p = arg;
+	struct teller *p = arg;
 	char chunk[4096];
 	ssize_t n;
 
@@ -169,7 +169,7 @@ static void *read_output(void *arg)
 	return NULL;
 }
 
-FALLIBLE report_output_open(struct report *p, unsigned step, int *out_fd)
+FALLIBLE teller_output_open(struct teller *p, unsigned step, int *out_fd)
 {
 	int fds[2], r = sys_pipe(fds);
 
@@ -190,7 +190,7 @@ FALLIBLE report_output_open(struct report *p, unsigned step, int *out_fd)
 	return NULL;
 }
 
-void report_output_close(struct report *p, bool failed)
+void teller_output_close(struct teller *p, bool failed)
 {
 	own_close(&p->write_fd);
 	p->write_fd = -1;
