@@ -145,9 +145,10 @@ struct err *num_parse_duration(struct sv text, int64_t *out_ns)
 	return NULL;
 }
 
-static const char *human(uint64_t bytes, double step, const char *const units[], char out[16])
+/* As docker prints them: 3 significant digits in decimal units, 4 in binary ones, no trailing zeros. */
+static const char *human(uint64_t bytes, bool binary, const char *const units[], char out[16])
 {
-	double v = (double)bytes;
+	double v = (double)bytes, step = binary ? 1024 : 1000;
 	size_t u = 0;
 
 	while (v >= step && u < 5) {
@@ -157,7 +158,7 @@ static const char *human(uint64_t bytes, double step, const char *const units[],
 	if (u == 0)
 		(void)snprintf(out, 16, "%llu%s", (unsigned long long)bytes, units[0]);
 	else
-		(void)snprintf(out, 16, v >= 99.95 ? "%.0f%s" : v >= 9.995 ? "%.1f%s" : "%.2f%s", v, units[u]);
+		(void)snprintf(out, 16, "%.*g%s", v >= 999.5 ? 4 : binary ? 4 : 3, v, units[u]);
 	return out;
 }
 
@@ -165,12 +166,12 @@ const char *num_human(uint64_t bytes, char out[16])
 {
 	static const char *const units[] = { "B", "kB", "MB", "GB", "TB", "PB" };
 
-	return human(bytes, 1000, units, out);
+	return human(bytes, false, units, out);
 }
 
 const char *num_human_iec(uint64_t bytes, char out[16])
 {
 	static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB" };
 
-	return human(bytes, 1024, units, out);
+	return human(bytes, true, units, out);
 }

@@ -100,12 +100,16 @@ static FALLIBLE check_attach(const struct run_conf *c)
 	return NULL;
 }
 
-/* A start that failed leaves a created container, as docker does; with --rm nothing. */
-static FALLIBLE failed(struct engine *e, const struct run_conf *c, const char *id, struct err *err, int *out_exit)
+/* What never ran is not left behind, so that the same command can be given again. */
+static FALLIBLE failed(struct engine *e, const char *id, struct err *err, int *out_exit)
 {
+	auto_json json_t *doc = NULL;
+	struct err *gone = container_inspect(e, id, &doc);
+
 	*out_exit = exit_of(err);
-	if (c->rm)
-		err_free(container_remove(e, id, (struct container_rm){ .force = true, .volumes = true }));
+	if (!gone && strcmp(json_str_at(doc, "State.Status", ""), "created") == 0)
+		gone = container_remove(e, id, (struct container_rm){ .force = true, .volumes = true });
+	err_free(gone);
 	return err;
 }
 
@@ -126,7 +130,7 @@ static FALLIBLE run_run(const void *conf, char *const args[], int *out_exit)
 	if (c->detach) {
 		err = container_start(e, id);
 		if (err)
-			return failed(e, c, id, err, out_exit);
+			return failed(e, id, err, out_exit);
 		(void)printf("%s\n", id);
 		return NULL;
 	}
@@ -135,7 +139,7 @@ static FALLIBLE run_run(const void *conf, char *const args[], int *out_exit)
 	io.err = attaches(c, "stderr") ? STDERR_FILENO : -1;
 	io.sig_proxy = !c->no_sig_proxy;
 	err = container_start_attached(e, id, &io, &detached, out_exit);
-	return err ? failed(e, c, id, err, out_exit) : NULL;
+	return err ? failed(e, id, err, out_exit) : NULL;
 }
 
 const struct cmd cmd_run = { "run",  "IMAGE [COMMAND] [ARG...]", "Create and run a new container from an image",

@@ -79,23 +79,32 @@ static void align(struct sv text, struct buf *out)
 	}
 }
 
-/* {{.CreatedAt}} -> "CREATED AT": the field's words in capitals, unless the table says otherwise. */
-static json_t *headings(const struct out_format *f, const json_t *rows)
+/* "CreatedAt" -> "CREATED AT" */
+static void add_heading(json_t *h, struct sv field)
 {
-	json_t *h = json_object(), *v;
-	const char *key;
+	char text[64];
+	size_t n = 0;
 
-	json_object_foreach (json_array_get(rows, 0), key, v) {
-		char text[64];
+	for (size_t i = 0; i < field.n && n + 2 < sizeof text; i++) {
+		if (i && isupper((unsigned char)field.p[i]) && islower((unsigned char)field.p[i - 1]))
+			text[n++] = ' ';
+		text[n++] = (char)toupper((unsigned char)field.p[i]);
+	}
+	(void)json_object_setn_new(h, field.p, field.n, json_stringn(text, n));
+}
+
+/* A heading for every field that the template names, so that the header row needs no row of data. */
+static json_t *headings(const struct out_format *f, const char *format)
+{
+	json_t *h = json_object();
+
+	for (const char *c = format; (c = strchr(c, '.')); c++) {
 		size_t n = 0;
 
-		for (const char *c = key; *c && n + 2 < sizeof text; c++) {
-			if (c > key && isupper((unsigned char)*c) && islower((unsigned char)c[-1]))
-				text[n++] = ' ';
-			text[n++] = (char)toupper((unsigned char)*c);
-		}
-		text[n] = 0;
-		(void)json_object_set_new(h, key, json_string(text));
+		while (isalnum((unsigned char)c[1 + n]) || c[1 + n] == '_')
+			n++;
+		if (n && isupper((unsigned char)c[1]))
+			add_heading(h, sv_from(c + 1, n));
 	}
 	for (size_t i = 0; f->headings && f->headings[i][0]; i++)
 		(void)json_object_set_new(h, f->headings[i][0], json_string(f->headings[i][1]));
@@ -120,7 +129,7 @@ static FALLIBLE by_template(const struct out_format *f, const char *format, cons
 	}
 	TRY(tmpl_parse(plain, &t));
 	if (is_table) {
-		head = headings(f, rows);
+		head = headings(f, plain);
 		TRY(tmpl_run(t, head, &text));
 		buf_ch(&text, '\n');
 	}

@@ -213,6 +213,20 @@ struct err *runtime_freeze(const char *cgroup_path, bool frozen)
 		    frozen ? "frozen" : "thawed");
 }
 
+struct err *runtime_frozen(const char *cgroup_path, bool *out_frozen)
+{
+	auto_cgroups struct cgroup_set s = CGROUP_SET;
+	const struct cgroup_hier *h;
+	char text[256];
+
+	*out_frozen = false;
+	TRY(open_set(cgroup_path, &s));
+	h = cgroup_find(&s, "freezer");
+	if (h && cgroup_read(h, cgroup_path, s.v2 ? "cgroup.events" : "freezer.state", text, sizeof text) >= 0)
+		*out_frozen = strstr(text, s.v2 ? "frozen 1" : "FR") != NULL; /* FREEZING and FROZEN */
+	return NULL;
+}
+
 /* --- removing --- */
 
 static int remember(void *ctx, const char *sub)

@@ -82,6 +82,7 @@ struct runtime_stats {
 	bool oom_killed;
 };
 FALLIBLE runtime_stats(const char *cgroup_path, struct runtime_stats *out_stats);
+FALLIBLE runtime_frozen(const char *cgroup_path, bool *out_frozen); /* no freezer: false */
 FALLIBLE runtime_freeze(const char *cgroup_path, bool frozen); /* returns when it is; ERR_TIMEOUT after 5 s, thawed again */
 FALLIBLE runtime_kill_all(const char *cgroup_path, int signo); /* to every process in it; returns without waiting */
 FALLIBLE runtime_pids(const char *cgroup_path, pid_t **out_pids, size_t *out_n); /* owned array */

@@ -113,7 +113,7 @@ int sys_unix_listen(const char *path)
 	return fd;
 }
 
-int sys_unix_connect(const char *path)
+static int unix_connect(const char *path, int type)
 {
 	struct sockaddr_un addr;
 	int fd, r;
@@ -121,7 +121,7 @@ int sys_unix_connect(const char *path)
 	SYS_FAULT("unix_connect");
 	if ((r = unix_addr(path, &addr)) < 0)
 		return r;
-	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
 	if (connect(fd, (struct sockaddr *)&addr, sizeof addr) < 0) {
@@ -130,6 +130,16 @@ int sys_unix_connect(const char *path)
 		return r;
 	}
 	return fd;
+}
+
+int sys_unix_connect(const char *path)
+{
+	return unix_connect(path, SOCK_SEQPACKET);
+}
+
+int sys_unix_connect_stream(const char *path)
+{
+	return unix_connect(path, SOCK_STREAM);
 }
 
 int sys_unix_accept(int fd)

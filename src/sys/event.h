@@ -28,6 +28,7 @@ int sys_nonblock(int fd, bool on);
 /* Non-blocking copies of a fifo's ends are wanted often. */
 int sys_unix_listen(const char *path);	/* owned, non-blocking; replaces a stale name */
 int sys_unix_connect(const char *path); /* owned, blocking */
+int sys_unix_connect_stream(const char *path); /* the same as SOCK_STREAM: for others' sockets */
 int sys_unix_accept(int fd);		/* owned, non-blocking */
 int sys_unix_send(int fd, const struct iovec *iov, size_t n); /* one message, no SIGPIPE */
 ssize_t sys_unix_recv(int fd, void *p, size_t n);	      /* one message; 0: the other end is gone */

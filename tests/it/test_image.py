@@ -77,7 +77,7 @@ def test_history_and_inspect_format(hoy, busybox_tar):
 
 
 def test_an_image_in_use_is_kept(hoy, busybox_tar):
-    hoy("import", busybox_tar, "used:1")
+    hoy("import", "--change", "ENV OWN=1", busybox_tar, "used:1")
     hoy("run", "-d", "--name", "uses", "used:1", "sleep", "100")
     assert "conflict" in hoy("rmi", "used:1", code=1).err
     hoy("rm", "-f", "uses")
