@@ -347,6 +347,15 @@ static bool hides_all(const struct snapshotter *s, const char *diff_id)
 	return fs_xattr_get(s->layers_fd, name, "trusted.overlay.opaque", v, sizeof v) == 1 && v[0] == 'y';
 }
 
+/* A layer that comes again higher up is hidden there entirely by itself, and overlayfs refuses to have it twice. */
+static bool comes_again(char *const *diff_ids, size_t i)
+{
+	for (char *const *above = diff_ids + i + 1; *above; above++)
+		if (strcmp(*above, diff_ids[i]) == 0)
+			return true;
+	return false;
+}
+
 FALLIBLE rootfs_prepare(struct snapshotter *s, char *const *diff_ids, const char *dir, struct rootfs *out_rootfs)
 {
 	size_t n = text_list_len(diff_ids);
@@ -356,6 +365,8 @@ FALLIBLE rootfs_prepare(struct snapshotter *s, char *const *diff_ids, const char
 	for (size_t i = n; i-- > 0;) {
 		auto_free char *path = NULL;
 
+		if (comes_again(diff_ids, i))
+			continue;
 		if (!layer_exists(s, diff_ids[i]))
 			return FAIL(ERR_NOT_FOUND, "layer %s is missing: pull or load the image again", diff_ids[i]);
 		if (hidden)

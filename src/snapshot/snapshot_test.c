@@ -546,3 +546,23 @@ TEST(every_failure_leaves_nothing)
 		snapshotter_close(s);
 	}
 }
+
+TEST(the_same_layer_may_come_twice)
+{
+	static const struct tar_entry base[] = { { .name = "keep", .type = '0', .mode = 0644 } },
+				      other[] = { { .name = ".wh.keep", .type = '0', .mode = 0644 } };
+	char ids[2][DIGEST_MAX], *list[4] = { ids[0], ids[1], ids[0], NULL };
+	struct snapshotter *s;
+	struct rootfs r;
+	int root;
+
+	CHECK_OK(snapshotter_open(t_tmpdir(), &s));
+	CHECK_OK(apply(s, base, 1, ids[0]));
+	CHECK_OK(apply(s, other, 1, ids[1]));
+	CHECK_OK(rootfs_prepare(s, list, NULL, &r));
+	CHECK_OK(rootfs_view(&r, &root));
+	CHECK(faccessat(root, "keep", F_OK, AT_SYMLINK_NOFOLLOW) == 0);
+	close(root);
+	rootfs_fini(&r);
+	snapshotter_close(s);
+}
