@@ -35,13 +35,13 @@ static FALLIBLE stage_view(const struct stage *s, int *out_fd)
 static FALLIBLE make_layer(struct stage *s, const struct tree *t, const char *want, char out_diff_id[DIGEST_MAX])
 {
 	struct store *store = engine_store(s->b->e);
-	CLEANUP(own_ingest) struct ingest *in = NULL;
+	auto_ingest struct ingest *in = NULL;
 	auto_fd int blob = -1;
 	char applied[DIGEST_MAX];
 
 	TRY(ingest_begin(store, &in));
 	TRY(tree_write(t, want, in));
-	TRY(ingest_commit(TAKE(in), NULL, 0, out_diff_id));
+	TRY(ingest_commit(in, NULL, 0, out_diff_id));
 	if (layer_exists(engine_snapshotter(s->b->e), out_diff_id))
 		return NULL;
 	TRY(store_blob_open(store, out_diff_id, 0, &blob));

@@ -315,12 +315,12 @@ static struct err *to_ingest(void *ctx, const void *p, size_t n)
 
 static FALLIBLE keep(struct runner *r, const struct rootfs *root, char out_diff_id[DIGEST_MAX])
 {
-	CLEANUP(own_ingest) struct ingest *in = NULL;
+	auto_ingest struct ingest *in = NULL;
 	struct build *b = r->s->b;
 
 	TRY(ingest_begin(engine_store(b->e), &in));
 	TRY(rootfs_diff(root->upper, r->s->clamp_ns, (struct zip_sink){ to_ingest, in }));
-	TRY(ingest_commit(TAKE(in), NULL, 0, out_diff_id));
+	TRY(ingest_commit(in, NULL, 0, out_diff_id));
 	if (layer_exists(engine_snapshotter(b->e), out_diff_id))
 		return NULL;
 	return layer_adopt(engine_snapshotter(b->e), root->upper, out_diff_id);
