@@ -3,10 +3,18 @@
  *
  * Wanted state is data (from the database); the kernel is compared with it and changed in one netlink batch. When the last
  * container leaves a network its bridge goes; when the last bridge goes, the table goes and what was set is set back.
- * Layer: network.  Threads: calls for one host are serialised by a lock file in RUN.  Blocks: netlink.
+ *
+ * A crash leaves no more in the kernel than the database knows: addresses and ports are recorded before they are set up and
+ * forgotten after they are gone. The default RUN uses the table `hoy` and the bridge `hoy0`; other instances on the same
+ * host have names of their own and choose subnets of their own.
+ * IPv4 only: containers have no IPv6 beyond ::1. A firewall of the host that drops forwarded packets (docker's FORWARD
+ * policy, ufw) still drops ours: an accept in one table cannot overrule a drop in another.
+ * Layer: network.  Threads: calls for one host are serialised by a lock on its network namespace.  Blocks: netlink, one sync.
+ * Limits: 1023 containers a network (ports of a bridge).
  */
 #pragma once
 #include "base/err.h"
+#include "codec/json.h"
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -29,21 +37,49 @@ struct net_attach {
 	uint32_t want_ip;	/* network order; 0: choose */
 	struct net_port *ports; /* host_port 0 is filled in */
 	size_t n_ports;
+	char *const *names; /* by which others on a network of the user's reach it (network_hosts); may be NULL */
 };
 struct net_result {
 	char ip[16], gateway[16], mac[18], network_id[65];
 	unsigned prefix_len, mtu;
 	char veth[16];
 };
-/* Address, veth, routes, ports. ERR_CONFLICT "port 8080/tcp is already in use (by container …)". All or nothing. */
+/*
+ * lo, eth0 with address and default route, ports. All or nothing. ERR_NOT_FOUND no such network; ERR_CONFLICT "port is already
+ * allocated: bind for 0.0.0.0:8080/tcp failed: in use by container …", address taken; ERR_UNAVAILABLE nothing free.
+ * Ports on host_ip 0 are reachable at every address of the host, 127.0.0.1 included.
+ */
 FALLIBLE network_attach(struct network *n, const struct net_attach *a, struct net_result *out_result);
 /* Frees address and ports of a container; the veth went with its namespace. Idempotent. */
 FALLIBLE network_detach(struct network *n, const char *container);
 /* Only lo up: for --network none and fresh namespaces. */
 FALLIBLE network_loopback(int net_fd);
-/* Brings the kernel in line with the database: drops leases and elements of containers for which is_alive says no. */
+/*
+ * Brings the kernel in line with the database: drops leases and elements of containers for which is_alive says no and whose
+ * veth is gone (one that has its veth is being started, or its namespace is not quite dead); makes the table anew when
+ * somebody flushed it.
+ */
 FALLIBLE network_reconcile(struct network *n, bool (*is_alive)(void *ctx, const char *container), void *ctx);
 /* A resolv.conf for containers: the host's, without loopback servers; owned text. */
 FALLIBLE network_resolv_conf(char *const *dns, char *const *search, char *const *options, char **out_text);
 /* What we have on the host now: one line per link, table, sysctl; owned list (text_list_free). */
 FALLIBLE network_footprint(struct network *n, char ***out_lines);
+
+/* ---- networks of the user's ---- */
+
+struct net_create {
+	const char *name;
+	const char *subnet, *gateway; /* "10.1.0.0/16", "10.1.0.1"; NULL: chosen; gateway NULL: the first address */
+	bool is_internal;	      /* nothing leaves it, nothing comes in from elsewhere than the host */
+	unsigned mtu;		      /* 0: the uplink's */
+	const json_t *labels;	      /* borrowed; NULL: none */
+};
+/* out_id owned. ERR_EXISTS the name; ERR_INVALID name, subnet, gateway; ERR_CONFLICT the subnet overlaps a route of the host. */
+FALLIBLE network_create(struct network *n, const struct net_create *c, char **out_id);
+/* text: name, id, unique prefix of an id. ERR_DENIED the default one; ERR_CONFLICT it has containers; ERR_NOT_FOUND. */
+FALLIBLE network_remove(struct network *n, const char *text);
+/* Objects in the shape of docker's network inspect, "Containers" {id: {Name, IPv4Address, MacAddress}}. Owned. */
+FALLIBLE network_list(struct network *n, json_t **out_array);
+FALLIBLE network_inspect(struct network *n, const char *text, json_t **out_object);
+/* Lines of /etc/hosts for a container: the names of all on its networks, itself included. Owned text; "" on the default one. */
+FALLIBLE network_hosts(struct network *n, const char *container, char **out_text);
