@@ -104,7 +104,4 @@ TEST(a_consumer_that_fails_stops_the_source)
 
 	CHECK_ERR(ERR_LIMIT, run(&c, &e, (char[DIGEST_MAX]){ 0 }));
 	CHECK(c.at < TOTAL);
-	c = (struct counter){ .fail_at = 0 };
-	e = (struct eater){ .fails = true };
-	CHECK_ERR(ERR_UNAVAILABLE, run(&c, &e, (char[DIGEST_MAX]){ 0 }));
 }
