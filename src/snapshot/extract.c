@@ -16,6 +16,7 @@
 #include "sys/fs.h"
 #include "sys/sys.h"
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <sys/sysmacros.h>
 
 enum { CHUNK = 1 << 18 };
@@ -34,6 +35,7 @@ struct extract {
 	char *chunk;
 	uint64_t size;
 	bool is_layer; /* whiteouts mean something */
+	int umask;     /* to be set again at the end */
 };
 
 static struct err *failed(int r, const char *what, const char *name)
@@ -360,6 +362,8 @@ static struct err *one_entry(struct extract *x, const struct tar_entry *e)
 
 static void extract_fini(struct extract *x)
 {
+	if (x->umask >= 0)
+		(void)umask((mode_t)x->umask);
 	for (size_t i = 0; i < x->late.n; i++) {
 		free(x->late.p[i].path);
 		free(x->late.p[i].acl);
@@ -374,10 +378,9 @@ struct err *extract_tar(int tree_fd, struct zip_source tar, bool is_layer, uint6
 {
 	CLEANUP(extract_fini) struct extract x = { .chunk = xmalloc(CHUNK), .is_layer = is_layer };
 	const struct tar_entry *e;
-	int r = fs_own_umask();
 
-	if (r < 0)
-		return FAIL_OS(-r, "get a umask of our own");
+	if ((x.umask = fs_own_umask(0)) < 0)
+		return FAIL_OS(-x.umask, "get a umask of our own");
 	TRY(tar_reader_new(tar, &x.tar));
 	TRY(place_init(&x.place, tree_fd));
 	for (;;) {

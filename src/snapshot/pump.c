@@ -6,6 +6,7 @@
 #include "snapshot/pump.h"
 #include "base/mem.h"
 #include "base/own.h"
+#include "sys/proc.h"
 #include <pthread.h>
 #include <stdbool.h>
 
@@ -143,8 +144,8 @@ static void pump_fini(struct pump *u)
 	(void)pthread_mutex_destroy(&u->lock);
 }
 
-struct err *pump_run(struct zip_source source, struct err *(*consume)(void *ctx, struct zip_source tar), void *ctx,
-		     char out_digest[DIGEST_MAX])
+struct err *pump_threads(struct zip_source source, struct err *(*consume)(void *ctx, struct zip_source tar), void *ctx,
+			 char out_digest[DIGEST_MAX])
 {
 	auto_digest struct digest_state *digest = digest_new();
 	CLEANUP(pump_fini) struct pump u = { .lock = PTHREAD_MUTEX_INITIALIZER, .moved = PTHREAD_COND_INITIALIZER };
@@ -166,4 +167,64 @@ struct err *pump_run(struct zip_source source, struct err *(*consume)(void *ctx,
 	}
 	digest_end(digest, out_digest);
 	return u.consumed;
+}
+
+/* ---- one thread ---- */
+
+struct alone {
+	struct zip_source source;
+	struct digest_state *digest;
+	char *slot;
+	size_t n, at;
+	struct err *failed; /* what source said */
+};
+
+static struct err *alone_read(void *ctx, void *p, size_t n, size_t *out_n)
+{
+	struct alone *a = ctx;
+
+	if (a->at == a->n && !a->failed) {
+		a->at = a->n = 0;
+		a->failed = fill_slot(a->source, a->digest, a->slot, &a->n);
+	}
+	if (a->failed)
+		return FAIL(ERR_CANCELLED, "the source failed");
+	n = n < a->n - a->at ? n : a->n - a->at;
+	memcpy(p, a->slot + a->at, n);
+	a->at += n;
+	*out_n = n;
+	return NULL;
+}
+
+static void alone_fini(struct alone *a)
+{
+	free(a->slot);
+	err_free(a->failed);
+}
+
+struct err *pump_alone(struct zip_source source, struct err *(*consume)(void *ctx, struct zip_source tar), void *ctx,
+		       char out_digest[DIGEST_MAX])
+{
+	auto_digest struct digest_state *digest = digest_new();
+	CLEANUP(alone_fini) struct alone a = { .source = source, .digest = digest, .slot = xmalloc(SLOT_BYTES) };
+	struct err *e = consume(ctx, (struct zip_source){ alone_read, &a });
+
+	for (a.n = 1; !e && !a.failed && a.n > 0;)
+		a.failed = fill_slot(source, digest, a.slot, &a.n);
+	if (a.failed) {
+		err_free(e);
+		return TAKE(a.failed);
+	}
+	digest_end(digest, out_digest);
+	return e;
+}
+
+struct err *pump_run(struct zip_source source, struct err *(*consume)(void *ctx, struct zip_source tar), void *ctx,
+		     char out_digest[DIGEST_MAX])
+{
+	int cpus = sys_cpus();
+
+	if (cpus < 0)
+		return FAIL_OS(-cpus, "count the processors");
+	return (cpus == 1 ? pump_alone : pump_threads)(source, consume, ctx, out_digest);
 }

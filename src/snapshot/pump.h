@@ -1,5 +1,6 @@
 /*
- * pump.h - a stream read and hashed by the calling thread while another thread consumes it, a few buffers behind.
+ * pump.h - a stream read and hashed by the calling thread while another thread, where that helps, consumes it a few
+ * buffers behind.
  *
  * Layer: snapshot, private.
  */
@@ -9,9 +10,14 @@
 #include "codec/zip.h"
 
 /*
- * Reads source to its end in the calling thread; consume gets the same bytes from `tar` in a thread of its own (which may
- * change its umask after unshare(CLONE_FS)) and may stop early. Returns after both ended: source's error before consume's;
- * source is not read on after an error of either. out_digest: of everything source gave.
+ * Reads source to its end in the calling thread; consume gets the same bytes from `tar`, in a thread of its own where there
+ * is a second processor, and may stop early. Returns after both ended: source's error before consume's; source is not read
+ * on after an error of either. out_digest: of everything source gave.
  */
 FALLIBLE pump_run(struct zip_source source, struct err *(*consume)(void *ctx, struct zip_source tar), void *ctx,
 		  char out_digest[DIGEST_MAX]);
+/* The two ways of it. */
+FALLIBLE pump_threads(struct zip_source source, struct err *(*consume)(void *ctx, struct zip_source tar), void *ctx,
+		      char out_digest[DIGEST_MAX]);
+FALLIBLE pump_alone(struct zip_source source, struct err *(*consume)(void *ctx, struct zip_source tar), void *ctx,
+		    char out_digest[DIGEST_MAX]);

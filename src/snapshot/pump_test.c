@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "base/own.h"
 #include "harness/t.h"
+#include "sys/proc.h"
 #include <string.h>
 
 enum { TOTAL = 3000017 };
@@ -56,12 +57,16 @@ static struct err *eat(void *ctx, struct zip_source tar)
 	return e->fails ? FAIL(ERR_LIMIT, "enough") : NULL;
 }
 
+typedef struct err *pump_fn(struct zip_source source, struct err *(*consume)(void *ctx, struct zip_source tar), void *ctx,
+			    char out_digest[DIGEST_MAX]);
+static pump_fn *pump;
+
 static struct err *run(struct counter *c, struct eater *e, char digest[DIGEST_MAX])
 {
-	return pump_run((struct zip_source){ count, c }, eat, e, digest);
+	return pump((struct zip_source){ count, c }, eat, e, digest);
 }
 
-TEST(all_bytes_arrive_and_are_hashed)
+static void all_bytes(void)
 {
 	static const size_t steps[] = { 0, 777, 65536 }, chunks[] = { 512, 262144, 1000000 };
 	auto_free char *all = xmalloc(TOTAL);
@@ -87,7 +92,7 @@ TEST(all_bytes_arrive_and_are_hashed)
 	}
 }
 
-TEST(a_source_that_fails_is_what_is_reported)
+static void failing_source(void)
 {
 	for (size_t at = 0; at < TOTAL; at += 500000) {
 		struct counter c = { .fail_at = at };
@@ -97,11 +102,29 @@ TEST(a_source_that_fails_is_what_is_reported)
 	}
 }
 
-TEST(a_consumer_that_fails_stops_the_source)
+static void failing_consumer(void)
 {
 	struct counter c = { .fail_at = SIZE_MAX, .step = 100 };
 	struct eater e = { .most = 1000, .chunk = 1000, .fails = true };
 
 	CHECK_ERR(ERR_LIMIT, run(&c, &e, (char[DIGEST_MAX]){ 0 }));
 	CHECK(c.at < TOTAL);
+}
+
+TEST(one_thread)
+{
+	pump = pump_alone;
+	all_bytes();
+	failing_source();
+	failing_consumer();
+}
+
+TEST(two_threads)
+{
+	if (sys_cpus() == 1)
+		t_skip("needs two processors");
+	pump = pump_threads;
+	all_bytes();
+	failing_source();
+	failing_consumer();
 }

@@ -185,8 +185,8 @@ static void fill_upper(int fd)
 	t_file_write(fd, "opaque/new", "");
 	CHECK_INT(fs_xattr_set(fd, "opaque", "trusted.overlay.opaque", "y", 1), 0);
 	CHECK_INT(fs_xattr_set(fd, "opaque", "trusted.overlay.origin", "o", 1), 0);
-	CHECK_INT(fs_xattr_set(fd, "d", "user.b", "2", 1), 0);
-	CHECK_INT(fs_xattr_set(fd, "d", "user.a", "1", 1), 0);
+	(void)fs_xattr_set(fd, "d", "user.b", "2", 1); /* not every file system has them */
+	(void)fs_xattr_set(fd, "d", "user.a", "1", 1);
 	CHECK_INT(fs_xattr_set(fd, "d", "trusted.overlay.impure", "y", 1), 0);
 	for (size_t i = 0; i < LEN(all); i++)
 		CHECK(utimensat(fd, all[i], t, AT_SYMLINK_NOFOLLOW) == 0);
@@ -213,6 +213,8 @@ TEST(a_difference_is_as_it_should_be)
 	CHECK(mkdir(upper, 0755) == 0);
 	fd = sys_open_dir(upper);
 	fill_upper(fd);
+	if (fs_xattr_set(fd, "d", "user.a", "1", 1) == -EOPNOTSUPP)
+		t_skip("needs a file system with user attributes");
 	CHECK_OK(rootfs_diff(upper, INT64_C(2000000000), (struct zip_sink){ give, &tar }));
 	describe(tar.data, tar.n, &text);
 	CHECK_STR(buf_text(&text), want);

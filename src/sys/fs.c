@@ -185,13 +185,11 @@ ssize_t fs_xattr_list(int dir_fd, const char *name, char *out, size_t size)
 	return sys_ret(llistxattr(path, out, size));
 }
 
-int fs_own_umask(void)
+int fs_own_umask(mode_t mask)
 {
 	int r = sys_unshare(CLONE_FS);
 
-	if (r >= 0)
-		(void)umask(0);
-	return r;
+	return r < 0 ? r : (int)umask(mask);
 }
 
 /* fsconfig takes strings of at most 255 bytes: longer paths go by an fd, which must stay open until the mount is made. */

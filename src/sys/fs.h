@@ -30,8 +30,8 @@ ssize_t fs_xattr_get(int dir_fd, const char *name, const char *key, void *out, s
 ssize_t fs_xattr_get_fd(int fd, const char *key, void *out, size_t size); /* of the open file itself */
 ssize_t fs_xattr_list(int dir_fd, const char *name, char *out, size_t size); /* NUL-separated */
 
-/* Gives the calling thread a umask of its own, 0, for good; its working directory is its own then, too. */
-int fs_own_umask(void);
+/* Sets the umask of the calling thread alone and returns the old one; its working directory is its own then, too. */
+int fs_own_umask(mode_t mask);
 
 /* An overlay as a detached mount; allocates nothing, so also for use between clone and execve. */
 struct fs_overlay {

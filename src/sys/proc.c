@@ -208,6 +208,14 @@ int sys_join_keyring(const char *name)
 	return sys_ret(syscall(SYS_keyctl, 1 /* KEYCTL_JOIN_SESSION_KEYRING */, name, 0, 0, 0));
 }
 
+int sys_cpus(void)
+{
+	cpu_set_t set;
+
+	SYS_FAULT("sched_getaffinity");
+	return sched_getaffinity(0, sizeof set, &set) < 0 ? -errno : CPU_COUNT(&set);
+}
+
 int sys_getdents(int dir_fd, void *entries, size_t size)
 {
 	SYS_FAULT("getdents64");

@@ -39,6 +39,7 @@ int sys_seccomp(const struct sock_fprog *program, unsigned flags);
 int sys_ioctl(int fd, unsigned long request, void *arg);
 int sys_ioctl_int(int fd, unsigned long request, int arg);
 int sys_join_keyring(const char *name); /* a new session keyring */
+int sys_cpus(void); /* how many processors we may run on */
 int sys_getdents(int dir_fd, void *entries, size_t size); /* struct dirent64s; 0 at the end */
 int sys_bpf_prog_load(const void *insns, size_t n_insns, const char *license); /* BPF_PROG_TYPE_CGROUP_DEVICE; owned fd */
 int sys_bpf_attach_device(int cgroup_fd, int prog_fd);

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 
-TUNABLES = "glibc.cpu.hwcaps=-AVX512F,-AVX512VL,-AVX512BW,-AVX2,-AVX,-XSAVE,-XSAVEC"
+TUNABLES = "glibc.cpu.hwcaps=-AVX_Fast_Unaligned_Load,-AVX512F,-AVX512VL,-AVX512BW,-AVX2,-AVX,-XSAVE,-XSAVEC"
 PTRACE, GETREGSET, NT_X86_XSTATE, EINVAL = 101, 0x4204, 0x202, 22
 
 
