@@ -11,8 +11,12 @@
 #include "state/record.h"
 #include "sys/sys.h"
 #include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/file.h>
+
+#define APPLY_THREADS 4 /* layers at once */
 
 /* ---- names ---- */
 
@@ -254,18 +258,64 @@ static FALLIBLE apply_one(struct engine *e, const struct descriptor *blob, const
 	return remember_diff_id(e, blob->digest, diff_id);
 }
 
-FALLIBLE image_apply(struct engine *e, const struct image_docs *d)
-{
-	for (size_t i = 0; i < d->manifest.n; i++) {
-		struct err *err;
+/* Layers do not depend on each other: several at once, each layer by one thread. */
+struct apply {
+	struct engine *e;
+	const struct image_docs *d;
+	atomic_size_t next;
+	pthread_mutex_t lock; /* guards err */
+	struct err *err;      /* the first */
+};
 
-		if (layer_exists(engine_snapshotter(e), d->diff_ids[i]))
+static FALLIBLE apply_nth(struct apply *a, size_t i)
+{
+	const struct descriptor *blob = &a->d->manifest.parts[i];
+	struct err *err;
+
+	for (size_t k = 0; k < i; k++) /* twice in an image: the first does it */
+		if (strcmp(a->d->diff_ids[k], a->d->diff_ids[i]) == 0)
+			return NULL;
+	if (layer_exists(engine_snapshotter(a->e), a->d->diff_ids[i]))
+		return NULL;
+	err = apply_one(a->e, blob, a->d->diff_ids[i]);
+	return err ? err_ctx(err, "layer %.19s", blob->digest) : NULL;
+}
+
+static void *apply_worker(void *arg)
+{
+	struct apply *a = arg;
+	size_t i;
+
+	while ((i = atomic_fetch_add(&a->next, 1)) < a->d->manifest.n) {
+		struct err *err = apply_nth(a, i);
+
+		if (!err)
 			continue;
-		err = apply_one(e, &d->manifest.parts[i], d->diff_ids[i]);
-		if (err)
-			return err_ctx(err, "layer %.19s", d->manifest.parts[i].digest);
+		(void)pthread_mutex_lock(&a->lock);
+		if (a->err)
+			err_free(err);
+		else
+			a->err = err;
+		(void)pthread_mutex_unlock(&a->lock);
+		atomic_store(&a->next, a->d->manifest.n);
 	}
 	return NULL;
+}
+
+FALLIBLE image_apply(struct engine *e, const struct image_docs *d)
+{
+	struct apply a = { .e = e, .d = d };
+	pthread_t threads[APPLY_THREADS - 1];
+	size_t n = 0;
+
+	(void)pthread_mutex_init(&a.lock, NULL);
+	while (n < LEN(threads) && n + 1 < d->manifest.n && pthread_create(&threads[n], NULL, apply_worker, &a) == 0)
+		n++;
+	(void)apply_worker(&a);
+	for (size_t i = 0; i < n; i++)
+		(void)pthread_join(threads[i], NULL);
+	(void)pthread_mutex_destroy(&a.lock);
+	return a.err;
 }
 
 /* A source that leaves a copy of the plain tar in an ingest. */
