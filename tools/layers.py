@@ -38,7 +38,7 @@ def check_includes(src, may):
             if not match or "/" not in match.group(1):
                 continue
             used = match.group(1).split("/")[0]
-            if used == "harness" and path.name.endswith("_test.c"):
+            if used == "harness" and path.name.endswith(("_test.c", "_test.h")):
                 continue
             if used not in may:
                 bad.append(f"{path}:{number}: {match.group(1)}: unknown folder")
