@@ -321,16 +321,20 @@ static FALLIBLE make_upper(const char *dir, const char *lower, struct rootfs *r)
 {
 	auto_fd int at = sys_open_dir(dir), upper = -1;
 	struct stat st;
-	int e;
+	int made, e;
 
 	if (at < 0)
 		return FAIL_OS(-at, "open %s", dir);
-	if (((e = sys_mkdir(at, "upper", 0755)) < 0 && e != -EEXIST) || ((e = sys_mkdir(at, "work", 0700)) < 0 && e != -EEXIST))
-		return FAIL_OS(-e, "make directories in %s", dir);
+	made = sys_mkdir(at, "upper", 0755);
+	e = sys_mkdir(at, "work", 0700);
+	if ((made < 0 && made != -EEXIST) || (e < 0 && e != -EEXIST))
+		return FAIL_OS(made < 0 && made != -EEXIST ? -made : -e, "make directories in %s", dir);
 	r->upper = xasprintf("%s/upper", dir);
 	r->work = xasprintf("%s/work", dir);
-	if (e == -EEXIST || sys_fstatat(AT_FDCWD, lower, &st, 0) < 0)
+	if (made == -EEXIST)
 		return NULL;
+	if ((e = sys_fstatat(AT_FDCWD, lower, &st, 0)) < 0)
+		return FAIL_OS(-e, "look at %s", lower);
 	if ((upper = sys_openat(at, "upper", O_RDONLY | O_DIRECTORY, 0)) < 0)
 		return FAIL_OS(-upper, "open %s", r->upper);
 	if ((e = sys_fchown(upper, st.st_uid, st.st_gid)) < 0 || (e = sys_fchmod(upper, st.st_mode & 07777)) < 0)
