@@ -306,10 +306,15 @@ FALLIBLE image_apply(struct engine *e, const struct image_docs *d)
 {
 	struct apply a = { .e = e, .d = d };
 	pthread_t threads[APPLY_THREADS - 1];
-	size_t n = 0;
+	size_t n = 0, missing = 0;
 
+	for (size_t i = 0; i < d->manifest.n; i++) /* opens the snapshotter, too: threads must find it open */
+		missing += !layer_exists(engine_snapshotter(e), d->diff_ids[i]);
+	if (!missing)
+		return NULL;
+	(void)engine_store(e);
 	(void)pthread_mutex_init(&a.lock, NULL);
-	while (n < LEN(threads) && n + 1 < d->manifest.n && pthread_create(&threads[n], NULL, apply_worker, &a) == 0)
+	while (n < LEN(threads) && n + 1 < missing && pthread_create(&threads[n], NULL, apply_worker, &a) == 0)
 		n++;
 	(void)apply_worker(&a);
 	for (size_t i = 0; i < n; i++)
