@@ -13,6 +13,7 @@
 #include "network/private.h"
 #include "sys/entropy.h"
 #include "sys/netlink.h"
+#include "state/record.h"
 #include "sys/sys.h"
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -20,7 +21,8 @@
 #include <stdio.h>
 #include <sys/file.h>
 
-#define FORWARD "ipv4/ip_forward"
+#define FORWARD	    "ipv4/ip_forward"
+#define FORWARD_MARK "ip_forward-was-0" /* in RUN: the table's comment is lost when somebody flushes the ruleset */
 
 struct kernel { /* one operation's sockets */
 	int lock_fd, route_fd, nft_fd;
@@ -83,6 +85,7 @@ struct err *network_open(struct db *db, int run_fd, struct network **out_n)
 		hash = (hash ^ (uint8_t)*p) * 16777619u;
 	n = xnew(struct network);
 	n->db = db;
+	n->run_fd = run_fd;
 	n->is_default = strcmp(path, "/run/hoy") == 0;
 	if (n->is_default)
 		(void)snprintf(n->table, sizeof n->table, "hoy");
@@ -212,7 +215,17 @@ static struct err *wanted(const struct network *n, const struct endpoints *gone,
 	return e;
 }
 
-/* The table first: it remembers what ip_forward was, also when we die before it is set. */
+static struct err *find_table(const struct network *n, const struct kernel *k, struct table_found *out)
+{
+	struct stat st;
+
+	TRY(table_find(k->nft_fd, n->table, out));
+	if (sys_fstatat(n->run_fd, FORWARD_MARK, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		out->forward_was_off = true;
+	return NULL;
+}
+
+/* The mark and the table first: they remember what ip_forward was, also when we die before it is set. */
 static struct err *replace(const struct network *n, const struct kernel *k, const struct table_found *found,
 			   const struct endpoints *gone)
 {
@@ -222,6 +235,8 @@ static struct err *replace(const struct network *n, const struct kernel *k, cons
 	TRY(wanted(n, gone, &t));
 	TRY(link_sysctl_get(FORWARD, forward, sizeof forward));
 	t.forward_was_off = found->forward_was_off || (!found->exists && strcmp(forward, "0") == 0);
+	if (t.forward_was_off)
+		TRY(record_write_volatile(n->run_fd, FORWARD_MARK, "", 0));
 	TRY(table_replace(k->nft_fd, &t));
 	return strcmp(forward, "1") == 0 ? NULL : link_sysctl_set(FORWARD, "1");
 }
@@ -272,17 +287,20 @@ static bool loses_network(const struct table *stay, const struct endpoints *gone
 	return false;
 }
 
-/* Nothing of ours is left but what others set: ip_forward goes back first, the table with its memory of it last. */
+/* ip_forward goes back first (unless another instance needs it), what remembers it goes last. */
 static struct err *take_down(const struct network *n, const struct kernel *k, const struct table_found *found)
 {
 	const struct table none = { 0 };
 
+	int r;
+
 	TRY(delete_bridges(n, k, &none));
-	if (!found->exists)
-		return NULL;
 	if (found->forward_was_off && !found->others)
 		TRY(link_sysctl_set(FORWARD, "0"));
-	return table_delete(k->nft_fd, n->table);
+	if (found->exists)
+		TRY(table_delete(k->nft_fd, n->table));
+	r = sys_unlink(n->run_fd, FORWARD_MARK);
+	return r < 0 && r != -ENOENT ? FAIL_OS(-r, "remove %s", FORWARD_MARK) : NULL;
 }
 
 /* The kernel without `gone`. */
@@ -295,7 +313,7 @@ static struct err *withdraw(const struct network *n, const struct kernel *k, con
 	struct err *e;
 	bool fewer;
 
-	TRY(table_find(k->nft_fd, n->table, &found));
+	TRY(find_table(n, k, &found));
 	TRY(wanted(n, gone, &stay));
 	if (stay.nets.n == 0)
 		return take_down(n, k, &found);
@@ -407,7 +425,7 @@ static struct err *connect_all(const struct network *n, const struct kernel *k, 
 	v.bridge = bridge.index;
 	*out_mtu = v.mtu = bridge.mtu;
 	TRY(link_veth_add(k->route_fd, &v));
-	TRY(table_find(k->nft_fd, n->table, &found));
+	TRY(find_table(n, k, &found));
 	if (found.exists && !fresh) {
 		err = change_ports(n, k, one, true);
 		if (!err)
@@ -487,7 +505,7 @@ static struct err *restore(const struct network *n, const struct kernel *k, bool
 	const struct endpoints none = { 0 };
 	struct table_found found;
 
-	TRY(table_find(k->nft_fd, n->table, &found));
+	TRY(find_table(n, k, &found));
 	if (!any_left)
 		return take_down(n, k, &found);
 	return found.exists ? NULL : replace(n, k, &found, &none);
@@ -562,7 +580,7 @@ struct err *network_footprint(struct network *n, char ***out_lines)
 	vec_fini(&defs);
 	if (e)
 		return e;
-	TRY(table_find(k.nft_fd, n->table, &found));
+	TRY(find_table(n, &k, &found));
 	if (found.exists)
 		add_line(&lines, "nftables table inet", n->table);
 	if (found.exists && found.forward_was_off)

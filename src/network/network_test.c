@@ -210,6 +210,8 @@ TEST(ports_conflict)
 	CHECK_OK(network_detach(r.net, B));
 	CHECK_OK(network_detach(r.net, A));
 	second = own; /* free again */
+	close(b.net_fd);
+	b.net_fd = sys_netns_new();
 	CHECK_OK(network_attach(r.net, &b, &result));
 	close(busy), close(a.net_fd), close(b.net_fd);
 	rig_down(&r);
@@ -240,18 +242,18 @@ TEST(addresses_can_be_wanted_and_are_not_reused_at_once)
 
 	rig_up(&r);
 	rig_attach(&r, A, "bridge", NULL, 0, &a);
-	rig_attach(&r, "c", "bridge", NULL, 0, &b);
+	rig_attach(&r, "cc", "bridge", NULL, 0, &b);
 	CHECK_STR(b.at.ip, "172.27.0.3");
 	w.net_fd = sys_netns_new();
 	CHECK_OK(network_attach(r.net, &w, &result));
 	CHECK_STR(result.ip, "172.27.1.5");
-	w.container = "d";
+	w.container = "dd";
 	CHECK_ERR(ERR_CONFLICT, network_attach(r.net, &w, &result));
 	w.want_ip = htonl(0x0a000001);
 	CHECK_ERR(ERR_INVALID, network_attach(r.net, &w, &result));
-	CHECK_OK(network_detach(r.net, "c"));
+	CHECK_OK(network_detach(r.net, "cc"));
 	close(b.net_fd);
-	rig_attach(&r, "e", "bridge", NULL, 0, &b);
+	rig_attach(&r, "ee", "bridge", NULL, 0, &b);
 	CHECK_STR(b.at.ip, "172.27.0.4");
 	close(a.net_fd), close(b.net_fd), close(w.net_fd);
 	rig_down(&r);
@@ -292,7 +294,7 @@ TEST(reconcile_drops_the_dead)
 	for (int i = 0; i < 200 && footprint(&r) > 4; i++)
 		usleep(10000);
 	CHECK_OK(network_reconcile(r.net, dead, NULL));
-	rig_sh("nft list ruleset | grep -q B && exit 1; ! nft list ruleset | grep -q 8080");
+	rig_sh("! nft list ruleset | grep 8080");
 	rig_attach(&r, A, "bridge", &port, 1, &a); /* the port is free again */
 	rig_sh("nft flush ruleset");
 	CHECK_OK(network_reconcile(r.net, dead, NULL));
@@ -368,7 +370,7 @@ TEST(networks_of_the_user_are_apart)
 
 	rig_attach(&r, A, "one", NULL, 0, &a);
 	rig_attach(&r, B, "two", NULL, 0, &b);
-	rig_attach(&r, "c", "inner", NULL, 0, &c);
+	rig_attach(&r, "cc", "inner", NULL, 0, &c);
 	CHECK_STR(b.at.ip, "10.44.0.1");
 	CHECK_STR(b.at.gateway, "10.44.0.254");
 	web = rig_listen(a.net_fd, IPPROTO_TCP, "0.0.0.0", 80);
@@ -389,7 +391,7 @@ TEST(networks_of_the_user_are_apart)
 	CHECK_OK(network_remove(r.net, "two"));
 	CHECK_ERR(ERR_NOT_FOUND, network_remove(r.net, "two"));
 	CHECK_OK(network_detach(r.net, A));
-	CHECK_OK(network_detach(r.net, "c"));
+	CHECK_OK(network_detach(r.net, "cc"));
 	close(web), close(lan), close(in), close(a.net_fd), close(b.net_fd), close(c.net_fd);
 	wait_census(before);
 	rig_down(&r);
@@ -398,13 +400,13 @@ TEST(networks_of_the_user_are_apart)
 TEST(names_are_told_on_networks_of_the_user)
 {
 	char *web[] = { (char *)(uintptr_t)"web", (char *)(uintptr_t)"www", NULL }, *db[] = { (char *)(uintptr_t)"db", NULL };
-	struct net_attach a = { .container = A, .network = "n", .names = web }, b = { .container = B, .network = "n", .names = db };
+	struct net_attach a = { .container = A, .network = "nn", .names = web }, b = { .container = B, .network = "nn", .names = db };
 	auto_free char *id = NULL, *text = NULL;
 	struct net_result result;
 	struct rig r;
 
 	rig_up(&r);
-	CHECK_OK(network_create(r.net, &(struct net_create){ .name = "n", .subnet = "10.44.0.0/24" }, &id));
+	CHECK_OK(network_create(r.net, &(struct net_create){ .name = "nn", .subnet = "10.44.0.0/24" }, &id));
 	a.net_fd = sys_netns_new();
 	b.net_fd = sys_netns_new();
 	CHECK_OK(network_attach(r.net, &a, &result));
@@ -479,7 +481,7 @@ TEST(any_failing_call_leaves_nothing)
 		if (!e)
 			e = network_detach(r.net, A);
 		t_sweep_off();
-		CHECK(!e == !t_sweep_fired() || !e);
+		CHECK(!e || t_sweep_fired());
 		close(a.net_fd);
 		err_free(e);
 		CHECK_OK(network_detach(r.net, A)); /* what failed can be done again */

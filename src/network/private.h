@@ -7,6 +7,7 @@
 
 struct network {
 	struct db *db; /* borrowed */
+	int run_fd;    /* borrowed */
 	bool is_default; /* the instance with the default RUN */
 	char table[24];
 };

@@ -54,7 +54,7 @@ char *rig_out(const char *command)
 	(void)unlink(path.data);
 	while ((n = read(fd, buf_room(&b, 65536), 65536)) > 0)
 		b.n += (size_t)n;
-	return buf_take(&b);
+	return xstrndup(b.n ? b.data : "", b.n);
 }
 
 void rig_open(struct rig *r)
@@ -75,7 +75,7 @@ void rig_up(struct rig *r)
 		t_skip("needs network namespaces");
 	r->lan_fd = sys_netns_new();
 	CHECK(r->lan_fd >= 0);
-	rig_sh("ip link set lo up && ip link add name uplink0 mtu 1400 type veth peer name lan mtu 1400 && "
+	rig_sh("echo 0 >/proc/sys/net/ipv4/ip_forward && ip link set lo up && ip link add name uplink0 mtu 1400 type veth peer name lan mtu 1400 && "
 	       "ip addr add 192.0.2.2/24 dev uplink0 && ip link set uplink0 up && ip link set lan netns /proc/%d/fd/%d && "
 	       "nsenter --net=/proc/%d/fd/%d sh -c 'ip link set lo up; ip addr add 192.0.2.1/24 dev lan; ip link set lan up' && "
 	       "ip route add default via 192.0.2.1",

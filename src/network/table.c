@@ -366,10 +366,12 @@ static void add_set(struct nl_batch *m, const char *table, const struct set *s, 
 	nl_be32(m, NFTA_SET_FLAGS, s->flags);
 	nl_be32(m, NFTA_SET_KEY_TYPE, s->key_type);
 	nl_be32(m, NFTA_SET_KEY_LEN, s->key_len);
-	if (!s->data_len)
-		return;
-	nl_be32(m, NFTA_SET_DATA_TYPE, s->data_type);
-	nl_be32(m, NFTA_SET_DATA_LEN, s->data_len);
+	if (s->key_type == TYPE_IFNAME) /* a hint for nft list: the key is no big number (type 0, 4 bytes, host order) */
+		nl_put(m, NFTA_SET_USERDATA, "\0\4\1\0\0", 6);
+	if (s->data_len) {
+		nl_be32(m, NFTA_SET_DATA_TYPE, s->data_type);
+		nl_be32(m, NFTA_SET_DATA_LEN, s->data_len);
+	}
 }
 
 /* Elements of one set, in as many messages as their size asks for. */
@@ -425,7 +427,7 @@ static int by_base(const void *a, const void *b)
 	return x->subnet.base < y->subnet.base ? -1 : x->subnet.base > y->subnet.base;
 }
 
-/* Intervals are begins and ends; adjacent ones share a border, which must then be a begin only. */
+/* Intervals are begins and ends, in order; nf_tables keeps an end and a begin at the same address apart. */
 static void subnet_elements(struct nl_batch *m, const struct table *t)
 {
 	auto_free struct table_net *sorted = xcalloc(t->nets.n + 1, sizeof *sorted);
@@ -438,8 +440,6 @@ static void subnet_elements(struct nl_batch *m, const struct table *t)
 		const uint32_t begin = htonl(sorted[i].subnet.base), end = htonl(subnet_last(sorted[i].subnet) + 1);
 
 		element(&out, &begin, sizeof begin);
-		if (i + 1 < t->nets.n && htonl(sorted[i + 1].subnet.base) == end)
-			continue;
 		element_begin(&out, &end, sizeof end);
 		nl_be32(m, NFTA_SET_ELEM_FLAGS, NFT_SET_ELEM_INTERVAL_END);
 		nl_end(m);
