@@ -300,6 +300,9 @@ static FALLIBLE execute(struct runner *r, const struct rootfs *root, int out_fd)
 	struct err *e;
 	int code = 0;
 
+	if (!r->network && !r->s->b->net)
+		TRY(step_net_open(r->s->b->e, &r->s->b->net));
+	step.net = r->s->b->net;
 	for (size_t i = 0; i < r->mounts.n; i++)
 		mounts[i] = (struct step_mount){ r->mounts.p[i].source, r->mounts.p[i].target, r->mounts.p[i].read_only };
 	e = step_run(r->s->b->e, &step, &code);

@@ -14,6 +14,7 @@
 #include "build/expand.h"
 #include "build/stage.h"
 #include "engine/image.h"
+#include "engine/step.h"
 #include "image/config.h"
 #include "image/platform.h"
 #include "image/ref.h"
@@ -478,6 +479,7 @@ static void build_fini(struct build *b)
 	text_list_free(b->used_args);
 	text_list_free(b->globals);
 	build_dirs_remove(b);
+	step_net_close(b->net);
 	own_close(&b->dir_fd);
 	own_close(&b->context_fd);
 	teller_free(b->p);

@@ -51,6 +51,7 @@ struct build {
 	char *dir;	  /* private directory below ROOT/tmp */
 	int dir_fd;	  /* holds its lock */
 	unsigned n_dirs;
+	struct step_net *net; /* of all RUN steps; made for the first */
 	int64_t epoch_ns; /* SOURCE_DATE_EPOCH, or -1 */
 	struct teller *p;
 };

@@ -23,13 +23,23 @@
 
 #define STEP_HOST "hoy-build" /* the same in every build: it can end up in what the step writes */
 
+/* RUN/<id>, locked. */
+struct home {
+	struct engine *e;
+	char id[CTR_ID_MAX];
+	char *path;
+	int fd;
+};
+struct step_net {
+	struct home home;
+	int net_fd;
+};
 struct run {
 	struct engine *e;
 	const struct step *s;
-	char id[CTR_ID_MAX];
-	char *home;	/* RUN/<id> */
-	int home_fd;	/* holds its lock */
-	int net_fd;
+	struct home home;
+	struct step_net *own_net;
+	int net_fd;	/* of its own or the shared one */
 	int view_fd;	/* the lower layers alone */
 	char **stubs;	/* mount points that the lower layers do not have */
 	struct plan *plan;
@@ -37,71 +47,121 @@ struct run {
 
 static void run_fini(struct run *r)
 {
-	own_close(&r->home_fd);
-	own_close(&r->net_fd);
 	own_close(&r->view_fd);
 	text_list_free(r->stubs);
 	plan_free(r->plan);
-	free(r->home);
 }
 
 /* Locked before anybody can take it for dead; again when somebody did. */
-static FALLIBLE open_home(struct run *r)
+static FALLIBLE home_open(struct engine *e, struct home *h)
 {
-	r->home = xasprintf("%s/%s", engine_run(r->e), r->id);
+	*h = (struct home){ .e = e, .fd = -1 };
+	sys_random_hex(h->id, 32);
+	h->path = xasprintf("%s/%s", engine_run(e), h->id);
 	for (int tries = 0; tries < 100; tries++) {
 		struct stat st;
-		int f = sys_mkdir(engine_run_fd(r->e), r->id, 0700);
+		int f = sys_mkdir(engine_run_fd(e), h->id, 0700);
 
 		if (f < 0 && f != -EEXIST)
-			return FAIL_OS(-f, "make %s", r->home);
-		own_close(&r->home_fd);
-		r->home_fd = sys_openat(engine_run_fd(r->e), r->id, O_RDONLY | O_DIRECTORY, 0);
-		if (r->home_fd < 0)
+			return FAIL_OS(-f, "make %s", h->path);
+		own_close(&h->fd);
+		h->fd = sys_openat(engine_run_fd(e), h->id, O_RDONLY | O_DIRECTORY, 0);
+		if (h->fd < 0)
 			continue;
-		if ((f = sys_flock(r->home_fd, LOCK_EX)) < 0)
-			return FAIL_OS(-f, "lock %s", r->home);
-		if (sys_fstatat(engine_run_fd(r->e), r->id, &st, AT_SYMLINK_NOFOLLOW) == 0)
+		if ((f = sys_flock(h->fd, LOCK_EX)) < 0)
+			return FAIL_OS(-f, "lock %s", h->path);
+		if (sys_fstatat(engine_run_fd(e), h->id, &st, AT_SYMLINK_NOFOLLOW) == 0)
 			return NULL;
 	}
-	return FAIL(ERR_CONFLICT, "%s is removed again and again", r->home);
+	return FAIL(ERR_CONFLICT, "%s is removed again and again", h->path);
+}
+
+/* What stands under the id: cgroup, address (has_net), then the directory that says so. */
+static FALLIBLE home_sweep(struct home *h, bool has_net)
+{
+	auto_json json_t *no_net = json_pack("{s:{s:s}}", "HostConfig", "NetworkMode", "none");
+	struct err *e = ctr_sweep(h->e, h->id, has_net ? NULL : no_net);
+
+	if (!e)
+		e = ctr_unmark(h->e, h->id);
+	own_close(&h->fd);
+	h->fd = -1;
+	free(h->path);
+	h->path = NULL;
+	return e;
 }
 
 static FALLIBLE write_own(struct run *r, const char *name, const char *text)
 {
-	auto_fd int fd = sys_openat(r->home_fd, name, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+	auto_fd int fd = sys_openat(r->home.fd, name, O_WRONLY | O_CREAT | O_TRUNC, 0644);
 	int n = fd < 0 ? fd : sys_write_all(fd, text, strlen(text));
 
-	return n < 0 ? FAIL_OS(-n, "write %s/%s", r->home, name) : NULL;
+	return n < 0 ? FAIL_OS(-n, "write %s/%s", r->home.path, name) : NULL;
 }
 
 /* ---- network ---- */
+
+static FALLIBLE connect_net(struct engine *e, struct step_net *s)
+{
+	struct net_result result = { 0 };
+	struct network *n;
+
+	TRY(home_open(e, &s->home));
+	if ((s->net_fd = sys_netns_new()) < 0)
+		return FAIL_OS(-s->net_fd, "make a network namespace");
+	TRY(engine_network(e, &n));
+	return network_attach(n, &(struct net_attach){ .container = s->home.id, .network = "bridge", .net_fd = s->net_fd }, &result);
+}
+
+FALLIBLE step_net_open(struct engine *e, struct step_net **out_net)
+{
+	struct step_net *s = xnew(struct step_net);
+	struct err *err;
+
+	s->net_fd = -1;
+	err = connect_net(e, s);
+	if (err)
+		step_net_close(s);
+	else
+		*out_net = s;
+	return err;
+}
+
+void step_net_close(struct step_net *n)
+{
+	if (!n)
+		return;
+	own_close(&n->net_fd);
+	if (n->home.fd >= 0)
+		err_free(home_sweep(&n->home, true)); /* what could not be swept, the next open sweeps */
+	free(n->home.path);
+	free(n);
+}
 
 static bool is_network(const struct run *r, const char *name)
 {
 	return strcmp(r->s->network ? r->s->network : "bridge", name) == 0;
 }
 
-static FALLIBLE connect_network(struct run *r)
+static FALLIBLE connect_network(struct run *r, int *out_own_fd)
 {
-	auto_free char *resolv = NULL, *hosts = NULL;
-	struct net_result result = { 0 };
-	struct network *n;
+	auto_free char *resolv = NULL;
 
 	TRY(network_resolv_conf(NULL, NULL, NULL, &resolv));
 	TRY(write_own(r, "resolv.conf", resolv));
 	TRY(write_own(r, "hostname", STEP_HOST "\n"));
-	if (!is_network(r, "host") && (r->net_fd = sys_netns_new()) < 0)
-		return FAIL_OS(-r->net_fd, "make a network namespace");
+	TRY(write_own(r, "hosts", "127.0.0.1\tlocalhost " STEP_HOST "\n::1\tlocalhost ip6-localhost ip6-loopback\n"));
+	if (is_network(r, "host"))
+		return NULL;
 	if (is_network(r, "none")) {
-		TRY(network_loopback(r->net_fd));
-	} else if (!is_network(r, "host")) {
-		TRY(engine_network(r->e, &n));
-		TRY(network_attach(n, &(struct net_attach){ .container = r->id, .network = "bridge", .net_fd = r->net_fd },
-				   &result));
+		if ((r->net_fd = *out_own_fd = sys_netns_new()) < 0)
+			return FAIL_OS(-r->net_fd, "make a network namespace");
+		return network_loopback(r->net_fd);
 	}
-	hosts = xasprintf("127.0.0.1\tlocalhost " STEP_HOST "\n::1\tlocalhost ip6-localhost ip6-loopback\n");
-	return write_own(r, "hosts", hosts);
+	if (!r->s->net)
+		TRY(step_net_open(r->e, &r->own_net));
+	r->net_fd = r->s->net ? r->s->net->net_fd : r->own_net->net_fd;
+	return NULL;
 }
 
 /* ---- plan ---- */
@@ -161,8 +221,8 @@ static FALLIBLE compile(struct run *r)
 	auto_json json_t *doc = record(r), *spec = NULL;
 	const struct rootfs *root = r->s->rootfs, lower = { .lower = root->lower };
 	char cgroup[80];
-	struct spec_in in = { .doc = doc, .home = r->home };
-	struct plan_opts o = { .id = r->id, .bundle = r->home, .die_with_parent = true, .cgroup_path = cgroup };
+	struct spec_in in = { .doc = doc, .home = r->home.path };
+	struct plan_opts o = { .id = r->home.id, .bundle = r->home.path, .die_with_parent = true, .cgroup_path = cgroup };
 
 	TRY(rootfs_view(&lower, &r->view_fd));
 	in.root_fd = r->view_fd;
@@ -170,7 +230,7 @@ static FALLIBLE compile(struct run *r)
 		return FAIL(ERR_NOT_FOUND, "--host-ca: this host has no CA bundle (looked at /etc/ssl, /etc/pki, $SSL_CERT_FILE)");
 	TRY(spec_build(&in, &spec));
 	find_stubs(r, spec);
-	ctr_cgroup(r->id, cgroup);
+	ctr_cgroup(r->home.id, cgroup);
 	o.default_seccomp = !r->s->privileged;
 	o.lower = (const char *const *)root->lower;
 	o.upper = root->upper;
@@ -240,10 +300,11 @@ static FALLIBLE execute(struct run *r, int *out_code)
 {
 	struct runtime_stdio io = { .fd = { r->s->stdio[0], r->s->stdio[1], r->s->stdio[2] } };
 	struct runtime_proc proc = { .pid_fd = -1, .tty_fd = -1, .go_fd = -1 };
+	auto_fd int own_fd = -1;
 	int code, signo = 0;
 	struct err *e;
 
-	TRY(connect_network(r));
+	TRY(connect_network(r, &own_fd));
 	TRY(compile(r));
 	TRY(runtime_create(r->plan, &io, r->net_fd, &proc));
 	e = runtime_start(&proc);
@@ -260,17 +321,15 @@ static FALLIBLE execute(struct run *r, int *out_code)
 
 FALLIBLE step_run(struct engine *e, const struct step *s, int *out_code)
 {
-	CLEANUP(run_fini) struct run r = { .e = e, .s = s, .home_fd = -1, .net_fd = -1, .view_fd = -1 };
+	CLEANUP(run_fini) struct run r = { .e = e, .s = s, .net_fd = -1, .view_fd = -1 };
 	struct err *err, *swept;
 
-	sys_random_hex(r.id, 32);
-	err = open_home(&r);
+	err = home_open(e, &r.home);
 	if (!err)
 		err = execute(&r, out_code);
 	remove_stubs(&r);
-	swept = ctr_sweep(e, r.id, NULL);
-	if (!swept)
-		swept = ctr_unmark(e, r.id);
+	swept = home_sweep(&r.home, false);
+	step_net_close(r.own_net);
 	if (!err)
 		return swept;
 	err_free(swept);
