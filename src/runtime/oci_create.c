@@ -64,14 +64,14 @@ static FALLIBLE read_bundle(const struct create *c, struct oci_box *b)
 	return NULL;
 }
 
-/* As the callers write it: "/parent/id", "slice:prefix:name" (the systemd form), or nothing. */
+/* As the callers write it: "/parent/id", "slice:prefix:name" (the systemd form); nothing: the id. */
 static char *cgroup_of(const json_t *config, const char *id)
 {
 	const char *path = json_str_at(config, "linux.cgroupsPath", "");
 	struct sv rest = sv_of(path), slice, prefix;
 
 	if (!*path)
-		return xasprintf("hoy-runtime/%s", id);
+		return xstrdup(id);
 	if (path[0] == '/' || !strchr(path, ':'))
 		return xstrdup(path + strspn(path, "/"));
 	slice = sv_cut(&rest, ':');
