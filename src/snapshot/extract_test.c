@@ -1,4 +1,5 @@
 /* extract_test.c - what archives become on disk, and what they can't do. */
+#include "snapshot/driver.h"
 #include "snapshot/place.h"
 #include "snapshot/snapshot_test.h"
 #include "sys/fs.h"
@@ -448,4 +449,47 @@ TEST(extraction_over_a_tree_that_is_there)
 	CHECK(fstatat(tree, "there", &st, 0) == 0 && (st.st_mode & 07777) == 0700);
 	in = (struct bytes){ b.data, 600, 0 };
 	CHECK_ERR(ERR_CORRUPT, snapshot_extract(tree, (struct zip_source){ take, &in }));
+}
+
+/* Archives thrown together from hostile parts: whatever becomes of them, nothing beside the tree changes. */
+TEST(no_mixture_leads_out)
+{
+	enum { ROUNDS = 1500, ENTRIES = 10 };
+	auto_free char *outside = xasprintf("%s/outside", t_tmppath());
+	const char *names[] = { "a", "b", "a/b", "b/a", "a/b/c", "a/../b", "../a", "a/../../outside/x", "/a", ".", "..", "a/..",
+				".wh.a", "a/.wh.b", "a/.wh..wh..opq", ".wh...", "a/a/a/a", "outside", "a/outside/x", "b/x" };
+	const char *links[] = { "..", "/", ".", "../..", "../outside", "../../outside", outside, "a", "b", "a/b", "../b", "/a/b", "x",
+				"/proc/self/cwd", "../../../../../../../tmp" };
+	uint32_t seed = 1;
+	int good = 0;
+
+	CHECK(mkdir(outside, 0700) == 0);
+	t_file_write(t_tmpdir(), "outside/x", "canary");
+	for (int round = 0; round < ROUNDS; round++) {
+		auto_buf struct buf b = BUF(1 << 20);
+		struct tar_entry e[ENTRIES];
+		auto_fd int tree = -1;
+		uint64_t size;
+		struct bytes in;
+		struct stat st;
+		struct err *error;
+
+		for (int i = 0; i < ENTRIES; i++) {
+			uint32_t r = seed = seed * 1664525u + 1013904223u;
+
+			e[i] = (struct tar_entry){ .name = names[(r >> 8) % LEN(names)], .type = "0012225556"[(r >> 16) % 10],
+						   .link = links[(r >> 20) % LEN(links)], .mode = 0755 };
+		}
+		CHECK(mkdirat(t_tmpdir(), "tree", 0755) == 0);
+		tree = openat(t_tmpdir(), "tree", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		make_tar(e, (size_t)(round % ENTRIES) + 1, &b);
+		in = (struct bytes){ b.data, b.n, 0 };
+		error = extract_tar(tree, (struct zip_source){ take, &in }, round % 2, &size);
+		good += !error;
+		err_free(error);
+		CHECK(t_file_is(t_tmpdir(), "outside/x", "canary") && is_empty("outside") == false);
+		CHECK(stat(outside, &st) == 0 && (st.st_mode & 07777) == 0700 && t_entries(t_tmpdir()) == 2);
+		CHECK_INT(fs_remove_tree(t_tmpdir(), "tree"), 0);
+	}
+	CHECK(good > ROUNDS / 10 && good < ROUNDS);
 }
