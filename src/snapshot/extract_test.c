@@ -327,6 +327,27 @@ TEST(hard_links)
 	snapshotter_close(s);
 }
 
+TEST(hard_links_do_not_reach_out)
+{
+	auto_free char *outside = xasprintf("%s/outside", t_tmppath());
+	struct snapshotter *s;
+	struct stat st;
+
+	CHECK(mkdir(outside, 0755) == 0);
+	t_file_write(t_tmpdir(), "outside/x", "canary");
+	CHECK_OK(snapshotter_open(t_tmpdir(), &s));
+	for (int i = 0; i < 2; i++) {
+		struct tar_entry e[] = { { .name = "l", .type = '2', .link = i ? "../../../../outside" : outside },
+					 { .name = "mine", .type = '1', .link = "l/x" } };
+		struct err *error = apply(s, e, 2, NULL);
+
+		CHECK(error && is_empty("layers"));
+		err_free(error);
+		CHECK(fstatat(t_tmpdir(), "outside/x", &st, 0) == 0 && st.st_nlink == 1);
+	}
+	snapshotter_close(s);
+}
+
 /* Every kind of entry over every other, and then something below it. */
 TEST(any_kind_replaces_any_other)
 {
@@ -488,6 +509,7 @@ TEST(no_mixture_leads_out)
 		good += !error;
 		err_free(error);
 		CHECK(t_file_is(t_tmpdir(), "outside/x", "canary") && is_empty("outside") == false);
+		CHECK(fstatat(t_tmpdir(), "outside/x", &st, 0) == 0 && st.st_nlink == 1);
 		CHECK(stat(outside, &st) == 0 && (st.st_mode & 07777) == 0700 && t_entries(t_tmpdir()) == 2);
 		CHECK_INT(fs_remove_tree(t_tmpdir(), "tree"), 0);
 	}

@@ -549,6 +549,34 @@ TEST(every_failure_leaves_nothing)
 	}
 }
 
+static char order[16];
+
+static int note_order(const char *call)
+{
+	static const char *const calls[] = { "write", "syncfs", "rename", "fsync" };
+
+	for (size_t i = 0; i < LEN(calls); i++)
+		if (strcmp(call, calls[i]) == 0) { /* the last of them, oldest first */
+			memmove(order, order + 1, sizeof order - 2);
+			order[sizeof order - 2] = "wsrf"[i];
+		}
+	return 0;
+}
+
+TEST(data_is_on_disk_before_the_name_and_the_name_before_we_say_so)
+{
+	static const struct tar_entry e[] = { { .name = "f", .type = '0', .mode = 0644 } };
+	struct snapshotter *s;
+
+	CHECK_OK(snapshotter_open(t_tmpdir(), &s));
+	memset(order, '-', sizeof order - 1);
+	sys_fault = note_order;
+	CHECK_OK(apply(s, e, 1, NULL));
+	sys_fault = NULL;
+	CHECK_STR(order + 11, "wsrf"); /* write, syncfs, rename, fsync */
+	snapshotter_close(s);
+}
+
 TEST(the_same_layer_may_come_twice)
 {
 	static const struct tar_entry base[] = { { .name = "keep", .type = '0', .mode = 0644 } },
