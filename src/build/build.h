@@ -19,6 +19,7 @@ struct build_opts {
 	const char *target;	  /* stage to end with, or NULL: the last */
 	char *const *build_args;  /* "K=V", or "K": from our environment; NULL: none */
 	char *const *labels;	  /* "K=V"; NULL: none */
+	char *const *secrets;	  /* "id=ID[,src=FILE|,env=NAME]" for RUN --mount=type=secret; NULL: none */
 	bool no_cache, pull, quiet, host_ca;
 	enum build_progress progress;
 };

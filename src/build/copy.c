@@ -4,6 +4,7 @@
 #include "base/own.h"
 #include "base/text.h"
 #include "build/expand.h"
+#include "build/mounts.h"
 #include "build/stage.h"
 #include "build/tree.h"
 #include "codec/zip.h"
@@ -48,20 +49,29 @@ static FALLIBLE make_layer(struct stage *s, const struct tree *t, const char *wa
 	return layer_apply(engine_snapshotter(s->b->e), zip_source_fd(&blob), out_diff_id, applied);
 }
 
-/* The tree as the stage's next layer, from the cache when it is there. */
-static FALLIBLE commit_tree(struct stage *s, const struct tree *t, const char *history, bool *out_cached)
+/* The layer of a tree, from the cache when it is there. */
+static FALLIBLE tree_layer(struct stage *s, const struct tree *t, const char *what, bool *out_cached,
+			   char out_diff_id[DIGEST_MAX])
 {
 	auto_digest struct digest_state *key = cache_key(s, "tree", tree_has_archive(t));
-	char content[DIGEST_MAX], text[DIGEST_MAX], diff_id[DIGEST_MAX];
+	char content[DIGEST_MAX], text[DIGEST_MAX];
 
 	TRY(tree_hash(t, content));
 	cache_add(key, content);
 	digest_end(key, text);
-	TRY(cache_get(s->b, text, diff_id, out_cached));
-	if (!*out_cached) {
-		TRY(make_layer(s, t, content, diff_id));
-		TRY(cache_put(s->b, text, diff_id, history));
-	}
+	TRY(cache_get(s->b, text, out_diff_id, out_cached));
+	if (*out_cached)
+		return NULL;
+	TRY(make_layer(s, t, content, out_diff_id));
+	return cache_put(s->b, text, out_diff_id, what);
+}
+
+/* The same as the stage's next layer. */
+static FALLIBLE commit_tree(struct stage *s, const struct tree *t, const char *history, bool *out_cached)
+{
+	char diff_id[DIGEST_MAX];
+
+	TRY(tree_layer(s, t, history, out_cached, diff_id));
 	stage_history(s, history, diff_id);
 	return NULL;
 }
@@ -252,6 +262,31 @@ FALLIBLE step_copy_instr(struct stage *s, const struct at *at)
 	}
 	TRY(run_copy(&c, base, &cached));
 	teller_done(s->b->p, step, cached);
+	return NULL;
+}
+
+FALLIBLE copy_for_mount(struct stage *s, const struct at *at, const char *from, const char *path, struct run_mount *m)
+{
+	CLEANUP(tree_fini) struct tree t = { 0 };
+	CLEANUP(rootfs_fini) struct rootfs r = { 0 };
+	auto_list char **layers = NULL;
+	auto_fd int root = -1, dir = -1;
+	struct tree_source src = { .root_fd = s->b->context_fd, .ignore = &s->b->ignore, .is_context = true };
+	bool cached;
+
+	if (from) {
+		TRY(from_layers(s, at, from, &layers));
+		TRY(view_of(s->b, layers, &root));
+		src = (struct tree_source){ .root_fd = root };
+	}
+	tree_init(&t, -1, s->clamp_ns);
+	dir = sys_open_in_root(src.root_fd, path, O_PATH | O_DIRECTORY, 0);
+	TRY(tree_add_source(&t, &src, path, "/mount"));
+	if (dir >= 0)
+		TRY(tree_add_dir(&t, "/mount")); /* also when nothing is in it */
+	TRY(tree_layer(s, &t, "RUN --mount=type=bind", &cached, m->content));
+	TRY(rootfs_prepare(engine_snapshotter(s->b->e), (char *[]){ m->content, NULL }, NULL, &r));
+	m->source = xasprintf("%s/mount", r.lower[0]);
 	return NULL;
 }
 

@@ -5,29 +5,22 @@
  * The overlay is volatile: nothing of a step that was cut short is ever used, and a finished layer is synced once.
  */
 #include "base/mem.h"
-#include "base/num.h"
 #include "base/own.h"
 #include "base/text.h"
-#include "base/vec.h"
+#include "build/mounts.h"
 #include "build/stage.h"
 #include "content/store.h"
 #include "engine/step.h"
 #include "sys/sys.h"
 #include <fcntl.h>
-#include <sys/file.h>
 
 enum { SCRIPT_MAX = 1 << 20 };
 
-struct run_mount {
-	char *target, *source; /* source NULL: tmpfs */
-	int lock_fd;	       /* of a cache, held while it is used */
-	bool read_only;
-};
 struct runner {
 	struct stage *s;
 	const struct at *at;
 	char **args, **env;
-	VEC(struct run_mount) mounts;
+	struct run_mounts mounts;
 	const char *network; /* NULL: bridge */
 	char *dir;	     /* private: upper, work, scripts */
 };
@@ -36,12 +29,7 @@ static void runner_fini(struct runner *r)
 {
 	text_list_free(r->args);
 	text_list_free(r->env);
-	for (size_t i = 0; i < r->mounts.n; i++) {
-		free(r->mounts.p[i].target);
-		free(r->mounts.p[i].source);
-		own_close(&r->mounts.p[i].lock_fd);
-	}
-	vec_fini(&r->mounts);
+	run_mounts_fini(&r->mounts);
 	free(r->dir);
 }
 
@@ -66,7 +54,7 @@ static FALLIBLE script(struct runner *r, const struct heredoc *h)
 	n = fd < 0 ? fd : sys_write_all(fd, h->text, strlen(h->text));
 	if (n < 0 || (n = sys_fchmod(fd, 0755)) < 0)
 		return FAIL_OS(-n, "write %s", path);
-	m = vec_push(&r->mounts);
+	m = vec_push(&r->mounts.v);
 	*m = (struct run_mount){ .target = xasprintf("/dev/pipes/%s", h->name), .source = TAKE(path), .lock_fd = -1,
 				 .read_only = true };
 	text_list_add(&r->args, m->target);
@@ -130,131 +118,7 @@ static FALLIBLE environment(const struct stage *s, bool proxies, char ***out_env
 	return NULL;
 }
 
-/* ---- --mount ---- */
-
-struct mount_opts {
-	char *type, *target, *id, *sharing, *mode, *uid, *gid;
-	bool read_only, is_required;
-};
-
-static void mount_opts_fini(struct mount_opts *o)
-{
-	free(o->type);
-	free(o->target);
-	free(o->id);
-	free(o->sharing);
-	free(o->mode);
-	free(o->uid);
-	free(o->gid);
-}
-
-static bool is_true(const char *value)
-{
-	return !*value || strcmp(value, "true") == 0 || strcmp(value, "1") == 0;
-}
-
-static FALLIBLE mount_option(struct mount_opts *o, const char *key, const char *value)
-{
-	const struct {
-		const char *name;
-		char **slot;
-	} texts[] = { { "type", &o->type },	  { "target", &o->target }, { "dst", &o->target }, { "destination", &o->target },
-		      { "id", &o->id },		  { "sharing", &o->sharing }, { "mode", &o->mode }, { "uid", &o->uid },
-		      { "gid", &o->gid } };
-
-	for (size_t i = 0; i < LEN(texts); i++)
-		if (strcmp(key, texts[i].name) == 0) {
-			free(*texts[i].slot);
-			*texts[i].slot = xstrdup(value);
-			return NULL;
-		}
-	if (strcmp(key, "ro") == 0 || strcmp(key, "readonly") == 0)
-		o->read_only = is_true(value);
-	else if (strcmp(key, "rw") == 0 || strcmp(key, "readwrite") == 0)
-		o->read_only = !is_true(value);
-	else if (strcmp(key, "required") == 0)
-		o->is_required = is_true(value);
-	else
-		return FAIL(ERR_UNSUPPORTED, "RUN --mount: option \"%s\" is not supported", key);
-	return NULL;
-}
-
-static FALLIBLE mount_parse(const struct runner *r, const char *text, struct mount_opts *out)
-{
-	struct sv rest = sv_of(text);
-
-	while (rest.n) {
-		struct sv value = sv_cut(&rest, ','), key = sv_cut(&value, '=');
-		auto_free char *k = xstrndup(key.p, key.n), *raw = xstrndup(value.p, value.n), *v = NULL;
-
-		TRY(stage_expand(r->s, r->at, raw, &v));
-		TRY(mount_option(out, k, v));
-	}
-	if (!out->type)
-		out->type = xstrdup("bind");
-	return NULL;
-}
-
-static FALLIBLE cache_number(const char *text, unsigned base, unsigned fallback, unsigned *out)
-{
-	uint64_t n = fallback;
-
-	if (text)
-		TRY(num_parse(sv_of(text), base, 0, base == 8 ? 07777 : UINT32_MAX - 1, &n));
-	*out = (unsigned)n;
-	return NULL;
-}
-
-/* ROOT/cache/<digest of id>, made with the owner and mode asked for the first time. */
-static FALLIBLE cache_dir(struct runner *r, const struct mount_opts *o, struct run_mount *m)
-{
-	const char *sharing = o->sharing ? o->sharing : "shared", *root = engine_root(r->s->b->e);
-	auto_fd int caches = -1;
-	char name[DIGEST_MAX];
-	unsigned mode, uid, gid;
-	int n;
-
-	if (strcmp(sharing, "shared") != 0 && strcmp(sharing, "private") != 0 && strcmp(sharing, "locked") != 0)
-		return FAIL(ERR_INVALID, "RUN --mount: unsupported sharing value \"%s\"", sharing);
-	TRY(cache_number(o->mode, 8, 0755, &mode));
-	TRY(cache_number(o->uid, 10, 0, &uid));
-	TRY(cache_number(o->gid, 10, 0, &gid));
-	digest_of(o->id ? o->id : m->target, strlen(o->id ? o->id : m->target), name);
-	n = sys_mkdir(engine_root_fd(r->s->b->e), "cache", 0710);
-	if (n < 0 && n != -EEXIST)
-		return FAIL_OS(-n, "make %s/cache", root);
-	if ((caches = sys_open_beneath(engine_root_fd(r->s->b->e), "cache", O_RDONLY | O_DIRECTORY, 0)) < 0)
-		return FAIL_OS(-caches, "open %s/cache", root);
-	n = sys_mkdir(caches, digest_hex(name), 0700);
-	m->lock_fd = sys_openat(caches, digest_hex(name), O_RDONLY | O_DIRECTORY, 0);
-	if (m->lock_fd < 0)
-		return FAIL_OS(-m->lock_fd, "open the cache of %s", m->target);
-	if (n == 0 && ((n = sys_fchown(m->lock_fd, uid, gid)) < 0 || (n = sys_fchmod(m->lock_fd, mode)) < 0))
-		return FAIL_OS(-n, "set up the cache of %s", m->target);
-	if ((n = sys_flock(m->lock_fd, strcmp(sharing, "shared") == 0 ? LOCK_SH : LOCK_EX)) < 0)
-		return FAIL_OS(-n, "lock the cache of %s", m->target);
-	m->source = xasprintf("%s/cache/%s", root, digest_hex(name));
-	return NULL;
-}
-
-static FALLIBLE add_mount(struct runner *r, const char *text)
-{
-	CLEANUP(mount_opts_fini) struct mount_opts o = { 0 };
-	struct run_mount *m;
-
-	TRY(mount_parse(r, text, &o));
-	if (strcmp(o.type, "secret") == 0 && !o.is_required)
-		return NULL; /* none was given, and none is needed */
-	if (strcmp(o.type, "cache") != 0 && strcmp(o.type, "tmpfs") != 0)
-		return FAIL(ERR_UNSUPPORTED, "RUN --mount=type=%s is not supported", o.type);
-	if (!o.target)
-		return FAIL(ERR_INVALID, "RUN --mount: target is missing");
-	m = vec_push(&r->mounts);
-	*m = (struct run_mount){ .target = path_join(stage_workdir(r->s), o.target), .lock_fd = -1, .read_only = o.read_only };
-	if (strcmp(m->target, "/") == 0)
-		return FAIL(ERR_INVALID, "RUN --mount: target can not be /");
-	return strcmp(o.type, "cache") == 0 ? cache_dir(r, &o, m) : NULL;
-}
+/* ---- flags ---- */
 
 static FALLIBLE flags(struct runner *r)
 {
@@ -266,7 +130,7 @@ static FALLIBLE flags(struct runner *r)
 
 		if (strcmp(f->name, "mount") != 0)
 			continue;
-		e = add_mount(r, f->value ? f->value : "");
+		e = run_mount_add(r->s, r->at, f->value ? f->value : "", &r->mounts);
 		if (e)
 			return strchr(e->msg, '\n') ? e : at_error(r->at, f->value, e);
 	}
@@ -293,18 +157,24 @@ static FALLIBLE failed(const struct runner *r, int code)
 
 static FALLIBLE execute(struct runner *r, const struct rootfs *root, int out_fd)
 {
-	auto_free struct step_mount *mounts = xcalloc(r->mounts.n + 1, sizeof *mounts);
-	struct step step = { .rootfs = root, .args = r->args, .env = r->env, .cwd = stage_workdir(r->s),
+	auto_free struct step_mount *mounts = xcalloc(r->mounts.v.n + 1, sizeof *mounts);
+	struct step step = { .rootfs = root, .args = r->args, .cwd = stage_workdir(r->s),
 			     .user = json_str_at(stage_config(r->s), "User", ""), .network = r->network, .mounts = mounts,
-			     .n_mounts = r->mounts.n, .host_ca = r->s->b->o->host_ca, .stdio = { -1, out_fd, out_fd } };
+			     .n_mounts = r->mounts.v.n, .host_ca = r->s->b->o->host_ca, .stdio = { -1, out_fd, out_fd } };
 	struct err *e;
 	int code = 0;
 
 	if (!r->network && !r->s->b->net)
 		TRY(step_net_open(r->s->b->e, &r->s->b->net));
 	step.net = r->s->b->net;
-	for (size_t i = 0; i < r->mounts.n; i++)
-		mounts[i] = (struct step_mount){ r->mounts.p[i].source, r->mounts.p[i].target, r->mounts.p[i].read_only };
+	for (size_t i = 0; i < r->mounts.v.n; i++) {
+		const struct run_mount *m = &r->mounts.v.p[i];
+
+		mounts[i] = (struct step_mount){ m->source, m->target, m->read_only, m->text, m->mode, m->uid, m->gid };
+	}
+	for (size_t i = 0; r->mounts.env && r->mounts.env[i]; i++)
+		text_env_set(&r->env, r->mounts.env[i]);
+	step.env = r->env;
 	e = step_run(r->s->b->e, &step, &code);
 	if (e)
 		return at_error(r->at, NULL, e);
@@ -367,6 +237,8 @@ static FALLIBLE run_key(const struct runner *r, char out[DIGEST_MAX])
 	}
 	for (size_t i = 0; i < r->at->i->n_heredocs; i++)
 		cache_add(key, r->at->i->heredocs[i].text);
+	for (size_t i = 0; i < r->mounts.v.n; i++)
+		cache_add(key, r->mounts.v.p[i].content);
 	cache_add(key, json_str_at(stage_config(r->s), "User", ""));
 	cache_add(key, stage_workdir(r->s));
 	(void)snprintf(clamp, sizeof clamp, "%lld", (long long)r->s->clamp_ns);
@@ -398,13 +270,15 @@ static char *history(const struct runner *r)
 FALLIBLE step_run_instr(struct stage *s, const struct at *at)
 {
 	CLEANUP(runner_fini) struct runner r = { .s = s, .at = at };
-	auto_free char *line = instr_line(at->i), *title = stage_title(s, line), *text = NULL;
+	auto_free char *line = instr_line(at->i), *title = NULL, *text = NULL;
 	char key[DIGEST_MAX], diff_id[DIGEST_MAX];
-	unsigned step = teller_begin(s->b->p, title);
+	unsigned step;
 	bool cached;
 
+	TRY(flags(&r)); /* stages that are mounted are built, and told of, before */
+	title = stage_title(s, line);
+	step = teller_begin(s->b->p, title);
 	TRY(command(&r));
-	TRY(flags(&r));
 	TRY(environment(s, true, &r.env));
 	TRY(run_key(&r, key));
 	text = history(&r);

@@ -107,6 +107,9 @@ void build_dirs_remove(struct build *b); /* all of them */
 /* RUN, and COPY/ADD. Appends the layer and history. */
 FALLIBLE step_run_instr(struct stage *s, const struct at *at);
 FALLIBLE step_copy_instr(struct stage *s, const struct at *at);
+/* What a bind mount shows, as a layer of its own: fills in m's source and content. from NULL: the context. */
+struct run_mount;
+FALLIBLE copy_for_mount(struct stage *s, const struct at *at, const char *from, const char *path, struct run_mount *m);
 /* WORKDIR: makes the directory when the stage does not have it. */
 FALLIBLE step_workdir(struct stage *s, const struct at *at);
 

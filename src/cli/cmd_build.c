@@ -7,7 +7,7 @@
 #include <stdio.h>
 
 struct build_conf {
-	char **tags, **args, **labels;
+	char **tags, **args, **labels, **secrets;
 	const char *file, *target, *progress, *iidfile;
 	bool no_cache, pull, quiet, host_ca;
 };
@@ -22,6 +22,7 @@ static const struct opt build_options[] = {
 	{ OPT_STR, 0, "progress", "MODE", AT(progress), 0, "auto, plain or tty" },
 	{ OPT_FLAG, 0, "pull", NULL, AT(pull), 0, "Always try to get newer base images" },
 	{ OPT_FLAG, 'q', "quiet", NULL, AT(quiet), 0, "Only print the image ID" },
+	{ OPT_LIST, 0, "secret", "id=ID,src=FILE", AT(secrets), 0, "A file (or env=NAME) for RUN --mount=type=secret" },
 	{ OPT_LIST, 't', "tag", "NAME[:TAG]", AT(tags), 0, "Name of the image" },
 	{ OPT_STR, 0, "target", "STAGE", AT(target), 0, "Build up to this stage" },
 	{ 0 },
@@ -53,7 +54,7 @@ static FALLIBLE run_build(const void *conf, char *const args[], int *out_exit)
 {
 	const struct build_conf *c = conf;
 	struct build_opts o = { .context_dir = args[0], .dockerfile = c->file, .tags = c->tags, .target = c->target,
-				.build_args = c->args, .labels = c->labels, .no_cache = c->no_cache, .pull = c->pull,
+				.build_args = c->args, .labels = c->labels, .secrets = c->secrets, .no_cache = c->no_cache, .pull = c->pull,
 				.quiet = c->quiet, .host_ca = c->host_ca };
 	auto_free char *id = NULL;
 	struct engine *e;

@@ -166,16 +166,42 @@ static FALLIBLE connect_network(struct run *r, int *out_own_fd)
 
 /* ---- plan ---- */
 
-static json_t *mounts_json(const struct step *s)
+/* RUN/<id>/text-<i>; owned. */
+static char *text_path(const struct run *r, size_t i)
 {
+	return xasprintf("%s/text-%zu", r->home.path, i);
+}
+
+static FALLIBLE write_texts(struct run *r)
+{
+	for (size_t i = 0; i < r->s->n_mounts; i++) {
+		const struct step_mount *m = &r->s->mounts[i];
+		auto_free char *path = text_path(r, i);
+		auto_fd int fd = -1;
+		int n;
+
+		if (m->source || !m->text)
+			continue;
+		fd = sys_open(path, O_WRONLY | O_CREAT | O_EXCL, 0600);
+		if (fd < 0 || (n = sys_write_all(fd, m->text, strlen(m->text))) < 0 || (n = sys_fchown(fd, m->uid, m->gid)) < 0 ||
+		    (n = sys_fchmod(fd, m->mode & 07777)) < 0)
+			return FAIL_OS(fd < 0 ? -fd : -n, "write what is mounted at %s", m->target);
+	}
+	return NULL;
+}
+
+static json_t *mounts_json(const struct run *r)
+{
+	const struct step *s = r->s;
 	json_t *list = json_array();
 
 	for (size_t i = 0; i < s->n_mounts; i++) {
 		const struct step_mount *m = &s->mounts[i];
-		const char *type = m->source ? "bind" : "tmpfs";
+		bool is_bind = m->source || m->text;
+		auto_free char *text = m->text ? text_path(r, i) : NULL;
 
-		(void)json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:b}", "Type", type, "Source",
-							    m->source ? m->source : "tmpfs", "Destination", m->target, "RW",
+		(void)json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:b}", "Type", is_bind ? "bind" : "tmpfs", "Source",
+							    m->source ? m->source : text ? text : "tmpfs", "Destination", m->target, "RW",
 							    !m->read_only));
 	}
 	return list;
@@ -190,7 +216,7 @@ static json_t *record(const struct run *r)
 	for (size_t i = 1; s->args[0] && s->args[i]; i++)
 		(void)json_array_append_new(args, json_string(s->args[i]));
 	return json_pack("{s:s, s:o, s:o, s:{s:s, s:s, s:o, s:s}, s:{s:s, s:b}}", "Path", s->args[0], "Args", args, "Mounts",
-			 mounts_json(s), "Config", "User", s->user ? s->user : "", "WorkingDir", s->cwd ? s->cwd : "", "Env",
+			 mounts_json(r), "Config", "User", s->user ? s->user : "", "WorkingDir", s->cwd ? s->cwd : "", "Env",
 			 json_from_list(s->env), "Hostname", STEP_HOST, "HostConfig", "NetworkMode",
 			 s->network ? s->network : "bridge", "Privileged", s->privileged);
 }
@@ -305,6 +331,7 @@ static FALLIBLE execute(struct run *r, int *out_code)
 	struct err *e;
 
 	TRY(connect_network(r, &own_fd));
+	TRY(write_texts(r));
 	TRY(compile(r));
 	TRY(runtime_create(r->plan, &io, r->net_fd, &proc));
 	e = runtime_start(&proc);

@@ -11,9 +11,11 @@
 #include "snapshot/snapshot.h"
 
 struct step_mount {
-	const char *source; /* absolute host path (file or directory), bound at target; NULL: tmpfs */
+	const char *source; /* absolute host path (file or directory), bound at target; NULL: text or tmpfs */
 	const char *target;
 	bool read_only;
+	const char *text; /* a file with this text, kept on RUN's tmpfs while the step runs; NULL: tmpfs */
+	unsigned mode, uid, gid; /* of that file */
 };
 /* A connected network namespace that steps can share: making one costs more than most steps do. */
 struct step_net;

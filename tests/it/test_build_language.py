@@ -109,6 +109,29 @@ def test_mounts_leave_nothing(hoy, tmp_path):
     assert sh(hoy, "cat /seen; ls -d /c /t 2>/dev/null; true").strip() == "1"
 
 
+def test_bind_mounts(hoy, tmp_path):
+    text = ("FROM busybox AS tools\nRUN mkdir /t && echo tool > /t/x\nFROM busybox\nWORKDIR /w\n"
+            "RUN --mount=type=bind,target=/ctx --mount=source=f,target=g --mount=from=tools,source=/t,target=/t "
+            "ls /ctx > /seen; cat g /t/x >> /seen; touch /ctx/new 2>/dev/null || echo ro >> /seen\n")
+    built(hoy, tmp_path, text, files={"f": "F\n", "drop": "", ".dockerignore": "drop\nDockerfile\n"})
+    assert sh(hoy, "cat /seen; ls /w /ctx /t 2>/dev/null; true") == "f\nF\ntool\nro\n/w:\n"
+    assert hoy("build", tmp_path).err.count("CACHED") == 3
+    (tmp_path / "f").write_text("G\n")
+    assert hoy("build", tmp_path).err.count("CACHED") == 2
+    assert not list((hoy.root / "tmp").iterdir())
+
+
+def test_secrets(hoy, tmp_path):
+    text = ("FROM busybox\nRUN --mount=type=secret,id=s,required cat /run/secrets/s > /n && stat -c %a /run/secrets/s >> /n\n"
+            "RUN --mount=type=secret,id=e,env=TOKEN test $TOKEN = tok\nRUN test -z \"$TOKEN\" && ls -d /run 2>/dev/null || echo gone >> /n\n")
+    (tmp_path / "key").write_text("hush\n")
+    make(tmp_path, text)
+    assert "secret s: not found" in hoy("build", tmp_path, code=1).err
+    hoy("build", "-t", "lang", "--secret", f"id=s,src={tmp_path}/key", "--secret", "id=e,env=TOK", tmp_path, env={"TOK": "tok"})
+    assert sh(hoy, "cat /n") == "hush\n400\ngone\n"
+    assert "hush" not in json.dumps(json.loads(hoy("inspect", "lang").out)) + hoy("history", "--no-trunc", "lang").out
+
+
 def test_run_without_network(hoy, tmp_path):
     built(hoy, tmp_path, "FROM busybox\nRUN --network=none ls /sys/class/net > /n\n")
     assert sh(hoy, "cat /n") == "lo\n"
