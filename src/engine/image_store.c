@@ -244,7 +244,7 @@ static struct err *from_unzip(void *ctx, void *p, size_t n, size_t *out_n)
 	return unzip_read(ctx, p, n, out_n);
 }
 
-static FALLIBLE apply_one(struct engine *e, const struct descriptor *blob, const char *diff_id)
+FALLIBLE image_apply_layer(struct engine *e, const struct descriptor *blob, const char *diff_id)
 {
 	auto_unzip struct unzip *u = NULL;
 	auto_fd int fd = -1;
@@ -277,7 +277,7 @@ static FALLIBLE apply_nth(struct apply *a, size_t i)
 			return NULL;
 	if (layer_exists(engine_snapshotter(a->e), a->d->diff_ids[i]))
 		return NULL;
-	err = apply_one(a->e, blob, a->d->diff_ids[i]);
+	err = image_apply_layer(a->e, blob, a->d->diff_ids[i]);
 	return err ? err_ctx(err, "layer %.19s", blob->digest) : NULL;
 }
 

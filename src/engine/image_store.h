@@ -36,6 +36,8 @@ void image_docs_fini(struct image_docs *d);
 /* The manifest (of our platform) that text names: reference, id, id prefix, digest. out_ref: the full reference it was found
  * by (owned) or NULL. ERR_NOT_FOUND "No such image: …". */
 FALLIBLE image_find(struct engine *e, const char *text, char out_manifest[DIGEST_MAX], char **out_ref);
+/* Applies one layer from its blob. ERR_UNSUPPORTED it is no file system layer; ERR_CORRUPT it is not that diff id. */
+FALLIBLE image_apply_layer(struct engine *e, const struct descriptor *blob, const char *diff_id);
 /* Applies every layer of an image that is not there yet. */
 FALLIBLE image_apply(struct engine *e, const struct image_docs *d);
 /* Gives ref (full) to a manifest; index.json of the layout follows. */

@@ -7,6 +7,7 @@
 #include "base/own.h"
 #include "base/text.h"
 #include "content/store.h"
+#include "engine/image_ahead.h"
 #include "engine/image_store.h"
 #include "image/ref.h"
 #include "sys/spawn.h"
@@ -17,6 +18,7 @@ enum { LINE_MAX_BYTES = 1 << 20 };
 
 struct transfer {
 	const struct engine_transfer_opts *o;
+	struct image_ahead *ahead; /* of a pull; else NULL */
 	json_t *last; /* result or error */
 };
 
@@ -38,7 +40,10 @@ static FALLIBLE one_line(struct transfer *t, struct sv line)
 		t->last = v;
 		return NULL;
 	}
-	if (t->o->progress.line)
+	if (json_object_get(v, "layer")) {
+		if (t->ahead)
+			image_ahead_add(t->ahead, v);
+	} else if (t->o->progress.line)
 		t->o->progress.line(t->o->progress.ctx, json_str_at(v, "id", ""), json_str_at(v, "status", ""),
 				    json_int_at(v, "current", 0), json_int_at(v, "total", 0));
 	json_decref(v);
@@ -81,10 +86,9 @@ static FALLIBLE error_of(const json_t *error)
 	return FAIL(k, "%s", json_str_at(error, "message", "the transfer failed"));
 }
 
-/* Runs it with these arguments; in_fd: its standard input (-1: none). *out_result owned. */
-FALLIBLE engine_transfer_run(char *const *args, int in_fd, const struct engine_transfer_opts *o, json_t **out_result)
+/* in_fd: its standard input (-1: none). *out_result owned. */
+static FALLIBLE run_program(char *const *args, int in_fd, struct transfer *t, json_t **out_result)
 {
-	struct transfer t = { .o = o };
 	auto_free char *path = NULL;
 	auto_fd int read_end = -1, pid_fd = -1;
 	auto_list char **argv = NULL;
@@ -106,39 +110,58 @@ FALLIBLE engine_transfer_run(char *const *args, int in_fd, const struct engine_t
 	(void)sys_close(p[1]);
 	if (r < 0)
 		return FAIL_OS(-r, "run %s", path);
-	err = read_lines(&t, read_end);
+	err = read_lines(t, read_end);
 	own_close(&read_end);
 	read_end = -1;
 	code = sys_pid_fd_wait(pid_fd, false, NULL);
-	if (!err && !t.last)
+	if (!err && !t->last)
 		err = FAIL(ERR_UNAVAILABLE, "hoy-transfer ended without a result (%s %d)", code > 128 ? "signal" : "exit code",
 			   code > 128 ? code - 128 : code);
-	if (!err && json_object_get(t.last, "error"))
-		err = error_of(json_object_get(t.last, "error"));
+	if (!err && json_object_get(t->last, "error"))
+		err = error_of(json_object_get(t->last, "error"));
 	if (!err)
-		*out_result = json_incref(json_object_get(t.last, "result"));
-	json_decref(t.last);
+		*out_result = json_incref(json_object_get(t->last, "result"));
+	json_decref(t->last);
 	return err;
 }
 
-static FALLIBLE run_for(struct engine *e, const char *verb, const char *full, const char *digest,
-			const struct engine_transfer_opts *o, json_t **out_result)
+FALLIBLE engine_transfer_run(char *const *args, int in_fd, const struct engine_transfer_opts *o, json_t **out_result)
+{
+	struct transfer t = { .o = o };
+
+	return run_program(args, in_fd, &t, out_result);
+}
+
+/* digest: what is pushed; NULL: a pull. */
+static FALLIBLE run_for(struct engine *e, const char *full, const char *digest, struct transfer *t, json_t **out_result)
 {
 	auto_list char **args = NULL;
 
 	text_list_add(&args, "--root");
 	text_list_add(&args, engine_root(e));
-	text_list_add(&args, verb);
-	if (o->platform) {
+	text_list_add(&args, digest ? "push" : "pull");
+	if (t->o->platform) {
 		text_list_add(&args, "--platform");
-		text_list_add(&args, o->platform);
+		text_list_add(&args, t->o->platform);
 	}
-	if (o->insecure)
+	if (t->o->insecure)
 		text_list_add(&args, "--insecure");
 	text_list_add(&args, full);
 	if (digest)
 		text_list_add(&args, digest);
-	return engine_transfer_run(args, -1, o, out_result);
+	return run_program(args, -1, t, out_result);
+}
+
+/* Layers that have come are applied while others come. */
+static FALLIBLE fetch(struct engine *e, const char *full, const struct engine_transfer_opts *o, json_t **out_result)
+{
+	struct transfer t = { .o = o, .ahead = image_ahead_new(e) };
+	struct err *err = run_for(e, full, NULL, &t, out_result);
+
+	if (!err && o->progress.line)
+		o->progress.line(o->progress.ctx, "", "Extracting", 0, 0);
+	image_ahead_end(t.ahead, err != NULL);
+	return err;
 }
 
 static FALLIBLE pull(struct engine *e, const char *full, const struct engine_transfer_opts *o, char **out_digest)
@@ -147,13 +170,11 @@ static FALLIBLE pull(struct engine *e, const char *full, const struct engine_tra
 	auto_json json_t *result = NULL;
 	const char *digest, *manifest;
 
-	TRY(run_for(e, "pull", full, NULL, o, &result));
+	TRY(fetch(e, full, o, &result));
 	digest = json_str_at(result, "digest", "");
 	manifest = json_str_at(result, "manifest", digest);
 	TRY(digest_check(sv_of(digest)));
 	TRY(image_docs_load(e, manifest, &d));
-	if (o->progress.line)
-		o->progress.line(o->progress.ctx, "", "Extracting", 0, 0);
 	TRY(image_apply(e, &d));
 	TRY(image_name_set(e, full, digest, manifest));
 	*out_digest = xstrdup(digest);
@@ -185,6 +206,7 @@ FALLIBLE engine_image_push(struct engine *e, const char *ref, const struct engin
 	CLEANUP(ref_fini) struct ref r = { 0 };
 	auto_free char *full = NULL;
 	auto_json json_t *result = NULL;
+	struct transfer t = { .o = o };
 	const char *digest = NULL;
 
 	TRY(ref_parse(ref, &r));
@@ -195,7 +217,7 @@ FALLIBLE engine_image_push(struct engine *e, const char *ref, const struct engin
 			digest = names.v.p[i].manifest;
 	if (!digest)
 		return FAIL(ERR_NOT_FOUND, "An image does not exist locally with the tag: %s", ref);
-	TRY(run_for(e, "push", full, digest, o, &result));
+	TRY(run_for(e, full, digest, &t, &result));
 	*out_digest = xstrdup(json_str_at(result, "digest", digest));
 	return NULL;
 }

@@ -1,10 +1,11 @@
 /*
- * pull.c - reference -> (index ->) manifest -> config and layers in parallel -> the manifests themselves,
- * last: a manifest in the store has its blobs. The answer's own SHA-256 is the identity of what a tag names;
- * headers are hints for what to skip.
+ * pull.c - reference -> (index ->) manifest -> config -> layers in parallel -> the manifests themselves, last: a
+ * manifest in the store has its blobs. The answer's own SHA-256 is the identity of what a tag names; headers are
+ * hints for what to skip.
  */
 #include "base/mem.h"
 #include "base/own.h"
+#include "base/text.h"
 #include "codec/json.h"
 #include "image/config.h"
 #include "image/manifest.h"
@@ -30,8 +31,8 @@ struct pull {
 	char *repository;
 	struct document chain[NESTING_MAX + 1]; /* what the reference is, …, the manifest of our platform */
 	size_t n_chain;
-	const struct descriptor **blobs; /* config first, each digest once */
-	size_t n_blobs;
+	size_t *layers, n_layers; /* indexes of parts, each digest once */
+	char **diff_ids;          /* of all parts; NULL for an artifact */
 	uint64_t blob_bytes;
 };
 
@@ -45,7 +46,8 @@ static void pull_fini(struct pull *p)
 		manifest_fini(&p->chain[i].m);
 		free(p->chain[i].body);
 	}
-	free(p->blobs);
+	free(p->layers);
+	text_list_free(p->diff_ids);
 	free(p->name);
 	free(p->repository);
 	registry_close(p->registry);
@@ -180,69 +182,81 @@ static struct err *resolve(struct pull *p)
 	return NULL;
 }
 
-static void list_blobs(struct pull *p)
+/*
+ * The config comes first: an image for another platform than was asked for is refused before its layers
+ * travel, and the caller learns which layer is which. An artifact says nothing of either.
+ */
+static struct err *fetch_config(struct pull *p)
 {
 	const struct manifest *m = &p->chain[p->n_chain - 1].m;
-
-	p->blobs = xcalloc(m->n + 1, sizeof *p->blobs);
-	p->blobs[p->n_blobs++] = &m->config;
-	for (size_t i = 0; i < m->n; i++) {
-		size_t k = 0;
-
-		while (k < p->n_blobs && strcmp(p->blobs[k]->digest, m->parts[i].digest) != 0)
-			k++;
-		if (k == p->n_blobs)
-			p->blobs[p->n_blobs++] = &m->parts[i];
-	}
-}
-
-static struct err *job(void *ctx, struct http_client *http, size_t index)
-{
-	struct pull *p = ctx;
-
-	return download_blob(p->registry, http, p->t->store, p->blobs[index], index > 0);
-}
-
-/* An image made for another platform than was asked for by name is an error; an artifact says nothing of
- * platforms. */
-static struct err *check_config(struct pull *p)
-{
-	const struct descriptor *d = &p->chain[p->n_chain - 1].m.config;
 	const struct platform *want = p->t->platform;
 	auto_free char *body = NULL;
 	auto_json json_t *doc = NULL;
 	size_t n = 0;
 	char text[96];
 
-	if (strcmp(d->media_type, MEDIA_CONFIG) != 0 && strcmp(d->media_type, MEDIA_DOCKER_CONFIG) != 0)
+	if (m->config.size > MANIFEST_MAX)
+		return FAIL(ERR_LIMIT, "%s: config of %llu bytes, at most %u", p->name,
+			    (unsigned long long)m->config.size, MANIFEST_MAX);
+	TRY(download_blob(p->registry, NULL, p->t->store, &m->config, false));
+	if (strcmp(m->config.media_type, MEDIA_CONFIG) != 0 &&
+	    strcmp(m->config.media_type, MEDIA_DOCKER_CONFIG) != 0)
 		return NULL;
-	TRY(store_blob_read(p->t->store, d->digest, MANIFEST_MAX, &body, &n));
-	TRY(config_parse(sv_from(body, n), -1, &doc));
+	TRY(store_blob_read(p->t->store, m->config.digest, MANIFEST_MAX, &body, &n));
+	TRY(config_parse(sv_from(body, n), (long)m->n, &doc));
 	if (want && !platform_matches(want, json_str_at(doc, "os", ""), json_str_at(doc, "architecture", ""),
 				      json_str_at(doc, "variant", "")))
 		return FAIL(
 		    ERR_NOT_FOUND,
 		    "image with reference %s was found but does not provide the specified platform (%s)",
 		    p->name, platform_text(want, text));
+	return config_diff_ids(doc, &p->diff_ids);
+}
+
+/* Each digest once. */
+static void list_layers(struct pull *p)
+{
+	const struct manifest *m = &p->chain[p->n_chain - 1].m;
+
+	p->layers = xcalloc(m->n + 1, sizeof *p->layers);
+	for (size_t i = 0; i < m->n; i++) {
+		size_t k = 0;
+
+		while (k < p->n_layers && strcmp(m->parts[p->layers[k]].digest, m->parts[i].digest) != 0)
+			k++;
+		if (k == p->n_layers)
+			p->layers[p->n_layers++] = i;
+	}
+}
+
+static struct err *job(void *ctx, struct http_client *http, size_t index)
+{
+	struct pull *p = ctx;
+	size_t at = p->layers[index];
+	const struct descriptor *d = &p->chain[p->n_chain - 1].m.parts[at];
+
+	TRY(download_blob(p->registry, http, p->t->store, d, true));
+	if (p->diff_ids)
+		report_layer(p->t->report, d, p->diff_ids[at]);
 	return NULL;
 }
 
 static struct err *fetch_blobs(struct pull *p)
 {
 	const struct manifest *m = &p->chain[p->n_chain - 1].m;
+	uint64_t layer_bytes = 0;
 
-	if (m->config.size > MANIFEST_MAX)
-		return FAIL(ERR_LIMIT, "%s: config of %llu bytes, at most %u", p->name,
-			    (unsigned long long)m->config.size, MANIFEST_MAX);
-	list_blobs(p);
-	for (size_t i = 1; i < p->n_blobs; i++) {
-		struct report_line line = { .digest = p->blobs[i]->digest, .total = p->blobs[i]->size };
+	list_layers(p);
+	for (size_t i = 0; i < p->n_layers; i++) {
+		const struct descriptor *d = &m->parts[p->layers[i]];
+		struct report_line line = { .digest = d->digest, .total = d->size };
 
+		layer_bytes += d->size;
 		report_blob(p->t->report, &line, "Pulling fs layer", 0);
 	}
-	for (size_t i = 0; i < p->n_blobs; i++)
-		p->blob_bytes += p->blobs[i]->size;
-	return registry_each(p->registry, p->n_blobs, p->blob_bytes, job, p);
+	p->blob_bytes = m->config.size + layer_bytes;
+	TRY(fetch_config(p));
+	return registry_each(p->registry, p->n_layers, layer_bytes, job, p);
 }
 
 static struct err *run(struct pull *p, struct transfer_result *out_result)
@@ -251,7 +265,6 @@ static struct err *run(struct pull *p, struct transfer_result *out_result)
 
 	TRY(resolve(p));
 	TRY(fetch_blobs(p));
-	TRY(check_config(p));
 	for (size_t i = p->n_chain; i-- > 0;)
 		TRY(store_put(p->t->store, p->chain[i].body, p->chain[i].n, p->chain[i].digest));
 	last = &p->chain[p->n_chain - 1];

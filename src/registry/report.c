@@ -70,15 +70,29 @@ void report_blob(struct report *r, struct report_line *line, const char *status,
 	put(r, text, (size_t)n);
 }
 
-static void put_json(struct report *r, const char *key, json_t *value)
+static void put_line(struct report *r, const json_t *line)
 {
 	auto_buf struct buf b = BUF(LINE_MAX_BYTES);
-	auto_json json_t *line = json_object();
 
-	(void)json_object_set_new(line, key, value);
 	json_print(line, &b);
 	buf_ch(&b, '\n');
 	put(r, b.data, b.n);
+}
+
+static void put_json(struct report *r, const char *key, json_t *value)
+{
+	auto_json json_t *line = json_object();
+
+	(void)json_object_set_new(line, key, value);
+	put_line(r, line);
+}
+
+void report_layer(struct report *r, const struct descriptor *layer, const char *diff_id)
+{
+	auto_json json_t *line = json_pack("{s:s, s:s, s:s, s:I}", "layer", layer->digest, "diff_id", diff_id,
+					   "media_type", layer->media_type, "size", (json_int_t)layer->size);
+
+	put_line(r, line);
 }
 
 void report_result(struct report *r, json_t *result)
