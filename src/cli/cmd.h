@@ -50,4 +50,6 @@ void cmd_conf_free(const struct cmd *c, void *conf);
 const struct cmd *cmd_find(char *argv[], char ***out_argv, char out_path[64]);
 extern const struct cmd *const cmd_all[]; /* NULL-terminated: the top level */
 struct engine;
+struct engine_opts;
+const struct engine_opts *cmd_engine_opts(void); /* of the global options */
 FALLIBLE cmd_engine(struct engine **out_engine); /* opened at first use with --root/--run; closed by main */

@@ -295,3 +295,13 @@ static FALLIBLE run_keeper_exit(const void *conf, char *const args[], int *out_e
 }
 const struct cmd cmd_keeper_exit = { "keeper-exit", "ID", "What a keeper calls when its container ended",
 				     NULL,	    0,	  1, 1, false, 0, true, run_keeper_exit, NULL, NULL };
+
+static FALLIBLE run_collect(const void *conf, char *const args[], int *out_exit)
+{
+	(void)conf;
+	(void)args;
+	(void)out_exit;
+	return engine_collect(cmd_engine_opts());
+}
+const struct cmd cmd_network_collect = { "network-collect", "", "What is started when a network has become unused",
+					 NULL, 0, 0, 0, false, 0, true, run_collect, NULL, NULL };

@@ -9,6 +9,11 @@
 static struct engine_opts global;
 static struct engine *opened;
 
+const struct engine_opts *cmd_engine_opts(void)
+{
+	return &global;
+}
+
 FALLIBLE cmd_engine(struct engine **out_engine)
 {
 	if (!opened)

@@ -16,6 +16,7 @@
 #include "state/record.h"
 #include "sys/event.h"
 #include "sys/fs.h"
+#include "sys/spawn.h"
 #include "sys/sys.h"
 #include <fcntl.h>
 #include <stdio.h>
@@ -337,6 +338,49 @@ static bool is_attached(const json_t *doc)
 	return ctr_wants_netns(doc) && strcmp(ctr_network(doc), "none") != 0;
 }
 
+/*
+ * A process of its own waits a little and then takes down what no container uses: the next start finds the bridge still there,
+ * and whoever ended the last container does not wait for the kernel. One at a time: the lock says that one is waiting.
+ */
+static FALLIBLE collect_later(struct engine *e)
+{
+	auto_fd int lock = sys_openat(engine_run_fd(e), "collect.lock", O_RDWR | O_CREAT, 0600);
+	char hoy[] = "hoy", root[] = "--root", run[] = "--run", cmd[] = "network-collect";
+	auto_free char *path = NULL, *root_path = xstrdup(engine_root(e)), *run_path = xstrdup(engine_run(e));
+	char *const argv[] = { hoy, root, root_path, run, run_path, cmd, NULL };
+	static const int none[3] = { -1, -1, -1 };
+	int r;
+
+	if (lock < 0)
+		return FAIL_OS(-lock, "open %s/collect.lock", engine_run(e));
+	if (sys_flock(lock, LOCK_EX | LOCK_NB) < 0)
+		return NULL;
+	own_close(&lock);
+	lock = -1;
+	TRY(engine_program("hoy", &path));
+	r = sys_spawn_run(&(struct sys_spawn){ path, argv, NULL, none, 3, true }, NULL);
+	return r < 0 ? FAIL_OS(-r, "start %s", path) : NULL;
+}
+
+FALLIBLE engine_collect(const struct engine_opts *o)
+{
+	auto_engine struct engine *e = NULL;
+	auto_free char *path = xasprintf("%s/collect.lock", o && o->run ? o->run : "/run/hoy");
+	auto_fd int lock = sys_open(path, O_RDWR, 0);
+	struct network *n;
+
+	if (lock < 0 || sys_flock(lock, LOCK_EX | LOCK_NB) < 0)
+		return NULL; /* all is gone, or somebody else waits already */
+	(void)nanosleep(&(struct timespec){ .tv_sec = 2 }, NULL);
+	own_close(&lock); /* who leaves from now on starts a collector of their own */
+	lock = sys_open(path, O_RDWR, 0);
+	if (lock < 0)
+		return NULL; /* reset meanwhile */
+	TRY(engine_open(o, &e));
+	TRY(engine_network(e, &n));
+	return network_collect(n);
+}
+
 FALLIBLE ctr_sweep(struct engine *e, const char *id, const json_t *doc)
 {
 	char cgroup[80];
@@ -346,7 +390,8 @@ FALLIBLE ctr_sweep(struct engine *e, const char *id, const json_t *doc)
 	TRY(runtime_cgroup_remove(cgroup));
 	if (!doc || is_attached(doc)) {
 		TRY(engine_network(e, &n));
-		TRY(network_detach(n, id));
+		TRY(network_leave(n, id));
+		TRY(collect_later(e));
 	}
 	return NULL;
 }

@@ -40,5 +40,7 @@ static inline void own_engine(struct engine **slot)
 FALLIBLE engine_info(struct engine *e, json_t **out_info);
 /* Everything hoy has on this host now (processes, links, table, sysctls, directories): one line each; owned list. */
 FALLIBLE engine_footprint(struct engine *e, char ***out_lines);
+/* Waits a little, then takes down networks that no container uses; for a process that nobody waits for. */
+FALLIBLE engine_collect(const struct engine_opts *o);
 /* Removes all of it: containers, networks, images, volumes, ROOT and RUN themselves. */
 FALLIBLE engine_reset(struct engine *e);

@@ -303,6 +303,24 @@ static struct err *take_down(const struct network *n, const struct kernel *k, co
 	return r < 0 && r != -ENOENT ? FAIL_OS(-r, "remove %s", FORWARD_MARK) : NULL;
 }
 
+/* The ports of `gone` go; networks that nobody uses then stay for network_collect. */
+static struct err *withdraw_ports(const struct network *n, const struct kernel *k, const struct endpoints *gone)
+{
+	struct table_found found;
+	struct err *e;
+
+	TRY(find_table(n, k, &found));
+	if (!found.exists)
+		return NULL;
+	e = change_ports(n, k, gone, false);
+	if (!e || e->kind == ERR_NOT_FOUND) {
+		err_free(e);
+		return NULL;
+	}
+	err_free(e);
+	return replace(n, k, &found, gone);
+}
+
 /* The kernel without `gone`. */
 static struct err *withdraw(const struct network *n, const struct kernel *k, const struct endpoints *gone)
 {
@@ -482,6 +500,19 @@ static struct err *endpoints_read(const struct network *n, const char *container
 	return endpoint_list(txn, container, out);
 }
 
+struct err *network_leave(struct network *n, const char *container)
+{
+	auto_endpoints struct endpoints gone = { 0 };
+	auto_kernel struct kernel k = KERNEL;
+
+	TRY(kernel_open(&k));
+	TRY(endpoints_read(n, container, &gone));
+	if (!gone.n)
+		return NULL;
+	TRY(withdraw_ports(n, &k, &gone));
+	return forget(n, &gone);
+}
+
 struct err *network_detach(struct network *n, const char *container)
 {
 	auto_endpoints struct endpoints gone = { 0 };
@@ -490,6 +521,22 @@ struct err *network_detach(struct network *n, const char *container)
 	TRY(kernel_open(&k));
 	TRY(endpoints_read(n, container, &gone));
 	return release(n, &k, &gone);
+}
+
+struct err *network_collect(struct network *n)
+{
+	const struct endpoints none = { 0 };
+	auto_kernel struct kernel k = KERNEL;
+	auto_table struct table stay = { 0 };
+	struct table_found found;
+
+	TRY(kernel_open(&k));
+	TRY(find_table(n, &k, &found));
+	TRY(wanted(n, &none, &stay));
+	if (stay.nets.n == 0)
+		return take_down(n, &k, &found);
+	TRY(replace(n, &k, &found, &none));
+	return delete_bridges(n, &k, &stay);
 }
 
 static bool has_link(const struct links *links, const char *name)
