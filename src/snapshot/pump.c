@@ -1,7 +1,7 @@
 /*
- * pump.c - a ring of SLOTS buffers between two threads. `filled` and `emptied` only grow; a slot between them belongs to the
- * consumer, the others to the pump. Decompressing and hashing one layer so overlap with making its files, which is the
- * kernel's time.
+ * pump.c - a ring of SLOTS buffers filled by one thread, hashed by a second and consumed by a third. `filled`, `hashed` and
+ * `eaten` only grow; a slot belongs to the pump again when both of the others have passed it. Decompressing, hashing and
+ * making files, which is the kernel's time, so overlap.
  */
 #include "snapshot/pump.h"
 #include "base/mem.h"
@@ -13,38 +13,56 @@
 enum { SLOTS = 4, SLOT_BYTES = 1 << 18 };
 
 struct pump {
-	pthread_mutex_t lock; /* guards filled, emptied, ended, failed, left */
+	pthread_mutex_t lock; /* guards the counters and flags */
 	pthread_cond_t moved;
-	unsigned long filled, emptied;
+	unsigned long filled, hashed, eaten;
 	bool ended;  /* no slot comes after `filled` */
 	bool failed; /* … because source failed */
 	bool left;   /* the consumer wants no more */
 	char *slots[SLOTS];
 	size_t n[SLOTS];
-	size_t at; /* the consumer's place in the slot `emptied` */
+	size_t at; /* the consumer's place in the slot `eaten` */
+	struct digest_state *digest;
 	struct err *(*consume)(void *ctx, struct zip_source tar);
 	void *ctx;
 	struct err *consumed; /* what consume said */
 };
 
+static void pump_lock(struct pump *u)
+{
+	(void)pthread_mutex_lock(&u->lock);
+}
+
+static void pump_unlock(struct pump *u)
+{
+	(void)pthread_cond_broadcast(&u->moved);
+	(void)pthread_mutex_unlock(&u->lock);
+}
+
+/* Waits until slot number `mine` is filled. False: it never will be. */
+static bool wait_filled(struct pump *u, unsigned long mine, bool *out_failed)
+{
+	bool is_there;
+
+	pump_lock(u);
+	while (u->filled == mine && !u->ended)
+		(void)pthread_cond_wait(&u->moved, &u->lock);
+	is_there = u->filled != mine;
+	*out_failed = u->failed;
+	(void)pthread_mutex_unlock(&u->lock);
+	return is_there;
+}
+
 /* The consumer's side of zip_source. */
 static struct err *pump_read(void *ctx, void *p, size_t n, size_t *out_n)
 {
 	struct pump *u = ctx;
-	unsigned slot = u->emptied % SLOTS; /* only this thread writes it */
-	bool is_end, failed;
+	unsigned slot = u->eaten % SLOTS; /* only this thread writes it */
+	bool failed;
 
-	if (u->at == 0) {
-		(void)pthread_mutex_lock(&u->lock);
-		while (u->filled == u->emptied && !u->ended)
-			(void)pthread_cond_wait(&u->moved, &u->lock);
-		is_end = u->filled == u->emptied;
-		failed = u->failed;
-		(void)pthread_mutex_unlock(&u->lock);
-		if (is_end) {
-			*out_n = 0;
-			return failed ? FAIL(ERR_CANCELLED, "the source failed") : NULL;
-		}
+	if (u->at == 0 && !wait_filled(u, u->eaten, &failed)) {
+		*out_n = 0;
+		return failed ? FAIL(ERR_CANCELLED, "the source failed") : NULL;
 	}
 	if (n > u->n[slot] - u->at)
 		n = u->n[slot] - u->at;
@@ -53,10 +71,9 @@ static struct err *pump_read(void *ctx, void *p, size_t n, size_t *out_n)
 	*out_n = n;
 	if (u->at == u->n[slot]) {
 		u->at = 0;
-		(void)pthread_mutex_lock(&u->lock);
-		u->emptied++;
-		(void)pthread_cond_signal(&u->moved);
-		(void)pthread_mutex_unlock(&u->lock);
+		pump_lock(u);
+		u->eaten++;
+		pump_unlock(u);
 	}
 	return NULL;
 }
@@ -66,40 +83,57 @@ static void *consumer(void *ctx)
 	struct pump *u = ctx;
 
 	u->consumed = u->consume(u->ctx, (struct zip_source){ pump_read, u });
-	(void)pthread_mutex_lock(&u->lock);
+	pump_lock(u);
 	u->left = true;
-	(void)pthread_cond_signal(&u->moved);
-	(void)pthread_mutex_unlock(&u->lock);
+	pump_unlock(u);
 	return NULL;
 }
 
-/* Waits for a free slot; *out_left when the consumer has gone: then any slot will do. */
-static unsigned next_slot(struct pump *u, bool *out_left)
+static void *hasher(void *ctx)
 {
-	unsigned slot;
+	struct pump *u = ctx;
+	bool failed;
 
-	(void)pthread_mutex_lock(&u->lock);
-	while (u->filled - u->emptied == SLOTS && !u->left)
+	while (wait_filled(u, u->hashed, &failed)) { /* only this thread writes it */
+		digest_add(u->digest, u->slots[u->hashed % SLOTS], u->n[u->hashed % SLOTS]);
+		pump_lock(u);
+		u->hashed++;
+		pump_unlock(u);
+	}
+	return NULL;
+}
+
+static bool is_full(const struct pump *u)
+{
+	return u->filled - u->hashed == SLOTS || (!u->left && u->filled - u->eaten == SLOTS);
+}
+
+/* Waits for a free slot. False: the consumer failed, no more is needed. */
+static bool next_slot(struct pump *u, unsigned *out_slot)
+{
+	bool is_wanted;
+
+	pump_lock(u);
+	while (is_full(u) && !(u->left && u->consumed))
 		(void)pthread_cond_wait(&u->moved, &u->lock);
-	slot = u->filled % SLOTS;
-	*out_left = u->left;
+	*out_slot = u->filled % SLOTS;
+	is_wanted = !(u->left && u->consumed);
 	(void)pthread_mutex_unlock(&u->lock);
-	return slot;
+	return is_wanted;
 }
 
 static void publish(struct pump *u, bool ended, bool failed)
 {
-	(void)pthread_mutex_lock(&u->lock);
+	pump_lock(u);
 	if (ended)
 		u->ended = true;
 	else
 		u->filled++;
 	u->failed = failed;
-	(void)pthread_cond_signal(&u->moved);
-	(void)pthread_mutex_unlock(&u->lock);
+	pump_unlock(u);
 }
 
-static struct err *fill_slot(struct zip_source source, struct digest_state *digest, char *p, size_t *out_n)
+static struct err *fill_slot(struct zip_source source, char *p, size_t *out_n)
 {
 	size_t n = 0;
 
@@ -111,35 +145,31 @@ static struct err *fill_slot(struct zip_source source, struct digest_state *dige
 			break;
 		n += step;
 	}
-	digest_add(digest, p, n);
 	*out_n = n;
 	return NULL;
 }
 
 /* Reads source to its end, or until the consumer failed. */
-static struct err *pump_all(struct pump *u, struct zip_source source, struct digest_state *digest)
+static struct err *pump_all(struct pump *u, struct zip_source source)
 {
-	for (;;) {
-		bool left = false;
-		unsigned slot = next_slot(u, &left);
-		struct err *e;
+	struct err *e = NULL;
+	unsigned slot = 0;
 
-		if (left && u->consumed)
-			return NULL;
-		e = fill_slot(source, digest, u->slots[slot], &u->n[slot]);
-		if (e || u->n[slot] == 0) {
-			publish(u, true, e != NULL);
-			return e;
-		}
-		if (!left)
-			publish(u, false, false);
+	while (next_slot(u, &slot)) {
+		e = fill_slot(source, u->slots[slot], &u->n[slot]);
+		if (e || u->n[slot] == 0)
+			break;
+		publish(u, false, false);
 	}
+	publish(u, true, e != NULL);
+	return e;
 }
 
 static void pump_fini(struct pump *u)
 {
 	for (unsigned i = 0; i < SLOTS; i++)
 		free(u->slots[i]);
+	digest_free(u->digest);
 	(void)pthread_cond_destroy(&u->moved);
 	(void)pthread_mutex_destroy(&u->lock);
 }
@@ -147,25 +177,31 @@ static void pump_fini(struct pump *u)
 struct err *pump_threads(struct zip_source source, struct err *(*consume)(void *ctx, struct zip_source tar), void *ctx,
 			 char out_digest[DIGEST_MAX])
 {
-	auto_digest struct digest_state *digest = digest_new();
 	CLEANUP(pump_fini) struct pump u = { .lock = PTHREAD_MUTEX_INITIALIZER, .moved = PTHREAD_COND_INITIALIZER };
-	pthread_t thread;
+	pthread_t hash, eat;
 	struct err *e;
 	int r;
 
 	u.consume = consume;
 	u.ctx = ctx;
+	u.digest = digest_new();
 	for (unsigned i = 0; i < SLOTS; i++)
 		u.slots[i] = xmalloc(SLOT_BYTES);
-	if ((r = pthread_create(&thread, NULL, consumer, &u)) != 0)
+	if ((r = pthread_create(&hash, NULL, hasher, &u)) != 0)
 		return FAIL_OS(r, "start a thread");
-	e = pump_all(&u, source, digest);
-	(void)pthread_join(thread, NULL);
+	if ((r = pthread_create(&eat, NULL, consumer, &u)) != 0) {
+		publish(&u, true, true);
+		(void)pthread_join(hash, NULL);
+		return FAIL_OS(r, "start a thread");
+	}
+	e = pump_all(&u, source);
+	(void)pthread_join(eat, NULL);
+	(void)pthread_join(hash, NULL);
 	if (e) {
 		err_free(u.consumed);
 		return e;
 	}
-	digest_end(digest, out_digest);
+	digest_end(u.digest, out_digest);
 	return u.consumed;
 }
 
@@ -185,7 +221,8 @@ static struct err *alone_read(void *ctx, void *p, size_t n, size_t *out_n)
 
 	if (a->at == a->n && !a->failed) {
 		a->at = a->n = 0;
-		a->failed = fill_slot(a->source, a->digest, a->slot, &a->n);
+		a->failed = fill_slot(a->source, a->slot, &a->n);
+		digest_add(a->digest, a->slot, a->n);
 	}
 	if (a->failed)
 		return FAIL(ERR_CANCELLED, "the source failed");
@@ -210,7 +247,8 @@ struct err *pump_alone(struct zip_source source, struct err *(*consume)(void *ct
 	struct err *e = consume(ctx, (struct zip_source){ alone_read, &a });
 
 	for (a.n = 1; !e && !a.failed && a.n > 0;)
-		a.failed = fill_slot(source, digest, a.slot, &a.n);
+		if (!(a.failed = fill_slot(source, a.slot, &a.n)))
+			digest_add(digest, a.slot, a.n);
 	if (a.failed) {
 		err_free(e);
 		return TAKE(a.failed);

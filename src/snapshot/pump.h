@@ -1,6 +1,5 @@
 /*
- * pump.h - a stream read and hashed by the calling thread while another thread, where that helps, consumes it a few
- * buffers behind.
+ * pump.h - a stream read by the calling thread while others, where that helps, hash and consume it a few buffers behind.
  *
  * Layer: snapshot, private.
  */
@@ -11,7 +10,7 @@
 
 /*
  * Reads source to its end in the calling thread; consume gets the same bytes from `tar`, in a thread of its own where there
- * is a second processor, and may stop early. Returns after both ended: source's error before consume's; source is not read
+ * is more than one processor, and may stop early. Returns after both ended: source's error before consume's; source is not read
  * on after an error of either. out_digest: of everything source gave.
  */
 FALLIBLE pump_run(struct zip_source source, struct err *(*consume)(void *ctx, struct zip_source tar), void *ctx,
