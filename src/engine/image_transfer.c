@@ -208,6 +208,8 @@ FALLIBLE engine_image_push(struct engine *e, const char *ref, const struct engin
 	auto_json json_t *result = NULL;
 	struct transfer t = { .o = o };
 	const char *digest = NULL;
+	auto_fd int lock = -1;
+	struct err *err;
 
 	TRY(ref_parse(ref, &r));
 	full = ref_full(&r);
@@ -217,7 +219,13 @@ FALLIBLE engine_image_push(struct engine *e, const char *ref, const struct engin
 			digest = names.v.p[i].manifest;
 	if (!digest)
 		return FAIL(ERR_NOT_FOUND, "An image does not exist locally with the tag: %s", ref);
-	TRY(run_for(e, full, digest, &t, &result));
+	TRY(engine_content_lock(e, false, &lock)); /* what is pushed is compressed into the store before */
+	err = run_for(e, full, digest, &t, &result);
+	own_close(&lock);
+	lock = -1;
+	err_free(image_sweep(e)); /* and goes again */
+	if (err)
+		return err;
 	*out_digest = xstrdup(json_str_at(result, "digest", digest));
 	return NULL;
 }
