@@ -165,7 +165,7 @@ static FALLIBLE user_root(const struct rootfs *r, int *out_fd)
 	struct rootfs image = { .lower = r->lower };
 	struct stat st;
 
-	return rootfs_view(sys_fstatat(AT_FDCWD, etc, &st, 0) == 0 ? r : &image, out_fd);
+	return rootfs_view_read(sys_fstatat(AT_FDCWD, etc, &st, 0) == 0 ? r : &image, out_fd);
 }
 
 static FALLIBLE build_plan(struct start *s, struct plan **out_plan)

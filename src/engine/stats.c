@@ -196,7 +196,6 @@ FALLIBLE container_root(struct engine *e, const char *text, bool writable, int *
 		*out_root_fd = fd;
 		return NULL;
 	}
-	(void)writable; /* the view is the container's own upper either way */
 	TRY(ctr_rootfs(e, id, doc, &rootfs));
-	return rootfs_view(&rootfs, out_root_fd);
+	return (writable ? rootfs_view : rootfs_view_read)(&rootfs, out_root_fd);
 }

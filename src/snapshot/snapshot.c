@@ -431,3 +431,15 @@ FALLIBLE rootfs_view(const struct rootfs *r, int *out_root_fd)
 	*out_root_fd = TAKE_FD(fd);
 	return NULL;
 }
+
+FALLIBLE rootfs_view_read(const struct rootfs *r, int *out_root_fd)
+{
+	CLEANUP(rootfs_fini) struct rootfs below = { 0 };
+
+	if (!r->upper)
+		return rootfs_view(r, out_root_fd);
+	text_list_add(&below.lower, r->upper);
+	for (size_t i = 0; r->lower[i]; i++)
+		text_list_add(&below.lower, r->lower[i]);
+	return rootfs_view(&below, out_root_fd);
+}

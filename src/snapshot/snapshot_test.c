@@ -314,6 +314,27 @@ TEST(a_view_does_not_disturb_the_container)
 	snapshotter_close(s);
 }
 
+TEST(a_view_to_read_shows_the_same)
+{
+	auto_free char *box = xasprintf("%s/box", t_tmppath());
+	CLEANUP(rootfs_fini) struct rootfs r = { 0 };
+	auto_fd int root = -1, look_fd = -1;
+	struct snapshotter *s;
+
+	CHECK_OK(snapshotter_open(t_tmpdir(), &s));
+	two_layers(s, box, &r);
+	CHECK_OK(rootfs_view(&r, &root));
+	CHECK(unlinkat(root, "null", 0) == 0 && mkdirat(root, "d", 0755) == 0);
+	t_file_write(root, "keep", "changed");
+	close(root);
+	root = -1;
+	CHECK_OK(rootfs_view_read(&r, &look_fd));
+	CHECK(t_file_is(look_fd, "keep", "changed"));
+	CHECK_INT(t_entries(look_fd), 2);
+	CHECK(mkdirat(look_fd, "new", 0755) < 0 && errno == EROFS);
+	snapshotter_close(s);
+}
+
 TEST(a_view_opens_no_devices)
 {
 	auto_free char *box = xasprintf("%s/box", t_tmppath());
