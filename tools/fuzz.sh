@@ -1,0 +1,24 @@
+#!/bin/bash
+# Fuzzes the parsers of foreign bytes with libFuzzer. usage: tools/fuzz.sh [TARGET] [SECONDS]   (all targets, 60 s each)
+set -euo pipefail
+top=$(cd "$(dirname "$0")/.." && pwd)
+seconds=${2:-60}
+command -v clang >/dev/null || { echo "fuzz: needs clang" >&2; exit 1; }
+cd "$top"
+[ -e build-fuzz/build.ninja ] || CC=clang meson setup build-fuzz -Db_sanitize=address,undefined -Db_lundef=false \
+	-Dc_args=-fsanitize=fuzzer-no-link >/dev/null
+names=$(for f in build engine supervise network runtime snapshot image content state codec sys base; do echo "libhoy_$f.a"; done)
+# shellcheck disable=SC2086
+ninja -C build-fuzz $names >/dev/null
+libs=$(for n in $names; do echo "build-fuzz/$n"; done)
+for source in tests/fuzz/${1:-*}.c; do
+	name=$(basename "$source" .c)
+	corpus=build-fuzz/corpus-$name
+	mkdir -p "$corpus" 2>&1 | { grep -E "SUMMARY|ERROR|Test unit" || true; }; [ "${PIPESTATUS[0]}" = 0 ]
+	# shellcheck disable=SC2086
+	clang -g -D_GNU_SOURCE -Isrc -fsanitize=fuzzer,address,undefined "$source" -Wl,--start-group $libs -Wl,--end-group \
+		$(pkg-config --libs jansson lmdb zlib libzstd libisal libcrypto libmnl libnftnl) -pthread -lm -o "build-fuzz/fuzz-$name"
+	echo "== $name, $seconds s"
+	"build-fuzz/fuzz-$name" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -verbosity=0 \
+		-artifact_prefix="build-fuzz/$name-" "$corpus" 2>&1 | { grep -E "SUMMARY|ERROR|Test unit" || true; }; [ "${PIPESTATUS[0]}" = 0 ]
+done
