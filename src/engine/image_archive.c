@@ -128,10 +128,6 @@ static FALLIBLE save_one(struct saving *s, const char *text)
 	TRY(image_find(s->e, text, manifest, &full));
 	TRY(image_docs_load(s->e, manifest, &d));
 	entry = docker_entry(s, &d);
-	if (full && strncmp(full, "<none>", 6) == 0) {
-		free(full);
-		full = NULL;
-	}
 	if (full) {
 		CLEANUP(ref_fini) struct ref r = { 0 };
 		auto_free char *familiar = NULL;
@@ -189,6 +185,7 @@ struct loading {
 	struct map files; /* path -> owned digest, or owned "@path" of a link */
 	json_t *index, *manifests;
 	json_t *loaded;
+	bool has_strays; /* files that no image will name */
 	char *chunk;
 };
 
@@ -232,6 +229,7 @@ static FALLIBLE load_file(struct loading *l, struct tar_reader *tar, const struc
 
 	if (strncmp(name, blobs, sizeof blobs - 1) == 0)
 		want = xasprintf("sha256:%s", name + sizeof blobs - 1);
+	l->has_strays |= !want;
 	if (want && !digest_is_valid(sv_of(want)))
 		return FAIL(ERR_INVALID, "archive: \"%s\" is not named by a digest", name);
 	TRY(ingest_begin(engine_store(l->e), &in));
@@ -306,43 +304,70 @@ static FALLIBLE name_it(struct loading *l, const char *text, const char *manifes
 	return NULL;
 }
 
-static FALLIBLE finish_image(struct loading *l, const char *manifest, const json_t *tags)
+static FALLIBLE check_tags(const json_t *tags)
 {
-	CLEANUP(image_docs_fini) struct image_docs d = { 0 };
-	auto_free char *none = xasprintf("<none>@%s", manifest);
 	size_t i;
 	json_t *tag;
 
+	json_array_foreach (tags, i, tag) {
+		CLEANUP(ref_fini) struct ref r = { 0 };
+
+		TRY(ref_parse(json_is_string(tag) ? json_string_value(tag) : "", &r));
+	}
+	return NULL;
+}
+
+static FALLIBLE finish_image(struct loading *l, const char *manifest, const json_t *tags)
+{
+	CLEANUP(image_docs_fini) struct image_docs d = { 0 };
+	size_t i;
+	json_t *tag;
+
+	TRY(check_tags(tags));
 	TRY(image_docs_load(l->e, manifest, &d));
 	TRY(image_apply(l->e, &d));
 	json_array_foreach (tags, i, tag)
 		TRY(name_it(l, json_is_string(tag) ? json_string_value(tag) : "", manifest));
 	if (json_array_size(tags))
 		return NULL;
-	TRY(image_name_set(l->e, none, manifest, manifest));
+	TRY(image_name_set(l->e, NULL, manifest, manifest));
 	(void)json_array_append_new(l->loaded, json_string(d.manifest.config.digest));
 	return NULL;
 }
 
-/* A manifest of index.json that is in the archive whole and has this configuration: its bytes, so its digest, are kept. */
+/* Whether digest is an image of the archive with this configuration; an index is looked into. */
+static FALLIBLE has_config(struct loading *l, const char *digest, const char *config, int depth, char out[DIGEST_MAX])
+{
+	CLEANUP(manifest_fini) struct manifest m = { 0 };
+	auto_free char *body = NULL;
+	struct err *err;
+	size_t n = 0;
+
+	if (!digest_is_valid(sv_of(digest)) || !store_has(engine_store(l->e), digest, NULL))
+		return NULL;
+	err = store_blob_read(engine_store(l->e), digest, MANIFEST_MAX, &body, &n);
+	if (!err)
+		err = manifest_parse(sv_from(body, n), NULL, &m);
+	if (err && !image_is_damage(err))
+		return err;
+	if (!err && !m.is_index && strcmp(m.config.digest, config) == 0)
+		memcpy(out, digest, DIGEST_MAX);
+	err_free(err); /* an artifact, another version: not ours */
+	for (size_t i = 0; m.is_index && depth > 0 && i < m.n && !out[0]; i++)
+		TRY(has_config(l, m.parts[i].digest, config, depth - 1, out));
+	return NULL;
+}
+
+/* A manifest that the archive brought and that has this configuration: its bytes, so its digest, are kept. */
 static FALLIBLE original_manifest(struct loading *l, const char *config, char out[DIGEST_MAX])
 {
 	size_t i;
 	json_t *m;
 
 	out[0] = 0;
-	json_array_foreach (json_object_get(l->index, "manifests"), i, m) {
-		CLEANUP(image_docs_fini) struct image_docs d = { 0 };
-		const char *digest = json_str_at(m, "digest", "");
-		struct err *err;
-
-		if (!digest_is_valid(sv_of(digest)) || !store_has(engine_store(l->e), digest, NULL))
-			continue;
-		err = image_docs_load(l->e, digest, &d);
-		if (!err && strcmp(d.manifest.config.digest, config) == 0)
-			memcpy(out, digest, DIGEST_MAX);
-		err_free(err); /* an index of other platforms, an artifact: not ours */
-	}
+	json_array_foreach (json_object_get(l->index, "manifests"), i, m)
+		if (!out[0])
+			TRY(has_config(l, json_str_at(m, "digest", ""), config, 1, out));
 	return NULL;
 }
 
@@ -380,8 +405,8 @@ static FALLIBLE load_docker(struct loading *l)
 	size_t i;
 	json_t *entry;
 
-	if (!json_is_array(l->manifests))
-		return FAIL(ERR_INVALID, "archive: manifest.json is not a list");
+	if (!json_array_size(l->manifests))
+		return FAIL(ERR_INVALID, "archive: manifest.json lists no image");
 	json_array_foreach (l->manifests, i, entry) {
 		const char *path = json_str_at(entry, "Config", ""), *config = file_digest(l, path);
 		char manifest[DIGEST_MAX];
@@ -472,10 +497,9 @@ FALLIBLE engine_image_load(struct engine *e, struct zip_source source, json_t **
 	err = load_all(&l, source);
 	own_close(&lock);
 	lock = -1;
-	if (err) {
+	if (err || l.has_strays)
 		err_free(image_sweep(e));
-		return err;
-	}
+	TRY(err);
 	*out_loaded = json_incref(l.loaded);
 	return NULL;
 }

@@ -9,6 +9,7 @@
 #include "base/own.h"
 #include "base/text.h"
 #include "content/store.h"
+#include "engine/ctr.h"
 #include "engine/image_store.h"
 #include "image/ref.h"
 #include "state/db.h"
@@ -20,10 +21,12 @@ FALLIBLE engine_image_tag(struct engine *e, const char *source, const char *targ
 	CLEANUP(ref_fini) struct ref r = { 0 };
 	auto_free char *ref = NULL, *full = NULL;
 	char manifest[DIGEST_MAX], digest[DIGEST_MAX];
+	auto_fd int lock = -1;
 
 	TRY(ref_parse(target, &r));
 	if (r.digest)
 		return FAIL(ERR_INVALID, "refusing to create a tag with a digest reference");
+	TRY(engine_content_lock(e, false, &lock)); /* no sweep between finding and naming */
 	TRY(image_find(e, source, manifest, &ref));
 	memcpy(digest, manifest, DIGEST_MAX);
 	TRY(image_names_load(e, &names));
@@ -41,17 +44,30 @@ static void reach(struct map *m, const char *digest)
 	*map_put(m, digest) = m;
 }
 
+/* Of a damaged image all that can still be read is kept. */
 static FALLIBLE reach_image(struct engine *e, struct map *m, const char *manifest)
 {
+	CLEANUP(manifest_fini) struct manifest doc = { 0 };
 	CLEANUP(image_docs_fini) struct image_docs d = { 0 };
+	auto_free char *body = NULL;
+	struct err *err;
+	size_t n = 0;
 
 	reach(m, manifest);
-	TRY(image_docs_load(e, manifest, &d));
-	reach(m, d.manifest.config.digest);
-	for (size_t i = 0; i < d.manifest.n; i++) {
-		reach(m, d.manifest.parts[i].digest);
+	err = store_blob_read(engine_store(e), manifest, MANIFEST_MAX, &body, &n);
+	if (!err)
+		err = manifest_parse(sv_from(body, n), NULL, &doc);
+	if (!err && !doc.is_index)
+		reach(m, doc.config.digest);
+	for (size_t i = 0; i < doc.n; i++)
+		reach(m, doc.parts[i].digest);
+	if (!err)
+		err = image_docs_load(e, manifest, &d);
+	for (size_t i = 0; !err && d.diff_ids[i]; i++)
 		reach(m, d.diff_ids[i]);
-	}
+	if (err && !image_is_damage(err))
+		return err;
+	err_free(err);
 	return NULL;
 }
 
@@ -138,47 +154,41 @@ FALLIBLE image_sweep(struct engine *e)
 /* ---- removal ---- */
 
 struct user_search {
+	struct engine *e;
 	const char *image;
-	char id[65];
-	bool is_running;
+	char stopped[65], running[65]; /* a container each, or "" */
 };
 
 static struct err *find_user(void *ctx, struct sv key, struct sv value)
 {
 	struct user_search *u = ctx;
 	auto_json json_t *doc = NULL;
+	char id[65];
 
 	TRY(json_parse(value, "container record", 1u << 20, &doc));
-	if (strcmp(json_str_at(doc, "Image", ""), u->image) == 0)
-		(void)snprintf(u->id, sizeof u->id, "%.*s", SV_ARG(key));
+	if (strcmp(json_str_at(doc, "Image", ""), u->image) != 0)
+		return NULL;
+	(void)snprintf(id, sizeof id, "%.*s", SV_ARG(key));
+	memcpy(ctr_live(u->e, id, NULL) ? u->running : u->stopped, id, sizeof id);
 	return NULL;
 }
 
-static FALLIBLE check_unused(struct engine *e, const char *config, const char *text, bool by_name)
+static FALLIBLE find_users(struct engine *e, const char *image, struct user_search *out_users)
 {
-	struct user_search u = { .image = config };
 	auto_txn struct db_txn *txn = NULL;
 
+	*out_users = (struct user_search){ .e = e, .image = image };
 	TRY(db_begin_read(engine_db(e), &txn));
-	TRY(db_scan(txn, DB_CONTAINER, "", find_user, &u));
-	if (!u.id[0])
-		return NULL;
-	if (by_name)
-		return FAIL(ERR_CONFLICT,
-			    "conflict: unable to remove repository reference \"%s\" (must force) - container %.12s is using its "
-			    "referenced image %.12s",
-			    text, u.id, config + 7);
-	return FAIL(ERR_CONFLICT, "conflict: unable to delete %.12s (must be forced) - image is being used by container %.12s",
-		    config + 7, u.id);
+	return db_scan(txn, DB_CONTAINER, "", find_user, out_users);
 }
 
-static FALLIBLE untag(struct engine *e, const char *full, json_t *events)
+static FALLIBLE untag(struct engine *e, const char *full, bool keep, json_t *events)
 {
 	CLEANUP(ref_fini) struct ref r = { 0 };
 	auto_free char *familiar = NULL;
 
-	TRY(image_name_delete(e, full));
-	if (strncmp(full, "<none>", 6) == 0)
+	TRY(image_name_delete(e, full, keep));
+	if (image_name_is_none(full))
 		return NULL;
 	TRY(ref_parse(full, &r));
 	familiar = ref_familiar(&r);
@@ -186,41 +196,95 @@ static FALLIBLE untag(struct engine *e, const char *full, json_t *events)
 	return NULL;
 }
 
-static FALLIBLE deleted_events(const struct image_docs *d, json_t *events)
+struct removal {
+	struct engine *e;
+	const char *text;
+	bool force;
+	char manifest[DIGEST_MAX], id[DIGEST_MAX];
+	char *ref; /* the name it was given by, or NULL: by id */
+	struct image_names names;
+	struct user_search users;
+	struct image_docs docs; /* empty when damaged */
+	json_t *events;
+};
+
+static void removal_fini(struct removal *r)
 {
-	(void)json_array_append_new(events, json_pack("{s:s}", "Deleted", d->manifest.config.digest));
-	for (size_t i = text_list_len(d->diff_ids); i-- > 0;)
-		(void)json_array_append_new(events, json_pack("{s:s}", "Deleted", d->diff_ids[i]));
+	free(r->ref);
+	image_names_fini(&r->names);
+	image_docs_fini(&r->docs);
+	json_decref(r->events);
+}
+
+static FALLIBLE removal_open(struct removal *r)
+{
+	struct err *err;
+
+	TRY(image_find(r->e, r->text, r->manifest, &r->ref));
+	err = image_docs_load(r->e, r->manifest, &r->docs);
+	if (err && !image_is_damage(err))
+		return err;
+	memcpy(r->id, err ? r->manifest : r->docs.manifest.config.digest, DIGEST_MAX);
+	err_free(err);
+	TRY(image_names_load(r->e, &r->names));
+	return find_users(r->e, r->id, &r->users);
+}
+
+static FALLIBLE refuse(const struct removal *r, bool can_force, const char *why, const char *container)
+{
+	return FAIL(ERR_CONFLICT, "conflict: unable to delete %.12s (%s be forced) - image is %s%.12s", r->id + 7,
+		    can_force ? "must" : "cannot", why, container);
+}
+
+/* As moby's daemon/images/image_delete.go: what may go by which kind of name. */
+static FALLIBLE removal_check(const struct removal *r)
+{
+	const char *user = r->users.running[0] ? r->users.running : r->users.stopped;
+	size_t n = image_names_of(&r->names, r->manifest);
+
+	if (r->ref) {
+		if (n > 1 || r->force || !*user)
+			return NULL;
+		return FAIL(ERR_CONFLICT,
+			    "conflict: unable to remove repository reference \"%s\" (must force) - container %.12s is using its "
+			    "referenced image %.12s",
+			    r->text, user, r->id + 7);
+	}
+	if (r->users.running[0])
+		return refuse(r, false, "being used by running container ", user);
+	if (n > 1 && !r->force)
+		return refuse(r, true, "referenced in multiple repositories", "");
+	if (*user && !r->force)
+		return refuse(r, true, "being used by stopped container ", user);
 	return NULL;
+}
+
+static FALLIBLE removal_run(struct removal *r)
+{
+	bool is_last = !r->ref || image_names_of(&r->names, r->manifest) <= 1;
+	bool keep = r->users.running[0] != 0; /* forced away from under a running container: it stays without a name */
+
+	for (size_t i = 0; i < r->names.v.n; i++) {
+		const struct image_name *n = &r->names.v.p[i];
+
+		if (strcmp(n->manifest, r->manifest) == 0 && (!r->ref || strcmp(n->ref, r->ref) == 0))
+			TRY(untag(r->e, n->ref, keep, r->events));
+	}
+	if (!is_last || keep)
+		return NULL;
+	(void)json_array_append_new(r->events, json_pack("{s:s}", "Deleted", r->id));
+	for (size_t i = r->docs.diff_ids ? text_list_len(r->docs.diff_ids) : 0; i-- > 0;)
+		(void)json_array_append_new(r->events, json_pack("{s:s}", "Deleted", r->docs.diff_ids[i]));
+	return image_sweep(r->e);
 }
 
 FALLIBLE engine_image_remove(struct engine *e, const char *text, bool force, json_t **out_events)
 {
-	CLEANUP(image_names_fini) struct image_names names = { 0 };
-	CLEANUP(image_docs_fini) struct image_docs d = { 0 };
-	auto_json json_t *events = json_array();
-	auto_free char *ref = NULL;
-	char manifest[DIGEST_MAX];
-	size_t n = 0;
+	CLEANUP(removal_fini) struct removal r = { .e = e, .text = text, .force = force, .events = json_array() };
 
-	TRY(image_find(e, text, manifest, &ref));
-	TRY(image_docs_load(e, manifest, &d));
-	TRY(image_names_load(e, &names));
-	for (size_t i = 0; i < names.v.n; i++)
-		n += strcmp(names.v.p[i].manifest, manifest) == 0;
-	if (!ref && n > 1 && !force)
-		return FAIL(ERR_CONFLICT,
-			    "conflict: unable to delete %.12s (must be forced) - image is referenced in multiple repositories",
-			    d.manifest.config.digest + 7);
-	if (!force && (!ref || n == 1))
-		TRY(check_unused(e, d.manifest.config.digest, text, ref != NULL));
-	for (size_t i = 0; i < names.v.n; i++)
-		if (strcmp(names.v.p[i].manifest, manifest) == 0 && (!ref || strcmp(names.v.p[i].ref, ref) == 0))
-			TRY(untag(e, names.v.p[i].ref, events));
-	if (!ref || n == 1) {
-		TRY(deleted_events(&d, events));
-		TRY(image_sweep(e));
-	}
-	*out_events = TAKE(events);
+	TRY(removal_open(&r));
+	TRY(removal_check(&r));
+	TRY(removal_run(&r));
+	*out_events = TAKE(r.events);
 	return NULL;
 }

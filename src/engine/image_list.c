@@ -1,4 +1,5 @@
 /* image_list.c - images as lists and objects in docker's shapes. */
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/own.h"
 #include "base/text.h"
@@ -9,7 +10,7 @@
 #include "state/db.h"
 #include <stdio.h>
 
-/* Names of one image (same configuration) as familiar texts and as repository@digest. */
+/* Names of one image as familiar texts and as repository@digest. */
 static void names_of(const struct image_names *all, const char *manifest, json_t *tags, json_t *digests)
 {
 	for (size_t i = 0; i < all->v.n; i++) {
@@ -44,6 +45,30 @@ static json_t *summary(struct engine *e, const struct image_names *all, const st
 			 -1, "Containers", -1, "Labels", labels);
 }
 
+/* Documents that are gone or damaged: it is shown, so that it can be removed or pulled again. */
+static json_t *damaged_summary(const struct image_names *all, const char *manifest)
+{
+	json_t *tags = json_array(), *digests = json_array();
+
+	names_of(all, manifest, tags, digests);
+	return json_pack("{s:s, s:s, s:o, s:o, s:i, s:i, s:i, s:i}", "Id", manifest, "ParentId", "", "RepoTags", tags,
+			 "RepoDigests", digests, "Created", 0, "Size", 0, "SharedSize", -1, "Containers", -1);
+}
+
+static FALLIBLE summary_of(struct engine *e, const struct image_names *all, const char *manifest, json_t **out)
+{
+	CLEANUP(image_docs_fini) struct image_docs d = { 0 };
+	struct err *err = image_docs_load(e, manifest, &d);
+
+	if (err && !image_is_damage(err))
+		return err;
+	*out = err ? damaged_summary(all, manifest) : summary(e, all, &d);
+	if (err)
+		log_warn("image %.19s: %s", manifest, err->msg);
+	err_free(err);
+	return NULL;
+}
+
 static int newest_first(const void *a, const void *b)
 {
 	json_t *const *x = a, *const *y = b;
@@ -62,16 +87,16 @@ FALLIBLE engine_image_list(struct engine *e, bool all, json_t **out_array)
 	(void)all; /* there are no intermediate images here: build steps are cache entries */
 	TRY(image_names_load(e, &names));
 	for (size_t i = 0; !err && i < names.v.n; i++) {
-		CLEANUP(image_docs_fini) struct image_docs d = { 0 };
+		json_t *item = NULL;
 		size_t j = 0;
 
 		while (j < i && strcmp(names.v.p[j].manifest, names.v.p[i].manifest) != 0)
 			j++;
 		if (j < i)
 			continue; /* listed with its first name */
-		err = image_docs_load(e, names.v.p[i].manifest, &d);
+		err = summary_of(e, &names, names.v.p[i].manifest, &item);
 		if (!err)
-			*vec_push(&found) = summary(e, &names, &d);
+			*vec_push(&found) = item;
 	}
 	if (found.n)
 		qsort(found.p, found.n, sizeof *found.p, newest_first);

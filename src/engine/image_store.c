@@ -1,4 +1,4 @@
-/* image_store.c - see image_store.h. */
+/* image_store.c - documents, layers and what is ready to run; see image_store.h. */
 #include "engine/image_store.h"
 #include "base/buf.h"
 #include "base/mem.h"
@@ -8,7 +8,6 @@
 #include "content/store.h"
 #include "image/ref.h"
 #include "state/db.h"
-#include "state/record.h"
 #include "sys/sys.h"
 #include <fcntl.h>
 #include <pthread.h>
@@ -17,89 +16,6 @@
 #include <sys/file.h>
 
 #define APPLY_THREADS 4 /* layers at once */
-
-/* ---- names ---- */
-
-static struct err *add_name(void *ctx, struct sv key, struct sv value)
-{
-	struct image_names *names = ctx;
-	auto_json json_t *v = NULL;
-	struct image_name *n;
-
-	TRY(json_parse(value, "image name", 65536, &v));
-	if (!digest_is_valid(sv_of(json_str_at(v, "digest", ""))) || !digest_is_valid(sv_of(json_str_at(v, "manifest", ""))))
-		return FAIL(ERR_CORRUPT, "the record of image " SV_FMT " is damaged", SV_ARG(key));
-	n = vec_push(&names->v);
-	n->ref = xstrndup(key.p, key.n);
-	memcpy(n->digest, json_str_at(v, "digest", ""), DIGEST_MAX);
-	memcpy(n->manifest, json_str_at(v, "manifest", ""), DIGEST_MAX);
-	return NULL;
-}
-
-void image_names_fini(struct image_names *n)
-{
-	for (size_t i = 0; i < n->v.n; i++)
-		free(n->v.p[i].ref);
-	vec_fini(&n->v);
-}
-
-FALLIBLE image_names_load(struct engine *e, struct image_names *out_names)
-{
-	auto_txn struct db_txn *txn = NULL;
-
-	*out_names = (struct image_names){ 0 };
-	TRY(db_begin_read(engine_db(e), &txn));
-	return db_scan(txn, DB_IMAGE, "", add_name, out_names);
-}
-
-/* index.json names what the database names, for other tools that read the layout. */
-static FALLIBLE write_index(struct engine *e)
-{
-	CLEANUP(image_names_fini) struct image_names names = { 0 };
-	auto_json json_t *list = json_array(), *doc = NULL;
-	auto_buf struct buf b = BUF(16u << 20);
-
-	TRY(image_names_load(e, &names));
-	for (size_t i = 0; i < names.v.n; i++) {
-		const struct image_name *n = &names.v.p[i];
-		uint64_t size = 0;
-
-		if (!store_has(engine_store(e), n->manifest, &size))
-			continue;
-		(void)json_array_append_new(list, json_pack("{s:s, s:s, s:I, s:{s:s, s:s}}", "mediaType", MEDIA_MANIFEST, "digest",
-							    n->manifest, "size", (json_int_t)size, "annotations",
-							    "io.containerd.image.name", n->ref, "org.opencontainers.image.ref.name",
-							    n->ref));
-	}
-	doc = json_pack("{s:i, s:s, s:O}", "schemaVersion", 2, "mediaType", MEDIA_INDEX, "manifests", list);
-	json_print(doc, &b);
-	TRY(buf_check(&b, "index.json"));
-	return record_write(engine_root_fd(e), "index.json", b.data, b.n);
-}
-
-FALLIBLE image_name_set(struct engine *e, const char *ref, const char *digest, const char *manifest)
-{
-	auto_txn struct db_txn *txn = NULL;
-	auto_json json_t *v = json_pack("{s:s, s:s, s:I}", "digest", digest, "manifest", manifest, "created_ns",
-					(json_int_t)time_now_ns());
-	auto_buf struct buf b = BUF(65536);
-
-	json_print(v, &b);
-	TRY(db_begin_write(engine_db(e), &txn));
-	TRY(db_put(txn, DB_IMAGE, ref, sv_from(b.data, b.n)));
-	TRY(db_commit(TAKE(txn)));
-	return write_index(e);
-}
-
-FALLIBLE image_name_delete(struct engine *e, const char *ref)
-{
-	auto_txn struct db_txn *txn = NULL;
-
-	TRY(db_begin_write(engine_db(e), &txn));
-	TRY(db_delete(txn, DB_IMAGE, ref));
-	TRY(db_commit(TAKE(txn)));
-	return write_index(e);
-}
 
 /* ---- documents ---- */
 
@@ -149,59 +65,56 @@ uint64_t image_size(struct engine *e, const struct image_docs *d)
 
 /* ---- finding ---- */
 
-static FALLIBLE find_by_id(struct engine *e, const struct image_names *names, const char *text, char out[DIGEST_MAX])
+bool image_is_damage(const struct err *err)
 {
-	const char *hex = strncmp(text, "sha256:", 7) == 0 ? text + 7 : text;
-	char found_config[DIGEST_MAX] = "";
+	return err && (err->kind == ERR_CORRUPT || err->kind == ERR_NOT_FOUND || err->kind == ERR_INVALID);
+}
 
-	out[0] = 0;
-	if (strlen(hex) < 2 || strlen(hex) > 64 || !text_is_hex(sv_of(hex)))
+/* Several names of one image are one find, two images are ambiguous; found: the config's digest of the first. */
+static FALLIBLE match_id(struct engine *e, const struct image_name *n, const char *hex, char found[DIGEST_MAX],
+			 char out[DIGEST_MAX])
+{
+	CLEANUP(image_docs_fini) struct image_docs d = { 0 };
+	bool hit = strncmp(n->manifest + 7, hex, strlen(hex)) == 0 || strncmp(n->digest + 7, hex, strlen(hex)) == 0;
+	struct err *err = image_docs_load(e, n->manifest, &d);
+	const char *id = err ? n->manifest : d.manifest.config.digest;
+
+	if (err && !image_is_damage(err))
+		return err;
+	err_free(err); /* a damaged image can be named by its manifest */
+	if (!hit && strncmp(id + 7, hex, strlen(hex)) != 0)
 		return NULL;
-	for (size_t i = 0; i < names->v.n; i++) {
-		const struct image_name *n = &names->v.p[i];
-		CLEANUP(image_docs_fini) struct image_docs d = { 0 };
-		const char *config;
-
-		if (strncmp(n->manifest + 7, hex, strlen(hex)) == 0 || strncmp(n->digest + 7, hex, strlen(hex)) == 0) {
-			memcpy(out, n->manifest, DIGEST_MAX);
-			return NULL;
-		}
-		TRY(image_docs_load(e, n->manifest, &d));
-		config = d.manifest.config.digest;
-		if (strncmp(config + 7, hex, strlen(hex)) != 0)
-			continue;
-		if (found_config[0] && strcmp(found_config, config) != 0)
-			return FAIL(ERR_INVALID, "Multiple images found with provided prefix: %s", text);
-		memcpy(found_config, config, DIGEST_MAX);
+	if (found[0] && strcmp(found, id) != 0)
+		return FAIL(ERR_INVALID, "Multiple images found with provided prefix: %s", hex);
+	if (!found[0])
 		memcpy(out, n->manifest, DIGEST_MAX);
-	}
+	memcpy(found, id, DIGEST_MAX);
 	return NULL;
 }
 
-static FALLIBLE find_by_name(const struct image_names *names, const char *text, char out[DIGEST_MAX], char **out_ref)
+static FALLIBLE find_by_id(struct engine *e, const struct image_names *names, const char *text, char out[DIGEST_MAX])
 {
-	CLEANUP(ref_fini) struct ref r = { 0 };
-	auto_free char *full = NULL, *repo = NULL;
-	struct err *err = ref_parse(text, &r);
+	const char *hex = strncmp(text, "sha256:", 7) == 0 ? text + 7 : text;
+	char found[DIGEST_MAX] = "";
 
-	out[0] = 0;
-	if (err) {
-		bool is_id = text_is_hex(sv_of(text)) || strncmp(text, "sha256:", 7) == 0;
-
-		if (!is_id)
-			return err;
-		err_free(err);
+	if (strlen(hex) < 2 || strlen(hex) > 64 || !text_is_hex(sv_of(hex)))
 		return NULL;
-	}
-	full = ref_full(&r);
-	repo = xasprintf("%s/%s", r.domain, r.path);
-	for (size_t i = 0; i < names->v.n; i++) {
-		const struct image_name *n = &names->v.p[i];
-		bool same_repo = strncmp(n->ref, repo, strlen(repo)) == 0 && strchr(":@", n->ref[strlen(repo)]);
-		bool by_digest = r.digest && same_repo &&
-				 (strcmp(n->digest, r.digest) == 0 || strcmp(n->manifest, r.digest) == 0);
+	for (size_t i = 0; i < names->v.n; i++)
+		TRY(match_id(e, &names->v.p[i], hex, found, out));
+	return NULL;
+}
 
-		if (strcmp(n->ref, full) != 0 && !by_digest)
+/* repository@digest also finds the repository's tag that resolved to this digest. */
+static FALLIBLE find_by_digest(const struct image_names *names, const struct ref *r, char out[DIGEST_MAX], char **out_ref)
+{
+	auto_free char *repo = r->digest ? xasprintf("%s/%s", r->domain, r->path) : NULL;
+	size_t len = repo ? strlen(repo) : 0;
+
+	for (size_t i = 0; repo && i < names->v.n; i++) {
+		const struct image_name *n = &names->v.p[i];
+
+		if (strncmp(n->ref, repo, len) != 0 || !strchr(":@", n->ref[len]) ||
+		    (strcmp(n->digest, r->digest) != 0 && strcmp(n->manifest, r->digest) != 0))
 			continue;
 		memcpy(out, n->manifest, DIGEST_MAX);
 		*out_ref = xstrdup(n->ref);
@@ -210,15 +123,42 @@ static FALLIBLE find_by_name(const struct image_names *names, const char *text, 
 	return NULL;
 }
 
+/* One look-up in the database for the usual case, a name. r stays empty when text can only be an id. */
+static FALLIBLE find_by_name(struct engine *e, const char *text, struct ref *r, char out[DIGEST_MAX], char **out_ref)
+{
+	auto_free char *full = NULL;
+	struct image_name n;
+	struct err *err = ref_parse(text, r);
+	bool found;
+
+	if (err && (text_is_hex(sv_of(text)) || strncmp(text, "sha256:", 7) == 0)) {
+		err_free(err);
+		return NULL;
+	}
+	TRY(err);
+	full = ref_full(r);
+	TRY(image_name_get(e, full, &n, &found));
+	if (found) {
+		memcpy(out, n.manifest, DIGEST_MAX);
+		*out_ref = n.ref;
+	}
+	return NULL;
+}
+
 FALLIBLE image_find(struct engine *e, const char *text, char out_manifest[DIGEST_MAX], char **out_ref)
 {
 	CLEANUP(image_names_fini) struct image_names names = { 0 };
+	CLEANUP(ref_fini) struct ref r = { 0 };
 
 	*out_ref = NULL;
+	out_manifest[0] = 0;
 	if (!*text)
 		return FAIL(ERR_INVALID, "invalid reference format: the image name is empty");
+	TRY(find_by_name(e, text, &r, out_manifest, out_ref));
+	if (out_manifest[0])
+		return NULL;
 	TRY(image_names_load(e, &names));
-	TRY(find_by_name(&names, text, out_manifest, out_ref));
+	TRY(find_by_digest(&names, &r, out_manifest, out_ref));
 	if (!out_manifest[0])
 		TRY(find_by_id(e, &names, text, out_manifest));
 	return out_manifest[0] ? NULL : FAIL(ERR_NOT_FOUND, "No such image: %s", text);

@@ -2,7 +2,7 @@
  * image_store.h - what the engine's image files share: names in the database, documents in the store.
  *
  * DB_IMAGE: full reference -> {"digest": of the manifest or index the name resolved to, "manifest": of our platform's manifest,
- * "created_ns"}. DB_BLOB_INFO: compressed layer digest -> {"diff_id"}.
+ * "media_type": of that, "created_ns"}. DB_BLOB_INFO: compressed layer digest -> {"diff_id"}.
  * Layer: engine (internal).
  */
 #pragma once
@@ -14,14 +14,22 @@
 #include "image/manifest.h"
 
 struct image_name {
-	char *ref; /* full; owned */
+	char *ref; /* full, or "<none>@<manifest>"; owned */
 	char digest[DIGEST_MAX], manifest[DIGEST_MAX];
+	char media_type[96]; /* of the manifest */
 };
 struct image_names {
 	VEC(struct image_name) v;
 };
 FALLIBLE image_names_load(struct engine *e, struct image_names *out_names);
 void image_names_fini(struct image_names *n);
+/* How many real names an image has. */
+size_t image_names_of(const struct image_names *names, const char *manifest);
+/* The record that an image without a name has. */
+bool image_name_is_none(const char *ref);
+#define IMAGE_NONE_MAX (sizeof "<none>@" + DIGEST_MAX)
+/* One by its full reference; absent: *out_found false. out_name->ref owned. */
+FALLIBLE image_name_get(struct engine *e, const char *ref, struct image_name *out_name, bool *out_found);
 
 /* The documents of one image. */
 struct image_docs {
@@ -33,6 +41,8 @@ struct image_docs {
 /* digest: of a manifest in the store. ERR_NOT_FOUND, ERR_CORRUPT. */
 FALLIBLE image_docs_load(struct engine *e, const char *digest, struct image_docs *out_docs);
 void image_docs_fini(struct image_docs *d);
+/* Whether err tells that an image's documents are not what they should be, rather than that they could not be read. */
+bool image_is_damage(const struct err *err);
 /* The manifest (of our platform) that text names: reference, id, id prefix, digest. out_ref: the full reference it was found
  * by (owned) or NULL. ERR_NOT_FOUND "No such image: …". */
 FALLIBLE image_find(struct engine *e, const char *text, char out_manifest[DIGEST_MAX], char **out_ref);
@@ -40,9 +50,11 @@ FALLIBLE image_find(struct engine *e, const char *text, char out_manifest[DIGEST
 FALLIBLE image_apply_layer(struct engine *e, const struct descriptor *blob, const char *diff_id);
 /* Applies every layer of an image that is not there yet. */
 FALLIBLE image_apply(struct engine *e, const struct image_docs *d);
-/* Gives ref (full) to a manifest; index.json of the layout follows. */
+/* Gives ref (full; NULL: none) to a manifest of the store; an image that had it keeps a record without a name. index.json of
+ * the layout follows. ERR_NOT_FOUND, ERR_CORRUPT: the manifest. */
 FALLIBLE image_name_set(struct engine *e, const char *ref, const char *digest, const char *manifest);
-FALLIBLE image_name_delete(struct engine *e, const char *ref);
+/* keep: an image that loses its last name by it stays, without a name. */
+FALLIBLE image_name_delete(struct engine *e, const char *ref, bool keep);
 /* Removes blobs and layers that no name, container or cache entry reaches; does nothing while somebody adds content. */
 FALLIBLE image_sweep(struct engine *e);
 uint64_t image_size(struct engine *e, const struct image_docs *d);

@@ -164,21 +164,78 @@ static FALLIBLE fetch(struct engine *e, const char *full, const struct engine_tr
 	return err;
 }
 
-static FALLIBLE pull(struct engine *e, const char *full, const struct engine_transfer_opts *o, char **out_digest)
+/* Blobs of an image that are not what their names say go, so that the next transfer brings them again. */
+static FALLIBLE drop_damaged(struct engine *e, const char *manifest, bool *out_dropped)
+{
+	CLEANUP(manifest_fini) struct manifest m = { 0 };
+	auto_free char *body = NULL;
+	auto_list char **blobs = NULL;
+	size_t n = 0;
+	struct err *err = store_blob_read(engine_store(e), manifest, MANIFEST_MAX, &body, &n);
+
+	if (!err)
+		err = manifest_parse(sv_from(body, n), NULL, &m);
+	text_list_add(&blobs, manifest);
+	if (!err && !m.is_index)
+		text_list_add(&blobs, m.config.digest);
+	for (size_t i = 0; !err && i < m.n; i++)
+		text_list_add(&blobs, m.parts[i].digest);
+	err_free(err);
+	for (size_t i = 0; blobs[i]; i++) {
+		err = store_blob_verify(engine_store(e), blobs[i]);
+		if (!err)
+			continue;
+		if (!image_is_damage(err))
+			return err;
+		err_free(err);
+		*out_dropped = true;
+		TRY(store_blob_delete(engine_store(e), blobs[i]));
+	}
+	return NULL;
+}
+
+static FALLIBLE make_ready(struct engine *e, const char *manifest)
 {
 	CLEANUP(image_docs_fini) struct image_docs d = { 0 };
+
+	TRY(image_docs_load(e, manifest, &d));
+	return image_apply(e, &d);
+}
+
+/* repaired: what was damaged in the store has been dropped once; a second time it is the registry's content. */
+static FALLIBLE pull(struct engine *e, const char *full, const struct engine_transfer_opts *o, bool repaired,
+		     char **out_digest)
+{
 	auto_json json_t *result = NULL;
 	const char *digest, *manifest;
+	bool dropped = false;
+	struct err *err;
 
 	TRY(fetch(e, full, o, &result));
 	digest = json_str_at(result, "digest", "");
 	manifest = json_str_at(result, "manifest", digest);
 	TRY(digest_check(sv_of(digest)));
-	TRY(image_docs_load(e, manifest, &d));
-	TRY(image_apply(e, &d));
+	TRY(digest_check(sv_of(manifest)));
+	err = make_ready(e, manifest);
+	if (!repaired && image_is_damage(err)) {
+		struct err *drop = drop_damaged(e, manifest, &dropped);
+
+		if (drop || dropped)
+			err_free(err);
+		TRY(drop);
+		if (dropped)
+			return pull(e, full, o, true, out_digest);
+	}
+	TRY(err);
 	TRY(image_name_set(e, full, digest, manifest));
 	*out_digest = xstrdup(digest);
 	return NULL;
+}
+
+/* After these the same command can succeed: what came so far waits for it. The next removal of an image sweeps it. */
+static bool is_passing(enum err_kind kind)
+{
+	return kind == ERR_UNAVAILABLE || kind == ERR_TIMEOUT || kind == ERR_CANCELLED;
 }
 
 FALLIBLE engine_image_pull(struct engine *e, const char *ref, const struct engine_transfer_opts *o, char **out_digest)
@@ -186,47 +243,90 @@ FALLIBLE engine_image_pull(struct engine *e, const char *ref, const struct engin
 	CLEANUP(ref_fini) struct ref r = { 0 };
 	auto_free char *full = NULL;
 	auto_fd int lock = -1;
+	struct platform p;
 	struct err *err;
 
+	if (o->platform)
+		TRY(platform_parse(o->platform, &p));
 	TRY(ref_parse(ref, &r));
 	full = ref_full(&r);
 	(void)engine_store(e); /* the layout must stand before somebody else writes into it */
 	TRY(engine_content_lock(e, false, &lock));
-	err = pull(e, full, o, out_digest);
+	err = pull(e, full, o, false, out_digest);
 	own_close(&lock);
 	lock = -1;
-	if (err) /* what came so far stays for the next try only while something names it */
+	if (err && !is_passing(err->kind))
 		err_free(image_sweep(e));
 	return err;
 }
 
 FALLIBLE engine_image_push(struct engine *e, const char *ref, const struct engine_transfer_opts *o, char **out_digest)
 {
-	CLEANUP(image_names_fini) struct image_names names = { 0 };
 	CLEANUP(ref_fini) struct ref r = { 0 };
-	auto_free char *full = NULL;
+	auto_free char *full = NULL, *own = NULL;
 	auto_json json_t *result = NULL;
 	struct transfer t = { .o = o };
-	const char *digest = NULL;
+	struct image_name n = { 0 };
+	const char *digest;
 	auto_fd int lock = -1;
 	struct err *err;
+	bool found;
 
 	TRY(ref_parse(ref, &r));
 	full = ref_full(&r);
-	TRY(image_names_load(e, &names));
-	for (size_t i = 0; i < names.v.n; i++)
-		if (strcmp(names.v.p[i].ref, full) == 0) /* an index only when all of it is here: else our platform's part */
-			digest = names.v.p[i].manifest;
-	if (!digest)
+	TRY(image_name_get(e, full, &n, &found));
+	if (!found)
 		return FAIL(ERR_NOT_FOUND, "An image does not exist locally with the tag: %s", ref);
+	own = n.ref;
 	TRY(engine_content_lock(e, false, &lock)); /* what is pushed is compressed into the store before */
-	err = run_for(e, full, digest, &t, &result);
+	/* the part of our platform: of an index the other parts are not here */
+	err = run_for(e, full, n.manifest, &t, &result);
 	own_close(&lock);
 	lock = -1;
 	err_free(image_sweep(e)); /* and goes again */
-	if (err)
-		return err;
-	*out_digest = xstrdup(json_str_at(result, "digest", digest));
+	TRY(err);
+	digest = json_str_at(result, "digest", n.manifest);
+	TRY(digest_check(sv_of(digest)));
+	if (strcmp(digest, n.digest) != 0) /* as the registry knows it: repository@digest finds it from now on */
+		TRY(image_name_set(e, full, digest, n.manifest));
+	*out_digest = xstrdup(digest);
+	return NULL;
+}
+
+static void tell_missing(const char *ref, const struct engine_transfer_opts *o)
+{
+	const char *slash = strrchr(ref, '/');
+	auto_free char *text = NULL;
+
+	if (!o->progress.line)
+		return;
+	text = xasprintf("Unable to find image '%s%s' locally", ref,
+			 strchr(slash ? slash : ref, ':') || strchr(ref, '@') ? "" : ":latest");
+	o->progress.line(o->progress.ctx, "", text, 0, 0);
+}
+
+/* An image for another platform than was asked for is as good as none. */
+static FALLIBLE check_platform(const char *ref, const char *platform, const struct engine_image *image)
+{
+	const char *os = json_str_at(image->config, "os", "linux"), *arch = json_str_at(image->config, "architecture", "");
+	struct platform want;
+
+	TRY(platform_parse(platform, &want));
+	if (platform_matches(&want, os, arch, json_str_at(image->config, "variant", "")))
+		return NULL;
+	return FAIL(ERR_NOT_FOUND, "image %s was found but its platform (%s/%s) does not match the wanted platform (%s)", ref, os,
+		    arch, platform);
+}
+
+static FALLIBLE get_local(struct engine *e, const char *ref, const char *platform, struct engine_image *out_image)
+{
+	CLEANUP(engine_image_fini) struct engine_image image = { 0 };
+
+	TRY(engine_image_get(e, ref, &image));
+	if (platform)
+		TRY(check_platform(ref, platform, &image));
+	*out_image = image;
+	image = (struct engine_image){ 0 };
 	return NULL;
 }
 
@@ -237,19 +337,13 @@ FALLIBLE engine_image_ensure(struct engine *e, const char *ref, enum pull_policy
 	struct err *err;
 
 	if (policy != PULL_ALWAYS) {
-		err = engine_image_get(e, ref, out_image);
+		err = get_local(e, ref, o->platform, out_image);
 		if (!err || err->kind != ERR_NOT_FOUND || policy == PULL_NEVER)
 			return err;
 		err_free(err);
 	}
-	if (policy == PULL_MISSING && o->progress.line) {
-		auto_free char *text = xasprintf("Unable to find image '%s%s' locally", ref,
-						 strchr(strrchr(ref, '/') ? strrchr(ref, '/') : ref, ':') || strchr(ref, '@') ?
-							 "" :
-							 ":latest");
-
-		o->progress.line(o->progress.ctx, "", text, 0, 0);
-	}
+	if (policy == PULL_MISSING)
+		tell_missing(ref, o);
 	TRY(engine_image_pull(e, ref, o, &digest));
-	return engine_image_get(e, ref, out_image);
+	return get_local(e, ref, o->platform, out_image);
 }

@@ -10,7 +10,7 @@
 #include <stddef.h>
 
 #define RECORD_NAME_MAX 64	   /* bytes, [a-z0-9._-], not starting with '.' */
-#define RECORD_BODY_MAX (1u << 20) /* bytes */
+#define RECORD_BODY_MAX (16u << 20) /* bytes; the index of the images is the largest */
 
 /*
  * Replaces record `name` in directory `dir_fd` (borrowed) by the `len` bytes at `body` (borrowed).

@@ -1,0 +1,224 @@
+/*
+ * image_names.c - names in the database, and index.json of the layout, which follows them.
+ *
+ * An image is listed while it has a record. One that lost its last name to another image keeps the record
+ * "<none>@<manifest>" (docker: dangling) until somebody removes it; one that gets a name loses that record.
+ */
+#include "base/buf.h"
+#include "base/own.h"
+#include "base/time.h"
+#include "content/store.h"
+#include "engine/image_store.h"
+#include "image/ref.h"
+#include "state/db.h"
+#include "state/record.h"
+#include <stdio.h>
+
+enum { NAME_MAX_BYTES = 65536 };
+
+bool image_name_is_none(const char *ref)
+{
+	return strncmp(ref, "<none>", 6) == 0;
+}
+
+static FALLIBLE name_parse(struct sv key, struct sv value, struct image_name *out_name)
+{
+	auto_json json_t *v = NULL;
+	const char *digest, *manifest;
+
+	TRY(json_parse(value, "image name", NAME_MAX_BYTES, &v));
+	digest = json_str_at(v, "digest", "");
+	manifest = json_str_at(v, "manifest", "");
+	if (!digest_is_valid(sv_of(digest)) || !digest_is_valid(sv_of(manifest)))
+		return FAIL(ERR_CORRUPT, "the record of image " SV_FMT " is damaged", SV_ARG(key));
+	memcpy(out_name->digest, digest, DIGEST_MAX);
+	memcpy(out_name->manifest, manifest, DIGEST_MAX);
+	(void)snprintf(out_name->media_type, sizeof out_name->media_type, "%.*s", (int)sizeof out_name->media_type - 1,
+		       json_str_at(v, "media_type", MEDIA_MANIFEST));
+	out_name->ref = xstrndup(key.p, key.n);
+	return NULL;
+}
+
+static struct err *add_name(void *ctx, struct sv key, struct sv value)
+{
+	struct image_names *names = ctx;
+	struct image_name n;
+
+	TRY(name_parse(key, value, &n));
+	*vec_push(&names->v) = n;
+	return NULL;
+}
+
+void image_names_fini(struct image_names *n)
+{
+	for (size_t i = 0; i < n->v.n; i++)
+		free(n->v.p[i].ref);
+	vec_fini(&n->v);
+}
+
+static FALLIBLE names_in(struct db_txn *txn, struct image_names *out_names)
+{
+	*out_names = (struct image_names){ 0 };
+	return db_scan(txn, DB_IMAGE, "", add_name, out_names);
+}
+
+FALLIBLE image_names_load(struct engine *e, struct image_names *out_names)
+{
+	auto_txn struct db_txn *txn = NULL;
+
+	*out_names = (struct image_names){ 0 };
+	TRY(db_begin_read(engine_db(e), &txn));
+	return names_in(txn, out_names);
+}
+
+FALLIBLE image_name_get(struct engine *e, const char *ref, struct image_name *out_name, bool *out_found)
+{
+	auto_txn struct db_txn *txn = NULL;
+	struct sv value;
+
+	TRY(db_begin_read(engine_db(e), &txn));
+	TRY(db_get(txn, DB_IMAGE, ref, &value, out_found));
+	return *out_found ? name_parse(sv_of(ref), value, out_name) : NULL;
+}
+
+size_t image_names_of(const struct image_names *names, const char *manifest)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < names->v.n; i++)
+		n += strcmp(names->v.p[i].manifest, manifest) == 0 && !image_name_is_none(names->v.p[i].ref);
+	return n;
+}
+
+/*
+ * index.json names what the database names, for other tools that read the layout. Under the database's write lock, so
+ * that of two writers the later one writes what is true.
+ */
+static FALLIBLE write_index(struct engine *e)
+{
+	CLEANUP(image_names_fini) struct image_names names = { 0 };
+	auto_json json_t *list = json_array(), *doc = NULL;
+	auto_txn struct db_txn *txn = NULL;
+	auto_buf struct buf b = BUF(RECORD_BODY_MAX);
+
+	TRY(db_begin_write(engine_db(e), &txn));
+	TRY(names_in(txn, &names));
+	for (size_t i = 0; i < names.v.n; i++) {
+		const struct image_name *n = &names.v.p[i];
+		uint64_t size = 0;
+		json_t *entry;
+
+		if (!store_has(engine_store(e), n->manifest, &size))
+			continue;
+		entry = json_pack("{s:s, s:s, s:I}", "mediaType", n->media_type, "digest", n->manifest, "size", (json_int_t)size);
+		if (!image_name_is_none(n->ref))
+			(void)json_object_set_new(entry, "annotations",
+						  json_pack("{s:s, s:s}", "io.containerd.image.name", n->ref,
+							    "org.opencontainers.image.ref.name", n->ref));
+		(void)json_array_append_new(list, entry);
+	}
+	doc = json_pack("{s:i, s:s, s:O}", "schemaVersion", 2, "mediaType", MEDIA_INDEX, "manifests", list);
+	json_print(doc, &b);
+	TRY(buf_check(&b, "index.json"));
+	return record_write(engine_root_fd(e), "index.json", b.data, b.n);
+}
+
+static FALLIBLE put(struct db_txn *txn, const struct image_name *n)
+{
+	auto_json json_t *v = json_pack("{s:s, s:s, s:s, s:I}", "digest", n->digest, "manifest", n->manifest, "media_type",
+					n->media_type, "created_ns", (json_int_t)time_now_ns());
+	auto_buf struct buf b = BUF(NAME_MAX_BYTES);
+
+	json_print(v, &b);
+	TRY(buf_check(&b, "image name"));
+	return db_put(txn, DB_IMAGE, n->ref, sv_from(b.data, b.n));
+}
+
+static void none_key(const char *manifest, char out[IMAGE_NONE_MAX])
+{
+	(void)snprintf(out, IMAGE_NONE_MAX, "<none>@%s", manifest);
+}
+
+/* names: as they were before ref was taken from its image. */
+static FALLIBLE keep_dangling(struct db_txn *txn, const struct image_names *names, const struct image_name *taken)
+{
+	char key[IMAGE_NONE_MAX];
+	struct image_name n = *taken;
+
+	if (image_name_is_none(taken->ref) || image_names_of(names, taken->manifest) > 1)
+		return NULL;
+	none_key(taken->manifest, key);
+	n.ref = key;
+	return put(txn, &n);
+}
+
+static FALLIBLE media_type_of(struct engine *e, const char *manifest, char *out, size_t size)
+{
+	CLEANUP(manifest_fini) struct manifest m = { 0 };
+	auto_free char *body = NULL;
+	size_t n = 0;
+
+	TRY(store_blob_read(engine_store(e), manifest, MANIFEST_MAX, &body, &n));
+	TRY(manifest_parse(sv_from(body, n), NULL, &m));
+	(void)snprintf(out, size, "%.*s", (int)size - 1, m.media_type);
+	return NULL;
+}
+
+static FALLIBLE set_in(struct db_txn *txn, const struct image_name *n)
+{
+	CLEANUP(image_names_fini) struct image_names names = { 0 };
+	char key[IMAGE_NONE_MAX];
+
+	TRY(names_in(txn, &names));
+	if (image_name_is_none(n->ref) && image_names_of(&names, n->manifest))
+		return NULL; /* it has better names */
+	for (size_t i = 0; i < names.v.n; i++)
+		if (strcmp(names.v.p[i].ref, n->ref) == 0 && strcmp(names.v.p[i].manifest, n->manifest) != 0)
+			TRY(keep_dangling(txn, &names, &names.v.p[i]));
+	if (!image_name_is_none(n->ref)) {
+		none_key(n->manifest, key);
+		TRY(db_delete(txn, DB_IMAGE, key));
+	}
+	return put(txn, n);
+}
+
+FALLIBLE image_name_set(struct engine *e, const char *ref, const char *digest, const char *manifest)
+{
+	auto_txn struct db_txn *txn = NULL;
+	char key[IMAGE_NONE_MAX];
+	auto_free char *text = NULL;
+	struct image_name n = { 0 };
+
+	TRY(digest_check(sv_of(digest)));
+	TRY(digest_check(sv_of(manifest)));
+	none_key(manifest, key);
+	n.ref = text = xstrdup(ref ? ref : key);
+	memcpy(n.digest, digest, DIGEST_MAX);
+	memcpy(n.manifest, manifest, DIGEST_MAX);
+	TRY(media_type_of(e, manifest, n.media_type, sizeof n.media_type));
+	TRY(db_begin_write(engine_db(e), &txn));
+	TRY(set_in(txn, &n));
+	TRY(db_commit(TAKE(txn)));
+	return write_index(e);
+}
+
+static FALLIBLE delete_in(struct db_txn *txn, const char *ref, bool keep)
+{
+	CLEANUP(image_names_fini) struct image_names names = { 0 };
+
+	TRY(names_in(txn, &names));
+	for (size_t i = 0; keep && i < names.v.n; i++)
+		if (strcmp(names.v.p[i].ref, ref) == 0)
+			TRY(keep_dangling(txn, &names, &names.v.p[i]));
+	return db_delete(txn, DB_IMAGE, ref);
+}
+
+FALLIBLE image_name_delete(struct engine *e, const char *ref, bool keep)
+{
+	auto_txn struct db_txn *txn = NULL;
+
+	TRY(db_begin_write(engine_db(e), &txn));
+	TRY(delete_in(txn, ref, keep));
+	TRY(db_commit(TAKE(txn)));
+	return write_index(e);
+}

@@ -1,0 +1,277 @@
+/* image_test.c - images made here: their identity, names, removal, what is swept and what stays. */
+#include "engine/image_fixture_test.h"
+#include "state/record.h"
+
+#define BOX "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
+static json_t *inspect(struct engine *e, const char *text)
+{
+	json_t *v = NULL;
+
+	CHECK_OK(engine_image_inspect(e, text, &v));
+	return v;
+}
+
+static size_t events_of(struct engine *e, const char *text, bool force, const char *kind)
+{
+	auto_json json_t *events = NULL;
+	size_t i, n = 0;
+	json_t *v;
+
+	CHECK_OK(engine_image_remove(e, text, force, &events));
+	json_array_foreach (events, i, v)
+		n += json_object_get(v, kind) != NULL;
+	return n;
+}
+
+static void refused(struct engine *e, const char *text, bool force, const char *words)
+{
+	auto_json json_t *events = NULL;
+	auto_err struct err *err = engine_image_remove(e, text, force, &events);
+
+	CHECK(err && err->kind == ERR_CONFLICT);
+	if (!strstr(err->msg, words))
+		t_fail(__FILE__, __LINE__, "\"%s\" does not say \"%s\"", err->msg, words);
+}
+
+TEST(the_same_archive_gives_the_same_image)
+{
+	auto_engine struct engine *e = fixture_open();
+	auto_free char *a = fixture_image(e, "one", "a"), *b = fixture_image(e, "one", "b:2"), *c = fixture_image(e, "two", "c");
+	auto_json json_t *v = inspect(e, "a");
+
+	CHECK_STR(a, b);
+	CHECK(strcmp(a, c) != 0);
+	CHECK_STR(json_str_at(v, "Created", ""), "2023-11-14T22:13:20Z");
+	CHECK_STR(json_str_at(v, "Id", ""), a);
+	CHECK_INT(json_array_size(json_object_get(v, "RepoTags")), 2);
+	CHECK_INT(fixture_layers(e), 2);
+	CHECK_INT(fixture_blobs(e), 6); /* layer, configuration, manifest of each */
+}
+
+TEST(changes_become_configuration)
+{
+	static const struct {
+		const char *change, *path, *want;
+	} good[] = {
+		{ "CMD [\"a\", \"b c\"]", "Cmd", "[\"a\",\"b c\"]" },
+		{ "cmd echo hi", "Cmd", "[\"/bin/sh\",\"-c\",\"echo hi\"]" },
+		{ "ENTRYPOINT [\"x\"]", "Entrypoint", "[\"x\"]" },
+		{ "ENV A=1 B='2 3' C=\"4 \\\" 5\" D=6\\ 7", "Env", "[\"A=1\",\"B=2 3\",\"C=4 \\\" 5\",\"D=6 7\"]" },
+		{ "ENV NAME all of it", "Env", "[\"NAME=all of it\"]" },
+		{ "ENV A=1 A=2", "Env", "[\"A=2\"]" },
+		{ "ENV URL=http://x/?a=b", "Env", "[\"URL=http://x/?a=b\"]" },
+		{ "LABEL a=b \"c d\"=e", "Labels", "{\"a\":\"b\",\"c d\":\"e\"}" },
+		{ "EXPOSE 80 53/udp 8000-8002", "ExposedPorts",
+		  "{\"80/tcp\":{},\"53/udp\":{},\"8000/tcp\":{},\"8001/tcp\":{},\"8002/tcp\":{}}" },
+		{ "VOLUME [\"/a b\", \"/c\"]", "Volumes", "{\"/a b\":{},\"/c\":{}}" },
+		{ "VOLUME /a /b", "Volumes", "{\"/a\":{},\"/b\":{}}" },
+		{ "USER 1000:1000", "User", "1000:1000" },
+		{ "WORKDIR /srv", "WorkingDir", "/srv" },
+		{ "WORKDIR srv", "WorkingDir", "/srv" },
+		{ "STOPSIGNAL SIGINT", "StopSignal", "SIGINT" },
+	};
+	static const char *const bad[] = { "NOSUCH x", "CMD", "", "EXPOSE http", "EXPOSE 0", "EXPOSE 80/icmp", "EXPOSE 9-3",
+					   "ENV =x", "ENV A=1 B", "WORKDIR", "LABEL \xff=1" };
+	auto_engine struct engine *e = fixture_open();
+
+	for (size_t i = 0; i < LEN(good); i++) {
+		auto_free char *id = NULL, *change = xstrdup(good[i].change);
+		auto_json json_t *v = NULL;
+		auto_buf struct buf b = BUF(4096);
+		const json_t *got;
+
+		CHECK_OK(fixture_import(e, "x", "x", (char *[]){ change, NULL }, &id));
+		v = inspect(e, "x");
+		got = json_object_get(json_object_get(v, "Config"), good[i].path);
+		if (!json_is_string(got))
+			json_print(got, &b);
+		CHECK_STR(json_is_string(got) ? json_string_value(got) : buf_text(&b), good[i].want);
+	}
+	for (size_t i = 0; i < LEN(bad); i++) {
+		auto_free char *id = NULL, *change = xstrdup(bad[i]);
+
+		CHECK_ERR(ERR_INVALID, fixture_import(e, "x", "bad", (char *[]){ change, NULL }, &id));
+	}
+}
+
+TEST(an_image_is_found_by_name_id_prefix_and_digest)
+{
+	auto_engine struct engine *e = fixture_open();
+	auto_free char *id = fixture_image(e, "one", "user/app:1");
+	auto_json json_t *v = inspect(e, "user/app:1");
+	const char *by_digest = json_string_value(json_array_get(json_object_get(v, "RepoDigests"), 0));
+	const char *const texts[] = { "docker.io/user/app:1", id, id + 7, by_digest };
+	static const char *const absent[] = { "user/app", "app:1", "user/app:2", "0123", "sha256:0123" };
+	char prefix[13];
+
+	CHECK_OK(engine_image_tag(e, "user/app:1", "other"));
+	for (size_t i = 0; i < LEN(texts); i++) {
+		CLEANUP(engine_image_fini) struct engine_image image = { 0 };
+
+		CHECK_OK(engine_image_get(e, texts[i], &image));
+		CHECK_STR(image.id, id);
+		CHECK_INT(text_list_len(image.diff_ids), 1);
+	}
+	(void)snprintf(prefix, sizeof prefix, "%.12s", id + 7);
+	json_decref(v);
+	v = inspect(e, prefix);
+	CHECK_STR(json_str_at(v, "Id", ""), id);
+	for (size_t i = 0; i < LEN(absent); i++) {
+		struct engine_image image;
+
+		CHECK_ERR(ERR_NOT_FOUND, engine_image_get(e, absent[i], &image));
+	}
+	CHECK_ERR(ERR_INVALID, engine_image_tag(e, "other", "UPPER"));
+	CHECK_ERR(ERR_NOT_FOUND, engine_image_tag(e, "nosuch", "x"));
+}
+
+TEST(what_loses_its_name_stays_until_it_is_removed)
+{
+	auto_engine struct engine *e = fixture_open();
+	auto_free char *old = fixture_image(e, "one", "x"), *new = fixture_image(e, "two", "x");
+	auto_json json_t *list = NULL, *v = inspect(e, old);
+
+	CHECK_OK(engine_image_list(e, false, &list));
+	CHECK_INT(json_array_size(list), 2);
+	CHECK_INT(json_array_size(json_object_get(v, "RepoTags")), 0);
+	CHECK_OK(engine_image_tag(e, old, "named"));
+	CHECK_INT(events_of(e, "named", false, "Deleted"), 2);
+	CHECK_ERR(ERR_NOT_FOUND, engine_image_remove(e, old, false, &v));
+	CHECK_INT(events_of(e, new, false, "Untagged"), 1);
+	CHECK_INT(fixture_blobs(e), 0);
+	CHECK_INT(fixture_layers(e), 0);
+}
+
+TEST(removal_follows_docker)
+{
+	auto_engine struct engine *e = fixture_open();
+	auto_free char *id = fixture_image(e, "one", "a");
+	auto_json json_t *v = inspect(e, "a");
+	json_t *layers = json_object_get(json_object_get(v, "RootFS"), "Layers");
+
+	CHECK_OK(engine_image_tag(e, "a", "b:1"));
+	refused(e, id, false, "(must be forced) - image is referenced in multiple repositories");
+	CHECK_INT(events_of(e, "b:1", false, "Deleted"), 0);
+	fixture_put(e, DB_CONTAINER, BOX, json_pack("{s:s, s:{s:O}}", "Image", id, "Hoy", "Layers", layers));
+	refused(e, "a", false, "unable to remove repository reference \"a\" (must force) - container 0123456789ab is using");
+	refused(e, id, false, "(must be forced) - image is being used by stopped container 0123456789ab");
+	CHECK_OK(engine_image_tag(e, "a", "b:1"));
+	CHECK_INT(events_of(e, "a", false, "Deleted"), 0); /* another name is left */
+	CHECK_INT(events_of(e, "b:1", true, "Deleted"), 2);
+	CHECK_INT(fixture_layers(e), 1); /* the container's */
+	fixture_delete(e, DB_CONTAINER, BOX);
+	CHECK_OK(image_sweep(e));
+	CHECK_INT(fixture_layers(e), 0);
+	CHECK_INT(fixture_blobs(e), 0);
+}
+
+TEST(a_cache_entry_keeps_its_layer)
+{
+	auto_engine struct engine *e = fixture_open();
+	auto_free char *id = fixture_image(e, "one", "a");
+	auto_json json_t *v = inspect(e, "a");
+
+	fixture_put(e, DB_CACHE, "key",
+		    json_pack("{s:O}", "diff_id", json_array_get(json_object_get(json_object_get(v, "RootFS"), "Layers"), 0)));
+	CHECK_INT(events_of(e, "a", false, "Deleted"), 2);
+	CHECK_INT(fixture_layers(e), 1);
+	CHECK_INT(fixture_blobs(e), 1);
+	fixture_delete(e, DB_CACHE, "key");
+	CHECK_OK(image_sweep(e));
+	CHECK_INT(fixture_layers(e) + fixture_blobs(e), 0);
+}
+
+TEST(nothing_is_swept_while_somebody_adds)
+{
+	auto_engine struct engine *e = fixture_open();
+	auto_free char *id = fixture_image(e, "one", "a");
+	auto_fd int lock = -1, second = -1;
+
+	CHECK_OK(engine_content_lock(e, false, &lock));
+	CHECK_OK(engine_content_lock(e, false, &second));
+	CHECK_INT(events_of(e, "a", false, "Deleted"), 2);
+	CHECK_INT(fixture_blobs(e), 3);
+	own_close(&lock);
+	own_close(&second);
+	lock = second = -1;
+	CHECK_OK(image_sweep(e));
+	CHECK_INT(fixture_blobs(e), 0);
+}
+
+TEST(index_json_follows_the_names)
+{
+	auto_engine struct engine *e = fixture_open();
+	auto_free char *id = fixture_image(e, "one", "a:1"), *body = NULL;
+	auto_json json_t *v = NULL;
+	const json_t *first;
+	size_t n;
+
+	CHECK_OK(record_read(engine_root_fd(e), "index.json", &body, &n));
+	CHECK_OK(json_parse(sv_from(body, n), "index", n, &v));
+	first = json_array_get(json_object_get(v, "manifests"), 0);
+	CHECK_INT(json_array_size(json_object_get(v, "manifests")), 1);
+	CHECK_STR(json_str_at(first, "mediaType", ""), MEDIA_MANIFEST);
+	CHECK_STR(json_string_value(json_object_get(json_object_get(first, "annotations"), "org.opencontainers.image.ref.name")),
+		  "docker.io/library/a:1");
+	CHECK_INT(events_of(e, "a:1", false, "Untagged"), 1);
+	free(body);
+	body = NULL;
+	CHECK_OK(record_read(engine_root_fd(e), "index.json", &body, &n));
+	CHECK(strstr(body, "\"manifests\":[]"));
+}
+
+/* Replaces a blob by as many other bytes. */
+static void damage(struct engine *e, const char *digest)
+{
+	auto_free char *path = xasprintf("%s/blobs/sha256/%s", engine_root(e), digest_hex(digest));
+	FILE *f = fopen(path, "r+");
+
+	CHECK(f && fputs("damaged", f) >= 0 && fclose(f) == 0);
+}
+
+TEST(a_damaged_image_is_listed_and_can_be_removed)
+{
+	auto_engine struct engine *e = fixture_open();
+	auto_free char *bad = fixture_image(e, "one", "bad"), *good = fixture_image(e, "two", "good");
+	auto_json json_t *list = NULL, *v = NULL;
+	CLEANUP(engine_image_fini) struct engine_image image = { 0 };
+
+	CHECK_OK(engine_image_get(e, "bad", &image));
+	damage(e, image.manifest);
+	CHECK_ERR(ERR_CORRUPT, engine_image_inspect(e, "bad", &v));
+	CHECK_OK(engine_image_list(e, false, &list));
+	CHECK_INT(json_array_size(list), 2);
+	v = inspect(e, good);
+	CHECK_INT(events_of(e, "bad", false, "Deleted"), 1);
+	CHECK_INT(fixture_blobs(e), 3);
+	CHECK_INT(fixture_layers(e), 1);
+}
+
+TEST(a_failing_import_names_nothing_and_leaves_nothing)
+{
+	FAULT_SWEEP(ENOSPC)
+	{
+		auto_engine struct engine *e = fixture_open();
+		auto_json json_t *list = NULL;
+		auto_free char *id = NULL;
+		struct err *err;
+
+		t_sweep_on();
+		err = fixture_import(e, "one", "a", NULL, &id);
+		t_sweep_off();
+		CHECK_OK(engine_image_list(e, false, &list));
+		if (json_array_size(list)) { /* named before the last call failed, if one did: whole then */
+			CLEANUP(engine_image_fini) struct engine_image image = { 0 };
+
+			CHECK_OK(engine_image_get(e, "a", &image));
+			CHECK_OK(store_blob_verify(engine_store(e), image.diff_ids[0]));
+			CHECK_INT(events_of(e, "a", false, "Deleted"), 2);
+		} else {
+			CHECK(err);
+			CHECK_OK(image_sweep(e));
+		}
+		err_free(err);
+		CHECK_INT(fixture_blobs(e) + fixture_layers(e), 0);
+	}
+}
