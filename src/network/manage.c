@@ -82,8 +82,8 @@ struct err *network_create(struct network *n, const struct net_create *c, char *
 struct err *network_remove(struct network *n, const char *text)
 {
 	auto_endpoints struct endpoints all = { 0 };
+	auto_fd int lock_fd = -1, route_fd = -1;
 	auto_txn struct db_txn *txn = NULL;
-	auto_fd int lock_fd = -1;
 	struct net_def d;
 
 	if (strcmp(text, DEFAULT_NETWORK) == 0)
@@ -97,6 +97,8 @@ struct err *network_remove(struct network *n, const char *text)
 	for (size_t i = 0; i < all.n; i++)
 		if (strcmp(all.p[i].network, d.id) == 0)
 			return FAIL(ERR_CONFLICT, "network %s has active endpoints (container %.12s)", d.name, all.p[i].container);
+	TRY(net_route_open(&route_fd));
+	TRY(link_delete(route_fd, d.bridge)); /* it may wait for network_collect */
 	TRY(def_delete(txn, &d));
 	return db_commit(TAKE(txn));
 }

@@ -30,9 +30,9 @@ struct kernel { /* one operation's sockets */
 
 static void kernel_close(struct kernel *k)
 {
+	own_close(&k->lock_fd); /* first: closing the next may wait until what was deleted is freed (nft_rcv_nl_event) */
 	own_close(&k->nft_fd);
 	own_close(&k->route_fd);
-	own_close(&k->lock_fd);
 }
 #define auto_kernel __attribute__((cleanup(kernel_close)))
 #define KERNEL	    ((struct kernel){ -1, -1, -1 })
@@ -175,6 +175,14 @@ struct err *net_find(const struct network *n, struct db_txn *txn, int route_fd, 
 
 /* ---- the table ---- */
 
+static bool has_link(const struct links *links, const char *name)
+{
+	for (size_t i = 0; i < links->n; i++)
+		if (strcmp(links->p[i].name, name) == 0)
+			return true;
+	return false;
+}
+
 static bool is_among(const struct endpoints *list, const struct endpoint *e)
 {
 	for (size_t i = 0; i < list->n; i++)
@@ -183,8 +191,9 @@ static bool is_among(const struct endpoints *list, const struct endpoint *e)
 	return false;
 }
 
-/* What the table should hold when `gone` are gone. */
-static struct err *wanted(const struct network *n, const struct endpoints *gone, struct table *out)
+/* What the table should hold when `gone` are gone: networks that are used, or whose bridges are among `present`. */
+static struct err *wanted(const struct network *n, const struct endpoints *gone, const struct links *present,
+			  struct table *out)
 {
 	auto_endpoints struct endpoints all = { 0 };
 	auto_txn struct db_txn *txn = NULL;
@@ -196,7 +205,7 @@ static struct err *wanted(const struct network *n, const struct endpoints *gone,
 	TRY(endpoint_list(txn, NULL, &all));
 	e = def_list(txn, &defs);
 	for (size_t d = 0; !e && d < defs.n; d++) {
-		bool used = false;
+		bool used = has_link(present, defs.p[d].bridge);
 
 		for (size_t i = 0; i < all.n; i++) {
 			if (strcmp(all.p[i].network, defs.p[d].id) != 0 || is_among(gone, &all.p[i]))
@@ -230,9 +239,15 @@ static struct err *replace(const struct network *n, const struct kernel *k, cons
 			   const struct endpoints *gone)
 {
 	auto_table struct table t = { 0 };
+	struct links present = { 0 };
+	struct err *e = link_list(k->route_fd, "hoy", &present);
 	char forward[8];
 
-	TRY(wanted(n, gone, &t));
+	if (!e)
+		e = wanted(n, gone, &present, &t);
+	vec_fini(&present);
+	if (e)
+		return e;
 	TRY(link_sysctl_get(FORWARD, forward, sizeof forward));
 	t.forward_was_off = found->forward_was_off || (!found->exists && strcmp(forward, "0") == 0);
 	if (t.forward_was_off)
@@ -272,19 +287,24 @@ static struct err *delete_bridges(const struct network *n, const struct kernel *
 	return e;
 }
 
-static bool loses_network(const struct table *stay, const struct endpoints *gone, const struct defs *defs)
+static struct err *loses_network(const struct network *n, const struct table *stay, const struct endpoints *gone,
+				 bool *out_loses)
 {
-	for (size_t d = 0; d < defs->n; d++) {
-		bool touched = false, used = false;
+	auto_txn struct db_txn *txn = NULL;
+	bool loses = false;
 
-		for (size_t i = 0; i < gone->n; i++)
-			touched = touched || strcmp(gone->p[i].network, defs->p[d].id) == 0;
-		for (size_t i = 0; i < stay->nets.n; i++)
-			used = used || strcmp(stay->nets.p[i].bridge, defs->p[d].bridge) == 0;
-		if (touched && !used)
-			return true;
+	TRY(db_begin_read(n->db, &txn));
+	for (size_t i = 0; i < gone->n; i++) {
+		struct net_def d;
+		bool used = false;
+
+		TRY(def_read(txn, gone->p[i].network, NULL, &d));
+		for (size_t k = 0; k < stay->nets.n; k++)
+			used = used || strcmp(stay->nets.p[k].bridge, d.bridge) == 0;
+		loses = loses || !used;
 	}
-	return false;
+	*out_loses = loses;
+	return NULL;
 }
 
 /* ip_forward goes back first (unless another instance needs it), what remembers it goes last. */
@@ -303,21 +323,17 @@ static struct err *take_down(const struct network *n, const struct kernel *k, co
 	return r < 0 && r != -ENOENT ? FAIL_OS(-r, "remove %s", FORWARD_MARK) : NULL;
 }
 
-/* The ports of `gone` go; networks that nobody uses then stay for network_collect. */
+/* The ports of `gone` go; bridges stay, with their elements. */
 static struct err *withdraw_ports(const struct network *n, const struct kernel *k, const struct endpoints *gone)
 {
 	struct table_found found;
 	struct err *e;
 
 	TRY(find_table(n, k, &found));
-	if (!found.exists)
-		return NULL;
 	e = change_ports(n, k, gone, false);
-	if (!e || e->kind == ERR_NOT_FOUND) {
-		err_free(e);
+	if (!e)
 		return NULL;
-	}
-	err_free(e);
+	err_free(e); /* somebody changed our table: nothing of the batch was done */
 	return replace(n, k, &found, gone);
 }
 
@@ -325,28 +341,19 @@ static struct err *withdraw_ports(const struct network *n, const struct kernel *
 static struct err *withdraw(const struct network *n, const struct kernel *k, const struct endpoints *gone)
 {
 	auto_table struct table stay = { 0 };
-	auto_txn struct db_txn *txn = NULL;
+	const struct links none = { 0 };
 	struct table_found found;
-	struct defs defs = { 0 };
-	struct err *e;
 	bool fewer;
 
 	TRY(find_table(n, k, &found));
-	TRY(wanted(n, gone, &stay));
+	TRY(wanted(n, gone, &none, &stay));
 	if (stay.nets.n == 0)
 		return take_down(n, k, &found);
-	TRY(db_begin_read(n->db, &txn));
-	e = def_list(txn, &defs);
-	fewer = !e && loses_network(&stay, gone, &defs);
-	vec_fini(&defs);
-	if (e)
-		return e;
-	e = found.exists && !fewer ? change_ports(n, k, gone, false) : FAIL(ERR_NOT_FOUND, "no table");
-	if (!e)
-		return NULL;
-	err_free(e);
-	TRY(replace(n, k, &found, gone));
-	return fewer ? delete_bridges(n, k, &stay) : NULL;
+	TRY(loses_network(n, &stay, gone, &fewer));
+	if (!fewer)
+		return withdraw_ports(n, k, gone);
+	TRY(delete_bridges(n, k, &stay));
+	return replace(n, k, &found, gone);
 }
 
 static struct err *forget(const struct network *n, const struct endpoints *gone)
@@ -525,26 +532,27 @@ struct err *network_detach(struct network *n, const char *container)
 
 struct err *network_collect(struct network *n)
 {
-	const struct endpoints none = { 0 };
+	auto_table struct table stay = { 0 }, now = { 0 };
+	const struct endpoints nobody = { 0 };
 	auto_kernel struct kernel k = KERNEL;
-	auto_table struct table stay = { 0 };
+	struct links present = { 0 };
+	const struct links none = { 0 };
 	struct table_found found;
+	struct err *e;
 
 	TRY(kernel_open(&k));
 	TRY(find_table(n, &k, &found));
-	TRY(wanted(n, &none, &stay));
+	TRY(wanted(n, &nobody, &none, &stay));
 	if (stay.nets.n == 0)
 		return take_down(n, &k, &found);
-	TRY(replace(n, &k, &found, &none));
-	return delete_bridges(n, &k, &stay);
-}
-
-static bool has_link(const struct links *links, const char *name)
-{
-	for (size_t i = 0; i < links->n; i++)
-		if (strcmp(links->p[i].name, name) == 0)
-			return true;
-	return false;
+	e = link_list(k.route_fd, "hoy", &present);
+	if (!e)
+		e = wanted(n, &nobody, &present, &now);
+	vec_fini(&present);
+	if (e || now.nets.n == stay.nets.n)
+		return e;
+	TRY(delete_bridges(n, &k, &stay));
+	return replace(n, &k, &found, &nobody);
 }
 
 static struct err *restore(const struct network *n, const struct kernel *k, bool any_left)

@@ -166,6 +166,49 @@ TEST(detach_leaves_nothing)
 	rig_down(&r);
 }
 
+TEST(an_unused_bridge_is_used_again_or_collected)
+{
+	auto_free char *before = NULL, *first = NULL, *second = NULL, *id = NULL;
+	struct net_port port = { .host_port = 8080, .port = 80, .proto = IPPROTO_TCP };
+	struct rig_container a, b;
+	struct rig r;
+	int web;
+
+	rig_up(&r);
+	before = rig_census();
+	CHECK_OK(network_create(r.net, &(struct net_create){ .name = "nn" }, &id));
+	rig_attach(&r, B, "nn", &port, 1, &b);
+	rig_attach(&r, A, "bridge", NULL, 0, &a);
+	first = rig_out("ip -o link show type bridge | cut -d: -f1,2");
+	CHECK_OK(network_leave(r.net, A));
+	CHECK_OK(network_leave(r.net, B));
+	CHECK_OK(network_leave(r.net, B));
+	close(a.net_fd), close(b.net_fd);
+	rig_sh("! nft list ruleset | grep 8080");
+	rig_attach(&r, A, "bridge", NULL, 0, &a);
+	rig_sh("nft flush ruleset"); /* the table that comes back has the waiting bridge, too */
+	rig_attach(&r, "cc", "bridge", NULL, 0, &b);
+	close(b.net_fd);
+	rig_attach(&r, B, "nn", &port, 1, &b);
+	second = rig_out("ip -o link show type bridge | cut -d: -f1,2");
+	CHECK_STR(second, first);
+	web = rig_listen(b.net_fd, IPPROTO_TCP, "0.0.0.0", 80);
+	CHECK(rig_reach(r.lan_fd, IPPROTO_TCP, "192.0.2.2", 8080, web, NULL));
+	CHECK(!rig_reach(a.net_fd, IPPROTO_TCP, b.at.ip, 80, web, NULL));
+	CHECK_OK(network_collect(r.net)); /* in use */
+	CHECK(rig_reach(r.lan_fd, IPPROTO_TCP, "192.0.2.2", 8080, web, NULL));
+	CHECK_OK(network_leave(r.net, A));
+	CHECK_OK(network_leave(r.net, "cc"));
+	CHECK_OK(network_collect(r.net));
+	rig_sh("test $(ip -o link show type bridge | wc -l) = 1; nft list set inet $(nft list tables | cut -d' ' -f3) bridges | "
+	       "grep -c hoy- | grep -q 2"); /* the table's name and one bridge */
+	CHECK_OK(network_leave(r.net, B));
+	close(web), close(a.net_fd), close(b.net_fd);
+	CHECK_OK(network_collect(r.net));
+	wait_census(before);
+	rig_down(&r);
+}
+
 TEST(a_forwarding_host_stays_one)
 {
 	struct rig_container a;
@@ -532,6 +575,36 @@ TEST(a_crash_at_any_call_is_swept)
 {
 	t_crash_sweep(crash_setup, crash_op, crash_judge);
 	own_close(&crash_rig.lan_fd);
+}
+
+/* The first packet of a new container must not be lost: TCP would wait a second before the next. */
+TEST(the_first_connection_is_quick)
+{
+	int64_t worst = 0, total = 0;
+	struct rig_container a;
+	struct rig r;
+	int lan;
+
+	rig_up(&r);
+	lan = rig_listen(r.lan_fd, IPPROTO_TCP, "0.0.0.0", 7000);
+	for (int i = 0; i < 20; i++) {
+		int64_t begin, took;
+
+		rig_attach(&r, A, "bridge", NULL, 0, &a);
+		begin = time_monotonic_ns();
+		CHECK(rig_reach(a.net_fd, IPPROTO_TCP, "192.0.2.1", 7000, lan, NULL));
+		took = time_monotonic_ns() - begin;
+		worst = took > worst ? took : worst;
+		total += took;
+		CHECK_OK(network_leave(r.net, A));
+		close(a.net_fd);
+	}
+	if (getenv("T_SPEED"))
+		fprintf(stderr, "first connection: mean %lld us, worst %lld us\n", (long long)total / 20000,
+			(long long)worst / 1000);
+	CHECK(worst < 900000000);
+	close(lan);
+	rig_down(&r);
 }
 
 TEST(speed)

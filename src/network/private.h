@@ -1,6 +1,7 @@
 /* private.h - what network.c and manage.c share. Layer: network. */
 #pragma once
 #include "network/lease.h"
+#include "network/link.h"
 #include "network/network.h"
 
 #define DEFAULT_NETWORK "bridge"

@@ -32,7 +32,7 @@ void rig_attach(struct rig *r, const char *id, const char *network, struct net_p
 #define HERE (-1) /* our own namespace, for ns parameters */
 int rig_listen(int ns, int proto, const char *ip, uint16_t port); /* owned fd */
 /*
- * A client in ns says "ping" to ip:port; true when it arrives at listener and "pong" comes back within a second.
+ * A client in ns says "ping" to ip:port; true when it arrives at listener and "pong" comes back within seconds.
  * out_from (16 bytes, may be NULL): the client's address as the listener saw it.
  */
 bool rig_reach(int ns, int proto, const char *ip, uint16_t port, int listener, char *out_from);

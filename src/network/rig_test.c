@@ -159,7 +159,7 @@ static bool ready(int fd, short events)
 {
 	struct pollfd p = { fd, events, 0 };
 
-	return poll(&p, 1, 1000) == 1 && !(p.revents & (POLLERR | POLLNVAL));
+	return poll(&p, 1, 2500) == 1 && !(p.revents & (POLLERR | POLLNVAL));
 }
 
 static bool udp_exchange(int client, int listener, struct sockaddr_in *from)
