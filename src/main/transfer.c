@@ -7,13 +7,16 @@
  *	hoy-transfer login [--insecure] --username USER SERVER		password on stdin
  *	hoy-transfer logout SERVER
  *
- * stdout: JSON lines (registry/report.h). Exit 0 or 1. Ends without a word when the reader of stdout does.
+ * Registries that docker's daemon.json (or the file HOY_DOCKER_CONF names) calls insecure are so here; its
+ *mirrors are used. stdout: JSON lines (registry/report.h). Exit 0 or 1. Ends without a word when the reader
+ *of stdout does.
  */
 #include "registry/transfer.h"
 #include "base/mem.h"
 #include "base/own.h"
 #include "codec/json.h"
 #include "http/client.h"
+#include "registry/daemon.h"
 #include "sys/event.h"
 #include "sys/sys.h"
 #include <fcntl.h>
@@ -22,6 +25,7 @@
 #include <stdio.h>
 
 #define PASSWORD_MAX 32768u
+#define DAEMON_JSON  "/etc/docker/daemon.json"
 
 struct args {
 	const char *root, *platform, *user;
@@ -86,6 +90,13 @@ static void report_transfer(struct report *report, const struct transfer_result 
 					result->manifest, "size", (json_int_t)result->size_bytes));
 }
 
+static struct err *load_daemon(struct daemon_conf *out)
+{
+	const char *path = getenv("HOY_DOCKER_CONF");
+
+	return daemon_load(path ? path : DAEMON_JSON, out);
+}
+
 /* digest: NULL pulls. */
 static struct err *transfer(const struct args *a, struct report *report, const char *name, const char *digest)
 {
@@ -94,9 +105,13 @@ static struct err *transfer(const struct args *a, struct report *report, const c
 	struct transfer_result result = { 0 };
 	struct platform platform;
 	auto_fd int root = -1;
-	struct transfer t = { .root = a->root, .report = report, .ref = &ref, .is_insecure = a->is_insecure };
+	auto_daemon struct daemon_conf daemon = { 0 };
+	struct transfer t = { .root = a->root, .report = report, .ref = &ref };
 
 	TRY(ref_parse(name, &ref));
+	TRY(load_daemon(&daemon));
+	t.mirrors = daemon.mirrors;
+	t.is_insecure = a->is_insecure || daemon_is_insecure(&daemon, ref.domain);
 	if (a->platform) {
 		TRY(platform_parse(a->platform, &platform));
 		t.platform = &platform;
@@ -116,6 +131,7 @@ static struct err *transfer(const struct args *a, struct report *report, const c
 static struct err *login(const struct args *a, struct report *report, const char *server)
 {
 	auto_buf struct buf password = BUF(PASSWORD_MAX);
+	auto_daemon struct daemon_conf daemon = { 0 };
 	struct err *e;
 	ssize_t n;
 
@@ -134,7 +150,10 @@ static struct err *login(const struct args *a, struct report *report, const char
 	}
 	while (password.n && strchr("\r\n", password.data[password.n - 1]))
 		password.data[--password.n] = '\0';
-	e = transfer_login(report, server, a->user, buf_text(&password), a->is_insecure);
+	e = load_daemon(&daemon);
+	if (!e)
+		e = transfer_login(report, server, a->user, buf_text(&password),
+				   a->is_insecure || daemon_is_insecure(&daemon, server));
 	explicit_bzero(password.data, password.n);
 	if (e)
 		return e;

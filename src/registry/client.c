@@ -237,9 +237,8 @@ static bool domain_is_loopback(const char *domain)
 
 static struct err *ping(struct registry *r, const char *scheme, enum http_cause *out_cause)
 {
-	const char *host = strcmp(r->domain, "docker.io") == 0 || strcmp(r->domain, "index.docker.io") == 0
-			       ? "registry-1.docker.io"
-			       : r->domain;
+	bool is_hub = strcmp(r->domain, "docker.io") == 0 || strcmp(r->domain, "index.docker.io") == 0;
+	const char *host = is_hub ? "registry-1.docker.io" : r->domain;
 	auto_response struct http_response answer = { 0 };
 	struct http_client *http;
 	auto_free char *url = NULL;
@@ -282,11 +281,33 @@ static char **scopes_of(const struct registry_conf *conf)
 	return list;
 }
 
+static struct err *find_scheme(struct registry *r)
+{
+	enum http_cause cause = HTTP_OK;
+	struct err *e = ping(r, "https", &cause);
+
+	if (!e || !r->is_insecure || (cause != HTTP_CONNECT && cause != HTTP_TLS && cause != HTTP_CUT))
+		return e;
+	err_free(e);
+	return ping(r, "http", &cause);
+}
+
+/* A mirror has a scheme, and its own credentials. */
+static struct err *ping_mirror(struct registry *r, const char *mirror)
+{
+	enum http_cause cause = HTTP_OK;
+	auto_url struct url u = { 0 };
+
+	TRY(url_parse(mirror, &u));
+	free(r->domain);
+	r->domain = u.has_port ? xasprintf("%s:%s", u.host, u.port) : xstrdup(u.host);
+	r->is_insecure = r->is_insecure || url_host_is_loopback(u.host);
+	return ping(r, u.scheme, &cause);
+}
+
 struct err *registry_open(const struct registry_conf *conf, struct registry **out_registry)
 {
 	auto_registry struct registry *r = xnew(struct registry);
-	enum http_cause cause = HTTP_OK;
-	struct err *e;
 
 	(void)pthread_mutex_init(&r->lock, NULL);
 	r->report = conf->report;
@@ -295,13 +316,10 @@ struct err *registry_open(const struct registry_conf *conf, struct registry **ou
 	r->scopes = scopes_of(conf);
 	r->is_insecure = conf->is_insecure || domain_is_loopback(conf->domain);
 	r->cred = conf->cred;
-	e = ping(r, "https", &cause);
-	if (e && r->is_insecure && (cause == HTTP_CONNECT || cause == HTTP_TLS || cause == HTTP_CUT)) {
-		err_free(e);
-		e = ping(r, "http", &cause);
-	}
-	if (e)
-		return e;
+	if (conf->mirror)
+		TRY(ping_mirror(r, conf->mirror));
+	else
+		TRY(find_scheme(r));
 	*out_registry = TAKE(r);
 	return NULL;
 }

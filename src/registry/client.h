@@ -21,12 +21,14 @@ struct registry_conf {
 	const char *domain;     /* "docker.io", "localhost:5000" */
 	const char *repository; /* "library/debian"; NULL: none (login) */
 	const char *actions;    /* "pull" or "pull,push"; NULL: no scope */
+	const char *mirror;     /* "http[s]://host[:port]": who answers for domain; NULL: the domain itself */
 	char *const *pull_from; /* borrowed; other repositories to be mounted from; may be NULL */
 	bool is_insecure;
 	const struct cred *cred; /* borrowed; NULL: cred_load when the registry asks for it */
 };
 struct registry;
-/* Finds the scheme and the challenge by GET /v2/. ERR_UNAVAILABLE nobody there. */
+/* Finds the scheme and the challenge by GET /v2/. ERR_UNAVAILABLE nobody there; ERR_INVALID a mirror that is
+ * no URL. */
 FALLIBLE registry_open(const struct registry_conf *conf, struct registry **out_registry);
 void registry_close(struct registry *r);
 /* A client, one that has a connection when there is one; NULL-safe back with registry_http_done. */

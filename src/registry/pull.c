@@ -1,8 +1,9 @@
 /*
- * pull.c - reference -> (index ->) manifest -> config -> layers in parallel -> the manifests themselves, last: a
- * manifest in the store has its blobs. The answer's own SHA-256 is the identity of what a tag names; headers are
- * hints for what to skip.
+ * pull.c - reference -> (index ->) manifest -> config -> layers in parallel -> the manifests themselves,
+ * last: a manifest in the store has its blobs. The answer's own SHA-256 is the identity of what a tag names;
+ * headers are hints for what to skip.
  */
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/own.h"
 #include "base/text.h"
@@ -274,17 +275,31 @@ static struct err *run(struct pull *p, struct transfer_result *out_result)
 	return NULL;
 }
 
-struct err *transfer_pull(const struct transfer *t, struct transfer_result *out_result)
+static struct err *pull_from(const struct transfer *t, const char *mirror, struct transfer_result *out_result)
 {
 	CLEANUP(pull_fini) struct pull p = { .t = t };
 	struct registry_conf conf = { .report = t->report,
 				      .domain = t->ref->domain,
 				      .repository = t->ref->path,
 				      .actions = "pull",
+				      .mirror = mirror,
 				      .is_insecure = t->is_insecure };
 
 	p.name = ref_familiar(t->ref);
 	p.repository = ref_familiar_repo(t->ref);
 	TRY(registry_open(&conf, &p.registry));
 	return run(&p, out_result);
+}
+
+struct err *transfer_pull(const struct transfer *t, struct transfer_result *out_result)
+{
+	for (size_t i = 0; t->mirrors && t->mirrors[i] && strcmp(t->ref->domain, "docker.io") == 0; i++) {
+		struct err *e = pull_from(t, t->mirrors[i], out_result);
+
+		if (!e || e->kind == ERR_CANCELLED)
+			return e;
+		log_debug("mirror: %s", e->msg); /* what it lacks the origin has */
+		err_free(e);
+	}
+	return pull_from(t, NULL, out_result);
 }

@@ -21,6 +21,8 @@ struct transfer {
 	const struct ref *ref; /* borrowed */
 	const struct platform
 	    *platform; /* borrowed; NULL: the host's, and no check against a single manifest */
+	char *const
+	    *mirrors; /* borrowed; tried before docker.io itself when pulling from there; may be NULL */
 	bool is_insecure;
 };
 struct transfer_result {

@@ -25,7 +25,7 @@ class Transfer:
     def __init__(self, base):
         self.root, self.home = base / "root", base / "docker"
         self.binary = str(BUILD / "src/main/hoy-transfer")
-        self.env = dict(os.environ, DOCKER_CONFIG=str(self.home), HOME=str(base))
+        self.env = dict(os.environ, DOCKER_CONFIG=str(self.home), HOME=str(base), HOY_DOCKER_CONF="/nonexistent")
 
     def __call__(self, *args, stdin="", timeout=120, env=()):
         """(exit code, progress lines, last line)."""
@@ -311,6 +311,41 @@ def test_plain_http_needs_insecure(transfer):
         transfer.ok("pull", "--insecure", f"{server.host}/x")
     finally:
         server.stop()
+
+
+def docker_conf(transfer, tmp_path, **members):
+    (tmp_path / "daemon.json").write_text(json.dumps(members))
+    transfer.env["HOY_DOCKER_CONF"] = str(tmp_path / "daemon.json")
+
+
+def test_insecure_registries_of_docker(transfer, tmp_path):
+    server = Liar(own_address())
+    try:
+        docker_conf(transfer, tmp_path, **{"insecure-registries": [server.host.rsplit(".", 1)[0] + ".0/24"]})
+        transfer.ok("pull", f"{server.host}/x")
+        docker_conf(transfer, tmp_path, **{"insecure-registries": ["192.0.3.0/24", "other:5000"]})
+        assert transfer.fails("pull", f"{server.host}/x:2")["kind"] == "unavailable"
+    finally:
+        server.stop()
+
+
+def test_mirrors_of_docker(transfer, liar, other, tmp_path):
+    """The first has nothing, the second has it; the origin is not asked."""
+    liar.honest = lambda method, path: (404, {}, b"")
+    docker_conf(transfer, tmp_path, **{"registry-mirrors": ["http://127.0.0.1:1", "not a url", liar.url + "/", other.url]})
+    transfer.remember("docker.io")
+    assert transfer.ok("pull", "some/image:1")["digest"] == digest(other.image.manifest())
+    assert any(x[1] == "/v2/some/image/manifests/1" for x in liar.seen)
+    assert not leaked(liar) and not leaked(other)
+    liar.seen.clear()
+    transfer.ok("pull", f"{other.host}/some/image:1")  # mirrors are for docker.io only
+    assert not liar.seen
+
+
+def test_a_broken_docker_conf_is_named(transfer, liar, tmp_path):
+    (tmp_path / "daemon.json").write_text("{")
+    transfer.env["HOY_DOCKER_CONF"] = str(tmp_path / "daemon.json")
+    assert "daemon.json" in transfer.fails("pull", f"{liar.host}/x")["message"]
 
 
 def bearer(realm, scope="repository:x:pull"):
@@ -652,6 +687,7 @@ def test_foreign_text_is_cleaned(transfer, liar):
 def test_another_platform_than_asked_for(transfer, liar):
     error = transfer.fails("pull", "--platform", "linux/arm64", f"{liar.host}/x")
     assert error["kind"] == "not_found" and "does not provide the specified platform" in error["message"]
+    assert not [x for x in liar.seen if liar.image.layers[0]["digest"] in x[1]]  # before anything big travels
     assert transfer.fails("pull", "--platform", "no/such/plat/form", f"{liar.host}/x")["kind"] == "invalid"
 
 
