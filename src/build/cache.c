@@ -112,12 +112,15 @@ static FALLIBLE open_dir(struct build *b)
 
 FALLIBLE build_dir(struct build *b, char **out_path)
 {
+	struct err *e;
 	char name[16];
 	int r;
 
-	if (!b->dir)
-		TRY(open_dir(b));
+	(void)pthread_mutex_lock(&b->lock);
+	e = b->dir ? NULL : open_dir(b);
 	(void)snprintf(name, sizeof name, "%u", ++b->n_dirs);
+	(void)pthread_mutex_unlock(&b->lock);
+	TRY(e);
 	if ((r = sys_mkdir(b->dir_fd, name, 0700)) < 0)
 		return FAIL_OS(-r, "make %s/%s", b->dir, name);
 	*out_path = xasprintf("%s/%s", b->dir, name);

@@ -246,13 +246,13 @@ FALLIBLE step_copy_instr(struct stage *s, const struct at *at)
 	auto_fd int base = -1, source = -1;
 	auto_list char **layers = NULL;
 	auto_free char *line = instr_line(at->i), *title = NULL;
-	unsigned step;
+	auto_told struct told *told = NULL;
 	bool cached = false;
 
 	if (from) /* another stage is told of before this step */
 		TRY(from_layers(s, at, from, &layers));
 	title = stage_title(s, line);
-	step = teller_begin(s->b->p, title);
+	told = teller_begin(s->b->teller, title);
 	TRY(stage_view(s, &base));
 	tree_init(&c.tree, base, s->clamp_ns);
 	c.src = (struct tree_source){ .root_fd = s->b->context_fd, .ignore = &s->b->ignore, .is_context = true };
@@ -261,7 +261,7 @@ FALLIBLE step_copy_instr(struct stage *s, const struct at *at)
 		c.src = (struct tree_source){ .root_fd = source };
 	}
 	TRY(run_copy(&c, base, &cached));
-	teller_done(s->b->p, step, cached);
+	told_done(TAKE(told), cached);
 	return NULL;
 }
 
@@ -298,7 +298,7 @@ FALLIBLE step_workdir(struct stage *s, const struct at *at)
 	CLEANUP(tree_fini) struct tree t = { 0 };
 	auto_fd int base = -1;
 	struct spec_user u = { 0 };
-	unsigned step;
+	auto_told struct told *told = NULL;
 	bool cached = false;
 
 	TRY(stage_expand(s, at, at->i->args[0], &text));
@@ -308,7 +308,7 @@ FALLIBLE step_workdir(struct stage *s, const struct at *at)
 	history = xasprintf("WORKDIR %s", dir);
 	line = instr_line(at->i);
 	title = stage_title(s, line);
-	step = teller_begin(s->b->p, title);
+	told = teller_begin(s->b->teller, title);
 	TRY(stage_view(s, &base));
 	(void)json_object_set_new(stage_config(s), "WorkingDir", json_string(dir));
 	tree_init(&t, base, s->clamp_ns);
@@ -323,6 +323,6 @@ FALLIBLE step_workdir(struct stage *s, const struct at *at)
 		TRY(tree_add_dir(&t, dir));
 		TRY(commit_tree(s, &t, history, &cached));
 	}
-	teller_done(s->b->p, step, cached);
+	told_done(TAKE(told), cached);
 	return NULL;
 }

@@ -164,9 +164,8 @@ static FALLIBLE execute(struct runner *r, const struct rootfs *root, int out_fd)
 	struct err *e;
 	int code = 0;
 
-	if (!r->network && !r->s->b->net)
-		TRY(step_net_open(r->s->b->e, &r->s->b->net));
-	step.net = r->s->b->net;
+	if (!r->network)
+		TRY(stage_net(r->s, &step.net));
 	for (size_t i = 0; i < r->mounts.v.n; i++) {
 		const struct run_mount *m = &r->mounts.v.p[i];
 
@@ -175,7 +174,10 @@ static FALLIBLE execute(struct runner *r, const struct rootfs *root, int out_fd)
 	for (size_t i = 0; r->mounts.env && r->mounts.env[i]; i++)
 		text_env_set(&r->env, r->mounts.env[i]);
 	step.env = r->env;
+	step.cancel_fd = r->s->b->cancel[0];
 	e = step_run(r->s->b->e, &step, &code);
+	if (!e && code && build_is_cancelled(r->s->b))
+		return FAIL(ERR_CANCELLED, "another stage failed");
 	if (e)
 		return at_error(r->at, NULL, e);
 	return code ? failed(r, code) : NULL;
@@ -199,19 +201,18 @@ static FALLIBLE keep(struct runner *r, const struct rootfs *root, char out_diff_
 	return layer_adopt(engine_snapshotter(b->e), root->upper, out_diff_id);
 }
 
-static FALLIBLE run_and_keep(struct runner *r, unsigned step, char out_diff_id[DIGEST_MAX])
+static FALLIBLE run_and_keep(struct runner *r, struct told *told, char out_diff_id[DIGEST_MAX])
 {
 	CLEANUP(rootfs_fini) struct rootfs root = { 0 };
-	struct teller *p = r->s->b->p;
 	struct err *e;
 	int out_fd;
 
 	TRY(need_dir(r));
 	TRY(rootfs_prepare(engine_snapshotter(r->s->b->e), r->s->diff_ids ? r->s->diff_ids : (char *[]){ NULL }, r->dir, &root));
 	root.is_volatile = true;
-	TRY(teller_output_open(p, step, &out_fd));
+	TRY(told_output_open(told, &out_fd));
 	e = execute(r, &root, out_fd);
-	teller_output_close(p, e != NULL);
+	told_output_close(told, e != NULL);
 	TRY(e);
 	return keep(r, &root, out_diff_id);
 }
@@ -272,22 +273,22 @@ FALLIBLE step_run_instr(struct stage *s, const struct at *at)
 	CLEANUP(runner_fini) struct runner r = { .s = s, .at = at };
 	auto_free char *line = instr_line(at->i), *title = NULL, *text = NULL;
 	char key[DIGEST_MAX], diff_id[DIGEST_MAX];
-	unsigned step;
+	auto_told struct told *told = NULL;
 	bool cached;
 
 	TRY(flags(&r)); /* stages that are mounted are built, and told of, before */
 	title = stage_title(s, line);
-	step = teller_begin(s->b->p, title);
+	told = teller_begin(s->b->teller, title);
 	TRY(command(&r));
 	TRY(environment(s, true, &r.env));
 	TRY(run_key(&r, key));
 	text = history(&r);
 	TRY(cache_get(s->b, key, diff_id, &cached));
 	if (!cached) {
-		TRY(run_and_keep(&r, step, diff_id));
+		TRY(run_and_keep(&r, told, diff_id));
 		TRY(cache_put(s->b, key, diff_id, text));
 	}
 	stage_history(s, text, diff_id);
-	teller_done(s->b->p, step, cached);
+	told_done(TAKE(told), cached);
 	return NULL;
 }

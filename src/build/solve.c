@@ -139,8 +139,12 @@ static void pull_line(void *ctx, const char *id, const char *status, int64_t cur
 static FALLIBLE get_image(struct build *b, const char *ref, const char *platform, struct engine_image *out)
 {
 	struct engine_transfer_opts o = { .platform = platform, .quiet = b->o->quiet, .progress = { pull_line, b } };
+	struct err *e;
 
-	return engine_image_ensure(b->e, ref, b->o->pull ? PULL_ALWAYS : PULL_MISSING, &o, out);
+	(void)pthread_mutex_lock(&b->outside); /* two stages of one base pull it once */
+	e = engine_image_ensure(b->e, ref, b->o->pull ? PULL_ALWAYS : PULL_MISSING, &o, out);
+	(void)pthread_mutex_unlock(&b->outside);
+	return e;
 }
 
 static FALLIBLE from_image(struct stage *s, const struct at *at, const char *ref, const char *platform)
@@ -179,26 +183,33 @@ static FALLIBLE expand_global(struct build *b, const struct at *at, const char *
 	return NULL;
 }
 
+struct stage *stage_base(const struct stage *s)
+{
+	auto_free char *base = NULL;
+	struct err *e = expand_global(s->b, &(struct at){ &s->b->file, s->from }, s->from->args[0], &base);
+
+	err_free(e); /* told when the stage begins */
+	return base && !(*base >= '0' && *base <= '9') ? stage_find(s, base) : NULL;
+}
+
 static FALLIBLE begin_stage(struct stage *s, const struct at *at)
 {
 	auto_free char *base = NULL, *platform = NULL, *title = NULL, *line = NULL;
 	const char *flag = instr_flag(at->i, "platform");
+	auto_told struct told *told = NULL;
 	struct stage *other;
-	unsigned step;
 
 	TRY(expand_global(s->b, at, at->i->args[0], &base));
 	if (flag)
 		TRY(expand_global(s->b, at, flag, &platform));
 	if (!*base)
 		return at_error(at, at->i->args[0], FAIL(ERR_INVALID, "base name (%s) should not be blank", at->i->args[0]));
-	other = stage_find(s, base);
-	if (other && !(*base >= '0' && *base <= '9'))
+	other = stage_base(s);
+	if (other)
 		TRY(stage_build(other));
-	else
-		other = NULL;
 	line = xasprintf("FROM %s", base);
 	title = stage_title(s, line);
-	step = teller_begin(s->b->p, title);
+	told = teller_begin(s->b->teller, title);
 	if (other) {
 		TRY(from_stage(s, other));
 	} else if (strcasecmp(base, "scratch") == 0) {
@@ -208,7 +219,7 @@ static FALLIBLE begin_stage(struct stage *s, const struct at *at)
 		TRY(from_image(s, at, base, platform && *platform ? platform : NULL));
 	}
 	add_default_path(s);
-	teller_done(s->b->p, step, false);
+	told_done(TAKE(told), false);
 	return NULL;
 }
 
@@ -241,6 +252,8 @@ static FALLIBLE one_instruction(struct stage *s, const struct at *at)
 {
 	enum instr_kind kind = at->i->kind;
 
+	if (build_is_cancelled(s->b))
+		return FAIL(ERR_CANCELLED, "another stage failed");
 	if (kind == INSTR_RUN)
 		return step_run_instr(s, at);
 	if (kind == INSTR_COPY || kind == INSTR_ADD)
@@ -273,12 +286,10 @@ static bool is_step(enum instr_kind kind)
 	return kind == INSTR_RUN || kind == INSTR_COPY || kind == INSTR_ADD || kind == INSTR_WORKDIR;
 }
 
-FALLIBLE stage_build(struct stage *s)
+FALLIBLE stage_run(struct stage *s)
 {
 	const struct dockerfile *file = &s->b->file;
 
-	if (s->is_done)
-		return NULL;
 	s->steps = 1;
 	for (size_t i = s->first; i < s->end; i++)
 		s->steps += is_step(file->instrs[i].kind);
@@ -289,7 +300,6 @@ FALLIBLE stage_build(struct stage *s)
 	TRY(run_triggers(s));
 	for (size_t i = s->first; i < s->end; i++)
 		TRY(one_instruction(s, &(struct at){ file, &file->instrs[i] }));
-	s->is_done = true;
 	return NULL;
 }
 
@@ -414,7 +424,7 @@ static void warn_unused(const struct build *b)
 		for (size_t k = 0; b->used_args && b->used_args[k]; k++)
 			is_used = is_used || strcmp(b->used_args[k], name) == 0;
 		if (!is_used)
-			teller_warn(b->p, "One or more build-args [%s] were not consumed", name);
+			teller_warn(b->teller, "One or more build-args [%s] were not consumed", name);
 	}
 }
 
@@ -440,7 +450,7 @@ static FALLIBLE add_labels(const struct build *b, const struct stage *s)
 
 static FALLIBLE export_image(struct build *b, struct stage *s, char **out_id)
 {
-	unsigned step = teller_begin(b->p, "exporting to image");
+	auto_told struct told *told = teller_begin(b->teller, "exporting to image");
 	char time[TIME_TEXT_MAX];
 	char *const *tags = b->o->tags;
 	auto_free char *id = NULL;
@@ -448,7 +458,7 @@ static FALLIBLE export_image(struct build *b, struct stage *s, char **out_id)
 	TRY(add_labels(b, s));
 	(void)json_object_set_new(s->config, "created", json_string(time_format(s->clamp_ns, time)));
 	TRY(engine_image_create(b->e, s->config, tags ? tags[0] : NULL, &id));
-	teller_note(b->p, step, "writing image %s done", id);
+	told_note(told, "writing image %s done", id);
 	for (size_t i = 0; tags && tags[i]; i++) {
 		CLEANUP(ref_fini) struct ref r = { 0 };
 		auto_free char *full = NULL;
@@ -457,9 +467,9 @@ static FALLIBLE export_image(struct build *b, struct stage *s, char **out_id)
 			TRY(engine_image_tag(b->e, tags[0], tags[i]));
 		TRY(ref_parse(tags[i], &r));
 		full = ref_full(&r);
-		teller_note(b->p, step, "naming to %s done", full);
+		told_note(told, "naming to %s done", full);
 	}
-	teller_done(b->p, step, false);
+	told_done(TAKE(told), false);
 	*out_id = TAKE(id);
 	return NULL;
 }
@@ -479,39 +489,48 @@ static void build_fini(struct build *b)
 	text_list_free(b->used_args);
 	text_list_free(b->globals);
 	build_dirs_remove(b);
-	step_net_close(b->net);
+	step_net_close(b->spare);
+	own_close(&b->cancel[0]);
+	own_close(&b->cancel[1]);
+	err_free(b->failure);
+	(void)pthread_mutex_destroy(&b->lock);
+	(void)pthread_mutex_destroy(&b->outside);
+	(void)pthread_cond_destroy(&b->changed);
 	own_close(&b->dir_fd);
 	own_close(&b->context_fd);
-	teller_free(b->p);
+	teller_free(b->teller);
 }
 
 static FALLIBLE load(struct build *b)
 {
-	unsigned step;
+	auto_told struct told *told = NULL;
 	auto_free char *title = xasprintf("[internal] load build definition from %s",
 					  b->o->dockerfile ? b->o->dockerfile : "Dockerfile");
 
 	TRY(check_tags(b->o));
 	TRY(take_args(b));
 	TRY(context_open(b->o, &b->context_fd));
-	step = teller_begin(b->p, title);
+	told = teller_begin(b->teller, title);
 	TRY(context_dockerfile(b->o, b->context_fd, &b->file));
 	TRY(context_ignore(b->o, b->context_fd, &b->ignore));
-	teller_done(b->p, step, false);
+	told_done(TAKE(told), false);
 	return cut_stages(b);
 }
 
 FALLIBLE build_run(struct engine *e, const struct build_opts *o, char **out_image_id)
 {
-	CLEANUP(build_fini) struct build b = { .e = e, .o = o, .context_fd = -1, .dir_fd = -1 };
+	CLEANUP(build_fini) struct build b = { .e = e, .o = o, .context_fd = -1, .dir_fd = -1, .cancel = { -1, -1 } };
 	auto_fd int lock = -1;
 	struct stage *target;
 
-	b.p = teller_new(o->progress, o->quiet);
+	(void)pthread_mutex_init(&b.lock, NULL);
+	(void)pthread_mutex_init(&b.outside, NULL);
+	(void)pthread_cond_init(&b.changed, NULL);
+	b.teller = teller_new(o->progress, o->quiet);
 	TRY(load(&b));
 	TRY(find_target(&b, &target));
 	TRY(engine_content_lock(e, false, &lock));
-	TRY(stage_build(target));
+	TRY(build_all(&b, target));
 	warn_unused(&b);
 	return export_image(&b, target, out_image_id);
 }

@@ -15,6 +15,7 @@
 #include "codec/digest.h"
 #include "codec/json.h"
 #include "snapshot/snapshot.h"
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -26,7 +27,10 @@ struct stage {
 	const char *name;	  /* as written after AS, or NULL; borrowed */
 	const struct instr *from; /* its FROM */
 	size_t first, end;	  /* instructions [first, end) of the file */
-	bool is_done, is_busy;
+	enum { STAGE_WAITS, STAGE_RUNS, STAGE_DONE, STAGE_FAILED } state; /* guarded by the build's lock */
+	bool is_needed;
+	pthread_t thread;
+	bool has_thread;
 	/* What it has come to. */
 	json_t *config;	  /* image-spec config document: config, history, rootfs … */
 	char **diff_ids;  /* bottom first */
@@ -35,6 +39,7 @@ struct stage {
 	bool has_cmd;	  /* CMD was set in this stage */
 	int64_t clamp_ns; /* no file of our layers is younger */
 	unsigned step, steps;
+	struct step_net *net; /* of its RUN steps; taken for the first */
 };
 
 struct build {
@@ -51,9 +56,14 @@ struct build {
 	char *dir;	  /* private directory below ROOT/tmp */
 	int dir_fd;	  /* holds its lock */
 	unsigned n_dirs;
-	struct step_net *net; /* of all RUN steps; made for the first */
 	int64_t epoch_ns; /* SOURCE_DATE_EPOCH, or -1 */
-	struct teller *p;
+	struct teller *teller;
+	pthread_mutex_t outside; /* one at a time: pulling images, connecting networks */
+	pthread_mutex_t lock;	 /* guards what follows, used_args, n_dirs and the states of stages */
+	pthread_cond_t changed;	 /* a stage's state */
+	struct err *failure;	 /* the first that is not just a consequence */
+	int cancel[2];		 /* a pipe: its end means stop */
+	struct step_net *spare;	 /* of a stage that is done, for the next */
 };
 
 /* Where an instruction stands: its file differs for ONBUILD triggers. */
@@ -113,8 +123,15 @@ FALLIBLE copy_for_mount(struct stage *s, const struct at *at, const char *from, 
 /* WORKDIR: makes the directory when the stage does not have it. */
 FALLIBLE step_workdir(struct stage *s, const struct at *at);
 
-/* solve.c: builds stage s if that was not done; and the stage a --from names (NULL: none has that name). */
+/* parallel.c: builds stage s, or waits until who does so is done. ERR_CANCELLED: failed elsewhere, see build.failure. */
 FALLIBLE stage_build(struct stage *s);
+/* Builds the target and, beside it, every stage it needs. */
+FALLIBLE build_all(struct build *b, struct stage *target);
+bool build_is_cancelled(struct build *b);
+FALLIBLE stage_net(struct stage *s, struct step_net **out_net); /* borrowed; the stage has it until it is done */
+/* solve.c: the work itself; the stage a FROM names in this build, or NULL; and the one a --from names. */
+FALLIBLE stage_run(struct stage *s);
+struct stage *stage_base(const struct stage *s);
 struct stage *stage_find(const struct stage *s, const char *name);
 /* The layers of what --from names: an earlier stage or an image. Owned list. */
 FALLIBLE from_layers(struct stage *s, const struct at *at, const char *name, char ***out_diff_ids);

@@ -1,4 +1,7 @@
-/* teller.c - lines on stderr; see teller.h. With a terminal the step that runs stands in one line that is written over. */
+/*
+ * teller.c - lines on stderr; see teller.h. With a terminal the line of a step is written over when it ends, as long as it is
+ * still the last one on the screen.
+ */
 #include "build/teller.h"
 #include "base/buf.h"
 #include "base/mem.h"
@@ -14,38 +17,38 @@ enum { LINE_MAX_BYTES = 1 << 16, TAIL_MAX = 1 << 18 };
 
 struct teller {
 	bool quiet, is_tty;
+	pthread_mutex_t lock; /* guards what follows, and whole lines on stderr */
 	unsigned n;
+	unsigned last; /* the step whose line is the last on the screen; 0: none */
+};
+struct told {
+	struct teller *t;
+	unsigned number;
 	int64_t begun_ns;
 	char *title;
-	/* of the running step's output */
+	/* output */
 	pthread_t reader;
+	bool has_reader;
 	int read_fd, write_fd;
-	unsigned step;
 	struct buf line, tail; /* tail: what quiet did not tell */
 };
 
 struct teller *teller_new(enum build_progress mode, bool quiet)
 {
-	struct teller *p = xnew(struct teller);
+	struct teller *t = xnew(struct teller);
 
-	p->quiet = quiet;
-	p->is_tty = mode == BUILD_PROGRESS_TTY || (mode == BUILD_PROGRESS_AUTO && isatty(STDERR_FILENO));
-	p->read_fd = p->write_fd = -1;
-	p->line = BUF(LINE_MAX_BYTES);
-	p->tail = BUF(TAIL_MAX);
-	return p;
+	t->quiet = quiet;
+	t->is_tty = mode == BUILD_PROGRESS_TTY || (mode == BUILD_PROGRESS_AUTO && isatty(STDERR_FILENO));
+	(void)pthread_mutex_init(&t->lock, NULL);
+	return t;
 }
 
-void teller_free(struct teller *p)
+void teller_free(struct teller *t)
 {
-	if (!p)
+	if (!t)
 		return;
-	own_close(&p->read_fd);
-	own_close(&p->write_fd);
-	buf_fini(&p->line);
-	buf_fini(&p->tail);
-	free(p->title);
-	free(p);
+	(void)pthread_mutex_destroy(&t->lock);
+	free(t);
 }
 
 static double since(int64_t ns)
@@ -53,103 +56,141 @@ static double since(int64_t ns)
 	return (double)(time_monotonic_ns() - ns) / 1e9;
 }
 
-static void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-static void say(const char *fmt, ...)
+/* One or more whole lines; with a terminal over the step's own line when that is the last. Lock held. */
+static void say(struct told *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void say(struct told *s, const char *fmt, ...)
 {
 	va_list ap;
 
+	if (s->t->is_tty && s->t->last == s->number)
+		(void)fputs("\033[A\r\033[K", stderr);
 	va_start(ap, fmt);
 	(void)vfprintf(stderr, fmt, ap);
 	va_end(ap);
 	(void)fflush(stderr);
+	s->t->last = 0;
 }
 
-unsigned teller_begin(struct teller *p, const char *title)
+/* The line of a running step, below what was told of it. Lock held. */
+static void say_running(struct told *s)
 {
-	p->n++;
-	p->begun_ns = time_monotonic_ns();
-	free(p->title);
-	p->title = xstrdup(title);
-	if (p->quiet)
-		return p->n;
-	if (p->is_tty)
-		say(" \033[34m=>\033[0m %.160s\n", title);
-	else
-		say("#%u %s\n", p->n, title);
-	return p->n;
+	say(s, " \033[34m=>\033[0m %.150s\n", s->title);
+	s->t->last = s->number;
 }
 
-void teller_done(struct teller *p, unsigned step, bool is_cached)
+void teller_warn(struct teller *t, const char *fmt, ...)
 {
-	if (p->quiet)
+	va_list ap;
+
+	if (t->quiet)
 		return;
-	if (p->is_tty)
-		say("\033[A\r\033[K \033[32m=>\033[0m %s%.160s \033[2m%.1fs\033[0m\n", is_cached ? "CACHED " : "", p->title,
-		    since(p->begun_ns));
-	else if (is_cached)
-		say("#%u CACHED\n\n", step);
-	else
-		say("#%u DONE %.1fs\n\n", step, since(p->begun_ns));
+	(void)pthread_mutex_lock(&t->lock);
+	va_start(ap, fmt);
+	(void)fputs("[Warning] ", stderr);
+	(void)vfprintf(stderr, fmt, ap);
+	(void)fputc('\n', stderr);
+	va_end(ap);
+	t->last = 0;
+	(void)pthread_mutex_unlock(&t->lock);
 }
 
-void teller_note(struct teller *p, unsigned step, const char *fmt, ...)
+struct told *teller_begin(struct teller *t, const char *title)
+{
+	struct told *s = xnew(struct told);
+
+	*s = (struct told){ .t = t, .begun_ns = time_monotonic_ns(), .title = xstrdup(title), .read_fd = -1, .write_fd = -1,
+			    .line = BUF(LINE_MAX_BYTES), .tail = BUF(TAIL_MAX) };
+	(void)pthread_mutex_lock(&t->lock);
+	s->number = ++t->n;
+	if (!t->quiet && t->is_tty)
+		say_running(s);
+	else if (!t->quiet)
+		say(s, "#%u %s\n", s->number, title);
+	(void)pthread_mutex_unlock(&t->lock);
+	return s;
+}
+
+void told_drop(struct told *s)
+{
+	if (!s)
+		return;
+	told_output_close(s, false);
+	buf_fini(&s->line);
+	buf_fini(&s->tail);
+	free(s->title);
+	free(s);
+}
+
+void told_done(struct told *s, bool is_cached)
+{
+	if (!s->t->quiet) {
+		(void)pthread_mutex_lock(&s->t->lock);
+		if (s->t->is_tty)
+			say(s, " \033[32m=>\033[0m %s%.150s \033[2m%.1fs\033[0m\n", is_cached ? "CACHED " : "", s->title,
+			    since(s->begun_ns));
+		else if (is_cached)
+			say(s, "#%u CACHED\n\n", s->number);
+		else
+			say(s, "#%u DONE %.1fs\n\n", s->number, since(s->begun_ns));
+		(void)pthread_mutex_unlock(&s->t->lock);
+	}
+	told_drop(s);
+}
+
+void told_note(struct told *s, const char *fmt, ...)
 {
 	char text[512];
 	va_list ap;
 
-	if (p->quiet)
+	if (s->t->quiet)
 		return;
 	va_start(ap, fmt);
 	(void)vsnprintf(text, sizeof text, fmt, ap);
 	va_end(ap);
-	if (p->is_tty) /* above the line of the step, which is told again */
-		say("\033[A\r\033[K \033[2m=> => %s\033[0m\n \033[34m=>\033[0m %.160s\n", text, p->title);
-	else
-		say("#%u %s\n", step, text);
-}
-
-void teller_warn(struct teller *p, const char *fmt, ...)
-{
-	char text[1024];
-	va_list ap;
-
-	if (p->quiet)
-		return;
-	va_start(ap, fmt);
-	(void)vsnprintf(text, sizeof text, fmt, ap);
-	va_end(ap);
-	say("[Warning] %s\n", text);
+	(void)pthread_mutex_lock(&s->t->lock);
+	if (s->t->is_tty) {
+		say(s, " \033[2m=> => %s\033[0m\n", text);
+		say_running(s);
+	} else {
+		say(s, "#%u %s\n", s->number, text);
+	}
+	(void)pthread_mutex_unlock(&s->t->lock);
 }
 
 /* ---- output of a step ---- */
 
-static void tell_line(struct teller *p, struct sv line)
+static void tell_line(struct told *s, struct sv line)
 {
 	while (line.n && line.p[line.n - 1] == '\r')
 		line.n--;
-	if (p->quiet) {
-		if (p->tail.n + line.n + 1 > TAIL_MAX)
-			buf_reset(&p->tail);
-		buf_sv(&p->tail, line);
-		buf_ch(&p->tail, '\n');
-	} else if (p->is_tty) {
-		say("\033[A\r\033[K \033[2m" SV_FMT "\033[0m\n \033[34m=>\033[0m %.160s\n", SV_ARG(line), p->title);
-	} else {
-		say("#%u %.3f " SV_FMT "\n", p->step, since(p->begun_ns), SV_ARG(line));
+	if (s->t->quiet) {
+		if (s->tail.n + line.n + 1 > TAIL_MAX)
+			buf_reset(&s->tail);
+		buf_sv(&s->tail, line);
+		buf_ch(&s->tail, '\n');
+		return;
 	}
+	(void)pthread_mutex_lock(&s->t->lock);
+	if (s->t->is_tty) {
+		say(s, " \033[2m" SV_FMT "\033[0m\n", SV_ARG(line));
+		say_running(s);
+	} else {
+		say(s, "#%u %.3f " SV_FMT "\n", s->number, since(s->begun_ns), SV_ARG(line));
+	}
+	(void)pthread_mutex_unlock(&s->t->lock);
 }
 
-static void tell(struct teller *p, struct sv text)
+static void tell(struct told *s, struct sv text)
 {
 	while (text.n) {
 		const char *end = memchr(text.p, '\n', text.n);
 		size_t n = end ? (size_t)(end - text.p) : text.n;
 
-		buf_sv(&p->line, sv_from(text.p, n));
-		if (end || p->line.failed) {
-			tell_line(p, sv_from(p->line.data, p->line.n));
-			buf_reset(&p->line);
-			p->line.failed = false;
+		buf_sv(&s->line, sv_from(text.p, n));
+		if (end || s->line.failed) {
+			tell_line(s, sv_from(s->line.data, s->line.n));
+			buf_reset(&s->line);
+			s->line.failed = false;
 		}
 		text = sv_skip(text, end ? n + 1 : n);
 	}
@@ -157,46 +198,45 @@ static void tell(struct teller *p, struct sv text)
 
 static void *read_output(void *arg)
 {
-	struct teller *p = arg;
+	struct told *s = arg;
 	char chunk[4096];
 	ssize_t n;
 
-	while ((n = sys_read(p->read_fd, chunk, sizeof chunk)) > 0)
-		tell(p, sv_from(chunk, (size_t)n));
-	if (p->line.n)
-		tell_line(p, sv_from(p->line.data, p->line.n));
-	buf_reset(&p->line);
+	while ((n = sys_read(s->read_fd, chunk, sizeof chunk)) > 0)
+		tell(s, sv_from(chunk, (size_t)n));
+	if (s->line.n)
+		tell_line(s, sv_from(s->line.data, s->line.n));
 	return NULL;
 }
 
-FALLIBLE teller_output_open(struct teller *p, unsigned step, int *out_fd)
+FALLIBLE told_output_open(struct told *s, int *out_fd)
 {
 	int fds[2], r = sys_pipe(fds);
 
 	if (r < 0)
 		return FAIL_OS(-r, "make a pipe");
-	p->read_fd = fds[0];
-	p->write_fd = fds[1];
-	p->step = step;
-	buf_reset(&p->tail);
-	r = pthread_create(&p->reader, NULL, read_output, p);
-	if (r) {
-		own_close(&p->read_fd);
-		own_close(&p->write_fd);
-		p->read_fd = p->write_fd = -1;
+	s->read_fd = fds[0];
+	s->write_fd = fds[1];
+	r = pthread_create(&s->reader, NULL, read_output, s);
+	if (r)
 		return FAIL_OS(r, "start a thread");
-	}
-	*out_fd = p->write_fd;
+	s->has_reader = true;
+	*out_fd = s->write_fd;
 	return NULL;
 }
 
-void teller_output_close(struct teller *p, bool failed)
+void told_output_close(struct told *s, bool failed)
 {
-	own_close(&p->write_fd);
-	p->write_fd = -1;
-	(void)pthread_join(p->reader, NULL);
-	own_close(&p->read_fd);
-	p->read_fd = -1;
-	if (failed && p->quiet && p->tail.n)
-		say(SV_FMT, SV_ARG(sv_from(p->tail.data, p->tail.n)));
+	own_close(&s->write_fd);
+	s->write_fd = -1;
+	if (s->has_reader)
+		(void)pthread_join(s->reader, NULL);
+	s->has_reader = false;
+	own_close(&s->read_fd);
+	s->read_fd = -1;
+	if (failed && s->t->quiet && s->tail.n) {
+		(void)pthread_mutex_lock(&s->t->lock);
+		(void)fwrite(s->tail.data, 1, s->tail.n, stderr);
+		(void)pthread_mutex_unlock(&s->t->lock);
+	}
 }

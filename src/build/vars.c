@@ -34,10 +34,12 @@ const char *build_given(struct build *b, const char *name)
 	const char *value = text_env_get(b->args, name);
 	bool noted = false;
 
+	(void)pthread_mutex_lock(&b->lock);
 	for (size_t i = 0; value && b->used_args && b->used_args[i]; i++)
 		noted = noted || strcmp(b->used_args[i], name) == 0;
 	if (value && !noted)
 		text_list_add(&b->used_args, name);
+	(void)pthread_mutex_unlock(&b->lock);
 	return value;
 }
 

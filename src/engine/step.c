@@ -14,6 +14,7 @@
 #include "network/network.h"
 #include "runtime/runtime.h"
 #include "sys/entropy.h"
+#include "sys/event.h"
 #include "sys/fs.h"
 #include "sys/spawn.h"
 #include "sys/sys.h"
@@ -322,13 +323,28 @@ static void remove_stubs(struct run *r)
 
 /* ---- all of it ---- */
 
+/* Until the process ends, or is to end. */
+static int wait_for(const struct run *r, int pid_fd)
+{
+	struct pollfd fds[] = { { .fd = pid_fd, .events = POLLIN }, { .fd = r->s->cancel_fd, .events = POLLIN } };
+	int signo = 0;
+
+	while (r->s->cancel_fd > 0 && !fds[0].revents) {
+		if (sys_poll(fds, 2, -1) < 0 || fds[1].revents) {
+			(void)sys_pid_fd_kill(pid_fd, 9);
+			break;
+		}
+	}
+	return sys_pid_fd_wait(pid_fd, false, &signo);
+}
+
 static FALLIBLE execute(struct run *r, int *out_code)
 {
 	struct runtime_stdio io = { .fd = { r->s->stdio[0], r->s->stdio[1], r->s->stdio[2] } };
 	struct runtime_proc proc = { .pid_fd = -1, .tty_fd = -1, .go_fd = -1 };
 	auto_fd int own_fd = -1;
-	int code, signo = 0;
 	struct err *e;
+	int code;
 
 	TRY(connect_network(r, &own_fd));
 	TRY(write_texts(r));
@@ -337,7 +353,7 @@ static FALLIBLE execute(struct run *r, int *out_code)
 	e = runtime_start(&proc);
 	if (e)
 		(void)sys_pid_fd_kill(proc.pid_fd, 9);
-	code = sys_pid_fd_wait(proc.pid_fd, false, &signo);
+	code = wait_for(r, proc.pid_fd);
 	runtime_proc_fini(&proc);
 	TRY(e);
 	if (code < 0)

@@ -34,6 +34,7 @@ struct step {
 	bool host_ca;		  /* trust the host's CA bundle inside, leaving nothing in the upper directory */
 	bool privileged;
 	int stdio[3];		  /* borrowed; -1: /dev/null */
+	int cancel_fd;		  /* > 0: when it becomes readable, or its other end goes, the process is killed; borrowed */
 };
 /* out_code: exit status (128 + signal when killed). Mount points it had to create in the upper are removed again. */
 FALLIBLE step_run(struct engine *e, const struct step *s, int *out_code);

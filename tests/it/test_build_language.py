@@ -3,6 +3,7 @@ import io
 import json
 import os
 import tarfile
+import time
 
 import pytest
 
@@ -220,3 +221,20 @@ def test_more_errors_tell_the_place(hoy, tmp_path, text, want):
 def test_wrong_target(hoy, tmp_path):
     make(tmp_path, "FROM busybox AS one\n")
     assert 'target stage "two" could not be found' in hoy("build", "--target", "two", tmp_path, code=1).err
+
+
+def test_stages_run_side_by_side(hoy, tmp_path):
+    make(tmp_path, "FROM busybox AS a\nRUN sleep 2; echo a > /a\nFROM busybox AS b\nRUN sleep 2; echo b > /b\n"
+                   "FROM busybox AS unneeded\nRUN false\nFROM busybox\nCOPY --from=a /a /\nCOPY --from=b /b /\n")
+    begun = time.monotonic()
+    hoy("build", "-t", "lang", tmp_path)
+    assert time.monotonic() - begun < 3.9
+    assert sh(hoy, "cat /a /b") == "a\nb\n"
+
+
+def test_a_failing_stage_stops_the_others(hoy, tmp_path):
+    make(tmp_path, "FROM busybox AS a\nRUN sleep 60\nFROM busybox AS b\nRUN sleep 0.3; exit 7\n"
+                   "FROM busybox\nCOPY --from=a /a /\nCOPY --from=b /b /\n")
+    begun = time.monotonic()
+    r = hoy("build", tmp_path, code=1)
+    assert time.monotonic() - begun < 20 and "exit code: 7" in r.err and "Dockerfile:4" in r.err, r
