@@ -3,6 +3,8 @@
 #include "snapshot/place.h"
 #include "snapshot/snapshot_test.h"
 #include "sys/fs.h"
+#include <pthread.h>
+#include <stdatomic.h>
 #include <sys/wait.h>
 
 TEST(extraction_keeps_everything)
@@ -514,4 +516,70 @@ TEST(no_mixture_leads_out)
 		CHECK_INT(fs_remove_tree(t_tmpdir(), "tree"), 0);
 	}
 	CHECK(good > ROUNDS / 10 && good < ROUNDS);
+}
+
+struct exchange {
+	int tree_fd;
+	atomic_bool stop;
+};
+
+static void *exchange(void *ctx)
+{
+	struct exchange *x = ctx;
+
+	while (!atomic_load(&x->stop))
+		for (int i = 0; i < 64; i++) {
+			(void)renameat2(x->tree_fd, "d", x->tree_fd, "link", RENAME_EXCHANGE);
+			(void)renameat2(x->tree_fd, "f", x->tree_fd, "flink", RENAME_EXCHANGE);
+		}
+	return NULL;
+}
+
+/* A container swaps directories and links while a tar is copied into it. */
+TEST(a_race_does_not_lead_out)
+{
+	static const struct tar_xattr xattrs[] = { { "trusted.mark", "x", 1 } };
+	static const struct tar_entry e[] = {
+		{ .name = "d", .type = '5', .mode = 02711, .uid = 5, .gid = 6, .xattrs = xattrs, .n_xattrs = 1 },
+		{ .name = "d/x", .type = '0', .mode = 04755, .uid = 5 },
+		{ .name = "d/sub/y", .type = '0', .mode = 0644 },
+		{ .name = "f", .type = '6', .mode = 01600, .uid = 5, .xattrs = xattrs, .n_xattrs = 1 },
+		{ .name = "d/x", .type = '3', .mode = 01666, .gid = 7, .dev_major = 1, .dev_minor = 3 },
+		{ .name = "d/hard", .type = '1', .link = "d/x" },
+		{ .name = "f", .type = '0', .mode = 06755, .uid = 5 },
+	};
+	auto_free char *outside = xasprintf("%s/outside", t_tmppath()), *file = xasprintf("%s/outside/x", t_tmppath());
+	struct exchange x = { 0 };
+	auto_buf struct buf b = BUF(1 << 20);
+	auto_fd int tree = -1, out = -1;
+	pthread_t thread;
+	char value[4];
+	struct stat st;
+	int good = 0;
+
+	CHECK(mkdir(outside, 0700) == 0 && mkdirat(t_tmpdir(), "tree", 0755) == 0);
+	t_file_write(t_tmpdir(), "outside/x", "canary");
+	tree = openat(t_tmpdir(), "tree", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	out = openat(t_tmpdir(), "outside", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	CHECK(mkdirat(tree, "d", 0755) == 0 && symlinkat(outside, tree, "link") == 0 && symlinkat(file, tree, "flink") == 0);
+	t_file_write(tree, "f", "");
+	make_tar(e, LEN(e), &b);
+	x.tree_fd = tree;
+	CHECK(pthread_create(&thread, NULL, exchange, &x) == 0);
+	for (int i = 0; i < 2000; i++) {
+		struct bytes in = { b.data, b.n, 0 };
+		uint64_t size;
+		struct err *error = extract_tar(tree, (struct zip_source){ take, &in }, false, &size);
+
+		good += !error;
+		err_free(error);
+	}
+	atomic_store(&x.stop, true);
+	CHECK(pthread_join(thread, NULL) == 0);
+	CHECK(good > 0);
+	CHECK(t_file_is(out, "x", "canary") && t_entries(out) == 1);
+	CHECK(fstat(out, &st) == 0 && (st.st_mode & 07777) == 0700 && st.st_uid == 0);
+	CHECK(fstatat(out, "x", &st, 0) == 0 && (st.st_mode & 07777) == 0644 && st.st_uid == 0 && st.st_nlink == 1);
+	CHECK(fs_xattr_get(out, "x", "trusted.mark", value, sizeof value) < 0);
+	CHECK(fs_xattr_get(out, ".", "trusted.mark", value, sizeof value) < 0);
 }
