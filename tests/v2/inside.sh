@@ -53,12 +53,12 @@ if [ -x "$build/src/main/hoy" ]; then
 	check memory is 67108864 "$hoy" run --rm -e GLIBC_TUNABLES --network none -m 64m busybox cat /sys/fs/cgroup/memory.max
 	check cpus is "50000 100000" "$hoy" run --rm -e GLIBC_TUNABLES --network none --cpus 0.5 busybox cat /sys/fs/cgroup/cpu.max
 	check pids is 7 "$hoy" run --rm -e GLIBC_TUNABLES --network none --pids-limit 7 busybox cat /sys/fs/cgroup/pids.max
-	check detached "$hoy" run -d --name d -e GLIBC_TUNABLES --network none busybox sleep 100
-	check exec is in "$hoy" exec d echo in
-	check pause "$hoy" pause d
-	check unpause "$hoy" unpause d
-	check stats "$hoy" stats --no-stream d
-	check remove "$hoy" rm -f d
+	check detached "$hoy" run -d --name box -e GLIBC_TUNABLES --network none busybox sleep 100
+	check exec is in "$hoy" exec box echo in
+	check pause "$hoy" pause box
+	check unpause "$hoy" unpause box
+	check stats "$hoy" stats --no-stream box
+	check remove "$hoy" rm -f box
 	sleep 1
 	check clean is "" sh -c 'find /sys/fs/cgroup -mindepth 1 -type d -name "*hoy*"'
 	check reset "$hoy" system reset --force
