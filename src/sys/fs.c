@@ -192,14 +192,14 @@ int fs_own_umask(mode_t mask)
 	return r < 0 ? r : (int)umask(mask);
 }
 
-/* fsconfig takes strings of at most 255 bytes: longer paths go by an fd, which must stay open until the mount is made. */
+/* fsconfig takes strings of at most 255 bytes, and upperdir reads a backslash as an escape: such paths go by an fd. */
 static int set_path(int fs, const char *key, const char *path, int *fd)
 {
 	char text[32], *at = text + sizeof text;
 	int n;
 
 	*fd = -1;
-	if (strlen(path) < 250)
+	if (strlen(path) < 250 && !strchr(path, '\\'))
 		return sys_fsconfig(fs, FSCONFIG_SET_STRING, key, path);
 	if ((*fd = sys_open(path, O_PATH | O_DIRECTORY, 0)) < 0)
 		return *fd;

@@ -184,3 +184,23 @@ TEST(overlays_that_cannot_be)
 	o.n_lower = FS_OVERLAY_OLD_MAX + 1;
 	CHECK_INT(fs_overlay_mount_old(&o, 0), -E2BIG);
 }
+
+TEST(overlays_under_odd_names)
+{
+	static int (*const ways[])(const struct fs_overlay *, unsigned) = { fs_overlay_mount, fs_overlay_mount_old };
+	static const char *const odd[] = { "od:d,na\\me", "sp ace\nline", "\\:" };
+
+	for (size_t i = 0; i < LEN(odd); i++) {
+		auto_free char *a = xasprintf("%s/%s-a", t_tmppath(), odd[i]), *b = xasprintf("%s/%s-b", t_tmppath(), odd[i]);
+		auto_free char *up = xasprintf("%s/%s-u", t_tmppath(), odd[i]), *work = xasprintf("%s/%s-w", t_tmppath(), odd[i]);
+		const char *lower[] = { a, b };
+		struct fs_overlay o = { lower, 2, up, work, false };
+
+		CHECK(mkdir(a, 0755) == 0 && mkdir(b, 0755) == 0 && mkdir(up, 0755) == 0 && mkdir(work, 0755) == 0);
+		for (size_t w = 0; w < LEN(ways); w++) {
+			auto_fd int fd = ways[w](&o, 0);
+
+			CHECK(fd >= 0);
+		}
+	}
+}
