@@ -2,13 +2,12 @@
  * client.h - HTTP requests over libcurl: streaming both ways, redirects under our rules, errors in words for
  * people.
  *
- * SECURITY: the authorization value goes to the origin (scheme, host, port) of the request's URL and nowhere
- * else; a redirect from https to http is refused; nothing of a request's query or secrets appears in
- * messages. TLS: system CA bundle (SSL_CERT_FILE, CURL_CA_BUNDLE, SSL_CERT_DIR), plus
- * <certs_dir>/<host[:port]>/ (*.crt; a pair *.cert, *.key for the client) as docker has it. Proxies from the
- * environment, never for loopback. HTTP/1.1. Layer: http.  Threads: a client belongs to one thread at a time;
- * http_init before threads start.  Blocks: yes. Limits: 64 KiB of headers, connect 30 s, stall_seconds below
- * 1 byte/s; 120 s in all when the body is collected.
+ * SECURITY: the authorization value goes to the origin (scheme, host, port) of the request's URL and nowhere else;
+ * a redirect from https to http is refused; nothing of a request's query or secrets appears in messages.
+ * TLS: system CA bundle (SSL_CERT_FILE, CURL_CA_BUNDLE, SSL_CERT_DIR), plus <certs_dir>/<host[:port]>/ (*.crt; a
+ * pair *.cert, *.key for the client) as docker has it. Proxies from the environment, never for loopback. HTTP/1.1.
+ * Layer: http.  Threads: a client belongs to one thread at a time; http_init before threads start.  Blocks: yes.
+ * Limits: 64 KiB of headers, connect 30 s, stall_seconds below 1 byte/s; 120 s in all when the body is collected.
  */
 #pragma once
 #include "base/buf.h"

@@ -1,15 +1,13 @@
 /*
- * transfer.c - hoy-transfer: the program that talks to registries, so that no other pays for TLS and HTTP
- *libraries.
+ * transfer.c - hoy-transfer: the program that talks to registries, so that no other pays for TLS and HTTP libraries.
  *
  *	hoy-transfer --root ROOT pull [--platform OS/ARCH[/VARIANT]] [--insecure] REF
  *	hoy-transfer --root ROOT push [--insecure] REF DIGEST
  *	hoy-transfer login [--insecure] --username USER SERVER		password on stdin
  *	hoy-transfer logout SERVER
  *
- * Registries that docker's daemon.json (or the file HOY_DOCKER_CONF names) calls insecure are so here; its
- *mirrors are used. stdout: JSON lines (registry/report.h). Exit 0 or 1. Ends without a word when the reader
- *of stdout does.
+ * Registries that docker's daemon.json (or the file HOY_DOCKER_CONF names) calls insecure are so here; its mirrors
+ * are used. stdout: JSON lines (registry/report.h). Exit 0 or 1. Ends without a word when the reader of stdout does.
  */
 #include "registry/transfer.h"
 #include "base/mem.h"

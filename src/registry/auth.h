@@ -2,9 +2,10 @@
  * auth.h - what a registry asks for (WWW-Authenticate) and the value of Authorization that answers it.
  *
  * Specification: RFC 7235 4.1 (parsed leniently), CNCF distribution auth/token.md and auth/oauth.md.
- * SECURITY: a password or refresh token goes to a token server only over https that a verified registry
- * named, or, when the registry itself is not verified (http, insecure), to the registry's own host; else an
- * anonymous token is asked for. Layer: registry.  Threads: none of its own.
+ * SECURITY: a password or refresh token goes to a token server only over https that a verified registry named, or,
+ * when the registry itself is not verified (http, insecure), to the registry's own host; else an anonymous token
+ * is asked for.
+ * Layer: registry.  Threads: none of its own.
  */
 #pragma once
 #include "base/err.h"

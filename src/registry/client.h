@@ -1,11 +1,11 @@
 /*
- * client.h - a conversation with one repository of a registry: where it is, who we are there, asking again
- * when that helps.
+ * client.h - a conversation with one repository of a registry: where it is, who we are there, asking again when
+ * that helps.
  *
  * Specification: OCI distribution-spec 1.1; docker's rules for names of registries: docker.io is
  * registry-1.docker.io; https first; loopback hosts and --insecure may speak http or have any certificate.
- * Layer: registry.  Threads: a registry is shared; each thread has its own http_client (registry_http).
- * Blocks: yes.
+ * Layer: registry.  Threads: a registry is shared; each thread has its own http_client (registry_http). Blocks:
+ * yes.
  */
 #pragma once
 #include "base/err.h"

@@ -1,11 +1,12 @@
 /*
- * cred.h - credentials where docker keeps them: $DOCKER_CONFIG/config.json, else ~/.docker/config.json, and
- * its helpers.
+ * cred.h - credentials where docker keeps them: $DOCKER_CONFIG/config.json, else ~/.docker/config.json, and its
+ * helpers.
  *
  * Format: docker CLI config.json: auths{key: {auth: base64 "user:password", identitytoken, registrytoken}},
- * credsStore, credHelpers{host: helper}; helper protocol of docker-credential-*: get, store, erase with text
- * on stdin and stdout. A rewrite keeps every other member, is atomic (rename) and 0600. Layer: registry.
- * Blocks: helpers run up to 60 s.  Limits: file 1 MiB.
+ * credsStore, credHelpers{host: helper}; helper protocol of docker-credential-*: get, store, erase with text on
+ * stdin and stdout. A rewrite keeps every other member, is atomic (rename) and 0600.
+ * Layer: registry. Blocks: helpers run up to 60 s.
+ * Limits: file 1 MiB.
  */
 #pragma once
 #include "base/err.h"

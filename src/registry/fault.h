@@ -1,8 +1,9 @@
 /*
  * fault.h - what a registry's answer other than success means, in words for people.
  *
- * Format: distribution-spec "Error Codes". The other side's text is cut to 300 characters and stripped of
- * control characters. Layer: registry.  Pure.
+ * Format: distribution-spec "Error Codes". The other side's text is cut to 300 characters and stripped of control
+ * characters.
+ * Layer: registry.  Pure.
  */
 #pragma once
 #include "base/err.h"

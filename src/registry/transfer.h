@@ -1,9 +1,10 @@
 /*
  * transfer.h - images between a registry and the store; logging in and out.
  *
- * What is in the store afterwards is verified and durable; manifests and indexes are kept byte by byte as
- * blobs. Blobs of a pull that failed half-way stay when they are whole, so the next pull goes on from there;
- * partial ones are removed. Layer: registry.  Blocks: yes; progress and cancelling through the report.
+ * What is in the store afterwards is verified and durable; manifests and indexes are kept byte by byte as blobs.
+ * Blobs of a pull that failed half-way stay when they are whole, so the next pull goes on from there; partial ones
+ * are removed.
+ * Layer: registry.  Blocks: yes; progress and cancelling through the report.
  */
 #pragma once
 #include "base/err.h"

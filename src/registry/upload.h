@@ -1,8 +1,9 @@
 /*
  * upload.h - one blob from the store into the registry, unless it is there.
  *
- * Specification: distribution-spec "Pushing blobs": HEAD, mount from another repository, else POST and one
- * PUT. Layer: registry.  Threads: one per upload.  Limits: 4 attempts.
+ * Specification: distribution-spec "Pushing blobs": HEAD, mount from another repository, else POST and one PUT.
+ * Layer: registry.  Threads: one per upload.
+ * Limits: 4 attempts.
  */
 #pragma once
 #include "base/err.h"
