@@ -94,7 +94,7 @@ class Server(http.server.ThreadingHTTPServer):
 class Liar:
     """The server; repository "x" holds `image` under every tag and its digest."""
 
-    def __init__(self, address="127.0.0.1", tls=None):
+    def __init__(self, address="127.0.0.1", tls=None, client_ca=None):
         self.image = Image()
         self.routes, self.seen, self.more = {}, [], {}
         self.server = Server((address, 0), Handler)
@@ -102,6 +102,9 @@ class Liar:
         if tls:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(*tls)
+            if client_ca:
+                context.verify_mode = ssl.CERT_REQUIRED
+                context.load_verify_locations(client_ca)
             self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
         self.host = f"{address}:{self.server.server_address[1]}"
         self.url = f"{'https' if tls else 'http'}://{self.host}"

@@ -1,9 +1,11 @@
 """hoy-transfer alone: against docker-registry over HTTP and TLS, and against a registry that lies."""
 import base64
+import contextlib
 import gzip
 import hashlib
 import json
 import os
+import pathlib
 import shutil
 import signal
 import socket
@@ -291,15 +293,37 @@ def test_insecure_takes_any_certificate(transfer, distant):
     transfer.ok("pull", "--insecure", f"{distant.host}/x")
 
 
-def test_certificates_of_one_host(transfer, distant):
-    place = f"/etc/docker/certs.d/{distant.host}"
+@contextlib.contextmanager
+def certs_of(host, **files):
+    """Files below /etc/docker/certs.d/HOST for the time being."""
     made = not os.path.exists("/etc/docker/certs.d")
-    os.makedirs(place)
+    place = pathlib.Path("/etc/docker/certs.d") / host
+    place.mkdir(parents=True)
     try:
-        shutil.copy(distant.ca, place + "/ca.crt")
-        transfer.ok("pull", f"{distant.host}/x")
+        for name, source in files.items():
+            shutil.copy(source, place / name.replace("_", "."))
+        yield
     finally:
-        shutil.rmtree("/etc/docker/certs.d" if made else place)
+        shutil.rmtree(place.parent if made else place)
+
+
+def test_certificates_of_one_host(transfer, distant):
+    with certs_of(distant.host, ca_crt=distant.ca):
+        transfer.ok("pull", f"{distant.host}/x")
+    assert transfer.fails("pull", f"{distant.host}/x:2")["kind"] == "unavailable"
+
+
+def test_a_client_certificate_of_one_host(transfer, tmp_path):
+    address = own_address()
+    tls = make_certificate(tmp_path, address)
+    server = Liar(address, tls=tls, client_ca=tls[0])
+    try:
+        with certs_of(server.host, ca_crt=tls[0]):
+            assert transfer.fails("pull", f"{server.host}/x")["kind"] == "unavailable"
+        with certs_of(server.host, ca_crt=tls[0], client_cert=tls[0], client_key=tls[1]):
+            transfer.ok("pull", f"{server.host}/x")
+    finally:
+        server.stop()
 
 
 def test_plain_http_needs_insecure(transfer):
