@@ -431,6 +431,7 @@ static struct err *bridge_up(const struct kernel *k, const struct net_def *d, st
 	return NULL;
 }
 
+/* The table first: no packet passes a bridge the table does not know, whenever we die. */
 static struct err *connect_all(const struct network *n, const struct kernel *k, int net_fd, const struct net_def *d,
 			       const struct endpoints *one, unsigned *out_mtu)
 {
@@ -441,23 +442,22 @@ static struct err *connect_all(const struct network *n, const struct kernel *k, 
 	struct table_found found;
 	struct link bridge;
 	struct err *err;
-	bool fresh;
 
+	TRY(find_table(n, k, &found));
 	TRY(link_get(k->route_fd, d->bridge, &bridge));
-	fresh = !bridge.index;
-	if (fresh)
+	if (bridge.index && found.exists)
+		err = change_ports(n, k, one, true);
+	else
+		err = FAIL(ERR_NOT_FOUND, "not in the table");
+	if (err) { /* or somebody changed our table */
+		err_free(err);
+		TRY(replace(n, k, &found, &none));
+	}
+	if (!bridge.index)
 		TRY(bridge_up(k, d, &bridge));
 	v.bridge = bridge.index;
 	*out_mtu = v.mtu = bridge.mtu;
-	TRY(link_veth_add(k->route_fd, &v));
-	TRY(find_table(n, k, &found));
-	if (found.exists && !fresh) {
-		err = change_ports(n, k, one, true);
-		if (!err)
-			return NULL;
-		err_free(err); /* somebody changed our table */
-	}
-	return replace(n, k, &found, &none);
+	return link_veth_add(k->route_fd, &v);
 }
 
 static void fill_result(const struct net_def *d, const struct endpoint *e, unsigned mtu, struct net_result *out)
