@@ -1,6 +1,7 @@
 /*
- * diff.c - an upper directory of overlayfs as a layer tar: names in byte order, a directory before what it holds, whiteouts
- * as .wh.NAME, opaque directories with .wh..wh..opq first. The same tree gives the same bytes.
+ * diff.c - an upper directory of overlayfs as a layer tar: names in byte order, a directory before what it
+ * holds, whiteouts as .wh.NAME, opaque directories with .wh..wh..opq first. The same tree gives the same
+ * bytes.
  *
  * Specification: image-spec layer.md (whiteouts); kernel Documentation/filesystems/overlayfs.rst.
  */
@@ -69,7 +70,8 @@ static void xattrs_fini(struct xattrs *x)
 	arena_fini(&x->arena);
 }
 
-/* What belongs to the content; what overlayfs, a security module or the host's administration put there does not. */
+/* What belongs to the content; what overlayfs, a security module or the host's administration put there does
+ * not. */
 static bool is_content(const char *name)
 {
 	return strcmp(name, "security.capability") == 0 || strncmp(name, "system.posix_acl_", 17) == 0 ||
@@ -102,7 +104,8 @@ static FALLIBLE read_xattrs(int dir_fd, const char *name, struct xattrs *x)
 		ssize_t len;
 
 		/* we mount with both off; from another's hand they would mean content that is not here */
-		if (strcmp(key, "trusted.overlay.redirect") == 0 || strcmp(key, "trusted.overlay.metacopy") == 0)
+		if (strcmp(key, "trusted.overlay.redirect") == 0 ||
+		    strcmp(key, "trusted.overlay.metacopy") == 0)
 			return FAIL(ERR_UNSUPPORTED, "%s lies in a lower layer only (%s)", name, key);
 		if (!is_content(key))
 			continue;
@@ -134,7 +137,8 @@ static FALLIBLE content(struct diff *d, int dir_fd, const char *name, uint64_t s
 		ssize_t n = sys_read(fd, d->chunk, size < CHUNK ? (size_t)size : CHUNK);
 
 		if (n <= 0)
-			return n < 0 ? FAIL_OS((int)-n, "read %s", name) : FAIL(ERR_CONFLICT, "%s changed while read", name);
+			return n < 0 ? FAIL_OS((int)-n, "read %s", name)
+				     : FAIL(ERR_CONFLICT, "%s changed while read", name);
 		TRY(tar_write(d->tar, d->chunk, (size_t)n));
 		size -= (uint64_t)n;
 	}
@@ -149,15 +153,18 @@ static const char *first_name(struct diff *d, const struct stat *st, const char 
 
 	if (st->st_nlink < 2 || !S_ISREG(st->st_mode))
 		return NULL;
-	(void)snprintf(key, sizeof key, "%llu:%llu", (unsigned long long)st->st_dev, (unsigned long long)st->st_ino);
+	(void)snprintf(key, sizeof key, "%llu:%llu", (unsigned long long)st->st_dev,
+		       (unsigned long long)st->st_ino);
 	slot = map_put(&d->links, key);
-	if (*slot)
-		return *slot;
-	*slot = xstrdup(path);
-	return NULL;
+	if (!*slot) {
+		*slot = xstrdup(path);
+		return NULL;
+	}
+	return *slot;
 }
 
-static FALLIBLE marker(struct diff *d, const char *dir, const char *prefix, const char *name, int64_t mtime_ns)
+static FALLIBLE marker(struct diff *d, const char *dir, const char *prefix, const char *name,
+		       int64_t mtime_ns)
 {
 	auto_free char *path = xasprintf("%s%s%s%s", dir, dir[0] ? "/" : "", prefix, name);
 	struct tar_entry e = { .name = path, .link = "", .type = '0', .mtime_ns = mtime_ns };
@@ -237,7 +244,8 @@ static FALLIBLE walk(struct diff *d, const char *dir)
 	for (size_t i = 0; !names || names[i]; i++) {
 		auto_free char *below = NULL;
 
-		if (fd < 0 && (fd = sys_open_beneath(d->root_fd, dir[0] ? dir : ".", O_RDONLY | O_DIRECTORY, 0)) < 0)
+		if (fd < 0 &&
+		    (fd = sys_open_beneath(d->root_fd, dir[0] ? dir : ".", O_RDONLY | O_DIRECTORY, 0)) < 0)
 			return FAIL_OS(-fd, "open %s", dir);
 		if (!names && (r = fs_list(fd, &names)) < 0)
 			return FAIL_OS(-r, "list %s", dir);

@@ -1,6 +1,6 @@
 /*
- * driver.h - one way to keep layers on disk. A driver fills and names nothing itself: snapshot.c gives it an empty, locked
- * directory, syncs it and renames it to ROOT/layers/<hex>.
+ * driver.h - one way to keep layers on disk. A driver fills and names nothing itself: snapshot.c gives it an empty,
+ * locked directory, syncs it and renames it to ROOT/layers/<hex>.
  *
  * Layer: snapshot, private.
  */

@@ -1,10 +1,11 @@
 /*
- * extract.c - tar entries become files, with as few system calls as a file needs: create with its final mode (umask 0),
- * write, owner only where it differs, time. A layer's tree is private; a container may live in one that a tar is copied to. Directories get their times, setgid bits
- * and default ACLs last, because what is made in them would change or inherit these.
+ * extract.c - tar entries become files, with as few system calls as a file needs: create with its final mode
+ * (umask 0), write, owner only where it differs, time. A layer's tree is private; a container may live in one
+ * that a tar is copied to. Directories get their times, setgid bits and default ACLs last, because what is
+ * made in them would change or inherit these.
  *
- * Whiteouts become those of overlayfs. They speak of lower layers only (image-spec layer.md), so a directory that the same
- * layer makes under a whiteout's name is opaque, whichever of the two comes first.
+ * Whiteouts become those of overlayfs. They speak of lower layers only (image-spec layer.md), so a directory
+ * that the same layer makes under a whiteout's name is opaque, whichever of the two comes first.
  */
 #include "base/own.h"
 #include "base/vec.h"
@@ -138,9 +139,11 @@ static int make_node(int dir_fd, const struct tar_entry *e, const char *base)
 	case '2':
 		return sys_symlink(e->link, dir_fd, base);
 	case '3':
-		return sys_mknod(dir_fd, base, S_IFCHR | (e->mode & 0777), makedev(e->dev_major, e->dev_minor));
+		return sys_mknod(dir_fd, base, S_IFCHR | (e->mode & 0777),
+				 makedev(e->dev_major, e->dev_minor));
 	case '4':
-		return sys_mknod(dir_fd, base, S_IFBLK | (e->mode & 0777), makedev(e->dev_major, e->dev_minor));
+		return sys_mknod(dir_fd, base, S_IFBLK | (e->mode & 0777),
+				 makedev(e->dev_major, e->dev_minor));
 	case '6':
 		return sys_mknod(dir_fd, base, S_IFIFO | (e->mode & 0777), 0);
 	default:
@@ -181,7 +184,8 @@ static int make_directory(struct extract *x, const struct tar_entry *e, const ch
 	bool was_there = r == -EEXIST, was_whiteout = false;
 	struct stat st;
 
-	if (was_there && (r = sys_fstatat(dir, base, &st, AT_SYMLINK_NOFOLLOW)) == 0 && !S_ISDIR(st.st_mode)) {
+	if (was_there && (r = sys_fstatat(dir, base, &st, AT_SYMLINK_NOFOLLOW)) == 0 &&
+	    !S_ISDIR(st.st_mode)) {
 		was_there = false;
 		was_whiteout = is_whiteout(&st);
 		if ((r = make_room(x, base)) == 0)
@@ -201,8 +205,9 @@ static int make_directory(struct extract *x, const struct tar_entry *e, const ch
 /* SECURITY: what steers overlayfs is ours alone; what security modules of the host decide on is theirs. */
 static bool is_wanted(const char *key)
 {
-	static const char *const ours[] = { "trusted.overlay.", "user.overlay.", "security.selinux", "security.ima",
-					    "security.evm",	"security.SMACK",	 "security.apparmor" };
+	static const char *const ours[] = { "trusted.overlay.", "user.overlay.", "security.selinux",
+					    "security.ima",     "security.evm",  "security.SMACK",
+					    "security.apparmor" };
 
 	for (size_t i = 0; i < LEN(ours); i++)
 		if (strncmp(key, ours[i], strlen(ours[i])) == 0)
@@ -255,7 +260,8 @@ static struct err *set_late(struct extract *x, const struct late *l)
 	if (l->path[0]) {
 		struct err *e = place_enter(&x->place, l->path, PLACE_FIND, &base);
 
-		if (e && (e->kind == ERR_NOT_FOUND || e->kind == ERR_INVALID)) { /* replaced by a later entry */
+		if (e &&
+		    (e->kind == ERR_NOT_FOUND || e->kind == ERR_INVALID)) { /* replaced by a later entry */
 			err_free(e);
 			return NULL;
 		}
@@ -282,7 +288,8 @@ static struct err *set_late(struct extract *x, const struct late *l)
 static struct err *set_all_late(struct extract *x)
 {
 	for (size_t i = 0; i < x->place.made.n; i++)
-		TRY(set_late(x, &(struct late){ .path = x->place.made.p[i].path, .mtime_ns = x->place.made.p[i].mtime_ns }));
+		TRY(set_late(x, &(struct late){ .path = x->place.made.p[i].path,
+						.mtime_ns = x->place.made.p[i].mtime_ns }));
 	for (size_t i = 0; i < x->late.n; i++)
 		TRY(set_late(x, &x->late.p[i]));
 	return NULL;
@@ -311,7 +318,8 @@ static struct err *whiteout(struct extract *x, const struct tar_entry *e, const 
 			return failed(r, "make opaque", e->name);
 		return NULL; /* this layer has the name itself, which hides that of the lower ones */
 	}
-	/* overlayfs shows a whiteout as a broken device where no other layer has its directory, unless that has an origin */
+	/* overlayfs shows a whiteout as a broken device where no other layer has its directory, unless that
+	 * has an origin */
 	if (r == 0 && !at->is_noted && (r = fs_xattr_set(at->fd, ".", "trusted.overlay.origin", "", 0)) == 0)
 		at->is_noted = true;
 	return r < 0 ? failed(r, "create whiteout", e->name) : NULL;

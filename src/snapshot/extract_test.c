@@ -11,7 +11,12 @@ TEST(extraction_keeps_everything)
 {
 	static const struct tar_xattr xattrs[] = { { "trusted.key", "value", 5 } };
 	static const struct tar_entry e[] = {
-		{ .name = "d", .type = '5', .mode = 0711, .uid = 3, .gid = 4, .mtime_ns = INT64_C(5000000001) },
+		{ .name = "d",
+		  .type = '5',
+		  .mode = 0711,
+		  .uid = 3,
+		  .gid = 4,
+		  .mtime_ns = INT64_C(5000000001) },
 		{ .name = "d/f", .type = '0', .mode = 04755, .uid = 1, .gid = 2, .mtime_ns = 7 },
 		{ .name = "d/hard", .type = '1', .link = "d/f" },
 		{ .name = "soft", .type = '2', .link = "/d/f", .mtime_ns = 9 },
@@ -39,7 +44,8 @@ TEST(extraction_keeps_everything)
 		CHECK_INT(st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec, e[i].mtime_ns);
 	}
 	{
-		auto_free char *a = tree_path(id, "d/f"), *b = tree_path(id, "d/hard"), *dir = tree_path(id, "deep/er");
+		auto_free char *a = tree_path(id, "d/f"), *b = tree_path(id, "d/hard"),
+			       *dir = tree_path(id, "deep/er");
 		auto_fd int fd = sys_open_dir(dir);
 
 		CHECK(stat(a, &st) == 0 && stat(b, &st2) == 0 && st.st_ino == st2.st_ino);
@@ -122,13 +128,15 @@ TEST(a_later_entry_replaces)
 	snapshotter_close(s);
 }
 
-
 TEST(names_are_cleaned)
 {
 	static const char *const good[][2] = {
-		{ "a", "a" },		{ "a//b/./c/", "a/b/c" }, { "a/../b", "b" },   { "./x", "x" },
-		{ "a/b/../../c", "c" }, { "", "" },		  { "/abs", "abs" },   { "a/..", "" },
-		{ "...", "..." },	{ "..a/b..", "..a/b.." }, { "aa/b/../", "aa" },
+		{ "a", "a" },           { "a//b/./c/", "a/b/c" },
+		{ "a/../b", "b" },      { "./x", "x" },
+		{ "a/b/../../c", "c" }, { "", "" },
+		{ "/abs", "abs" },      { "a/..", "" },
+		{ "...", "..." },       { "..a/b..", "..a/b.." },
+		{ "aa/b/../", "aa" },
 	};
 	static const char *const bad[] = { "..", "../x", "a/../../x", "./..", "a/b/../../..", "/.." };
 	char out[PLACE_NAME_MAX], name[PLACE_NAME_MAX + 16];
@@ -169,11 +177,18 @@ TEST(the_umask_does_not_matter)
 /* What a directory passes on to new files must not reach those of the archive. */
 TEST(nothing_is_inherited)
 {
-	static const char acl[] = "\2\0\0\0\1\0\7\0\377\377\377\377\4\0\0\0\377\377\377\377\40\0\0\0\377\377\377\377";
+	static const char acl[] =
+	    "\2\0\0\0\1\0\7\0\377\377\377\377\4\0\0\0\377\377\377\377\40\0\0\0\377\377\377\377";
 	static const struct tar_xattr xattrs[] = { { "system.posix_acl_default", acl, sizeof acl - 1 } };
 	static const struct tar_entry e[] = {
 		{ .name = "", .type = '5', .mode = 02755, .gid = 8 },
-		{ .name = "mail", .type = '5', .mode = 02775, .gid = 50, .mtime_ns = 5, .xattrs = xattrs, .n_xattrs = 1 },
+		{ .name = "mail",
+		  .type = '5',
+		  .mode = 02775,
+		  .gid = 50,
+		  .mtime_ns = 5,
+		  .xattrs = xattrs,
+		  .n_xattrs = 1 },
 		{ .name = "mail/f", .type = '0', .mode = 0664 },
 		{ .name = "mail/d", .type = '5', .mode = 0755 },
 		{ .name = "mail/l", .type = '2', .link = "f" },
@@ -204,14 +219,22 @@ TEST(attributes_that_are_not_the_images_stay_out)
 {
 	static const char cap[] = "\1\0\0\2\0\4\0\0\0\0\0\0\0\0\0\0\0\0\0";
 	static const struct tar_xattr xattrs[] = {
-		{ "security.capability", cap, sizeof cap }, { "security.selinux", "x", 1 },
-		{ "trusted.overlay.opaque", "y", 1 },	    { "trusted.overlay.redirect", "/", 1 },
-		{ "user.overlay.opaque", "y", 1 },	    { "trusted.other", "z", 1 },
+		{ "security.capability", cap, sizeof cap },
+		{ "security.selinux", "x", 1 },
+		{ "trusted.overlay.opaque", "y", 1 },
+		{ "trusted.overlay.redirect", "/", 1 },
+		{ "user.overlay.opaque", "y", 1 },
+		{ "trusted.other", "z", 1 },
 		{ "trusted.mine", "", 0 },
 	};
 	static const struct tar_entry e[] = {
 		{ .name = "", .type = '5', .mode = 0755, .xattrs = xattrs + 2, .n_xattrs = 5 },
-		{ .name = "f", .type = '0', .mode = 0755, .uid = 7, .xattrs = xattrs, .n_xattrs = LEN(xattrs) },
+		{ .name = "f",
+		  .type = '0',
+		  .mode = 0755,
+		  .uid = 7,
+		  .xattrs = xattrs,
+		  .n_xattrs = LEN(xattrs) },
 		{ .name = "l", .type = '2', .link = "f", .xattrs = xattrs + 1, .n_xattrs = 6 },
 	};
 	static const char *const names[] = { ".", "f", "l" };
@@ -301,8 +324,10 @@ TEST(hard_links)
 		{ .name = "via", .type = '1', .link = "ld/a" },
 	};
 	static const struct tar_entry bad[] = {
-		{ .name = "x", .type = '1', .link = "missing" }, { .name = "x", .type = '1', .link = "d" },
-		{ .name = "x", .type = '1', .link = "" },	 { .name = "x", .type = '1', .link = "../f" },
+		{ .name = "x", .type = '1', .link = "missing" },
+		{ .name = "x", .type = '1', .link = "d" },
+		{ .name = "x", .type = '1', .link = "" },
+		{ .name = "x", .type = '1', .link = "../f" },
 		{ .name = "x", .type = '1', .link = "d/../../f" },
 	};
 	struct snapshotter *s;
@@ -339,8 +364,10 @@ TEST(hard_links_do_not_reach_out)
 	t_file_write(t_tmpdir(), "outside/x", "canary");
 	CHECK_OK(snapshotter_open(t_tmpdir(), &s));
 	for (int i = 0; i < 2; i++) {
-		struct tar_entry e[] = { { .name = "l", .type = '2', .link = i ? "../../../../outside" : outside },
-					 { .name = "mine", .type = '1', .link = "l/x" } };
+		struct tar_entry e[] = {
+			{ .name = "l", .type = '2', .link = i ? "../../../../outside" : outside },
+			{ .name = "mine", .type = '1', .link = "l/x" }
+		};
 		struct err *error = apply(s, e, 2, NULL);
 
 		CHECK(error && is_empty("layers"));
@@ -357,11 +384,22 @@ TEST(any_kind_replaces_any_other)
 
 	for (size_t a = 0; a < LEN(kinds) - 1; a++)
 		for (size_t b = 0; b < LEN(kinds) - 1; b++) {
-			static const mode_t types[] = { S_IFREG, S_IFREG, S_IFLNK, S_IFCHR, S_IFBLK, S_IFDIR, S_IFIFO };
+			static const mode_t types[] = { S_IFREG, S_IFREG, S_IFLNK, S_IFCHR,
+							S_IFBLK, S_IFDIR, S_IFIFO };
 			struct tar_entry e[] = {
 				{ .name = "t/f", .type = '0', .mode = 0644 },
-				{ .name = "n", .type = kinds[a], .mode = 0755, .link = "t", .dev_major = 1, .dev_minor = 3 },
-				{ .name = "n", .type = kinds[b], .mode = 0700, .link = "t", .dev_major = 1, .dev_minor = 3 },
+				{ .name = "n",
+				  .type = kinds[a],
+				  .mode = 0755,
+				  .link = "t",
+				  .dev_major = 1,
+				  .dev_minor = 3 },
+				{ .name = "n",
+				  .type = kinds[b],
+				  .mode = 0700,
+				  .link = "t",
+				  .dev_major = 1,
+				  .dev_minor = 3 },
 				{ .name = "n/below", .type = '0', .mode = 0644 },
 			};
 			struct snapshotter *s;
@@ -429,8 +467,8 @@ static int tool(const char *const argv[])
 TEST(a_real_tree_is_as_gnu_tar_has_it)
 {
 	auto_free char *archive = xasprintf("%s/a.tar", t_tmppath()), *tree = NULL;
-	const char *pack[] = { "tar", "--format=posix", "-C", "/usr", "-cf", archive, "share/zoneinfo", "share/perl5", "lib/ssl",
-			       NULL };
+	const char *pack[] = { "tar",   "--format=posix", "-C",          "/usr",    "-cf",
+			       archive, "share/zoneinfo", "share/perl5", "lib/ssl", NULL };
 	const char *compare[] = { "tar", "--compare", "-C", NULL, "-f", archive, NULL };
 	struct snapshotter *s;
 	char id[DIGEST_MAX];
@@ -479,10 +517,41 @@ TEST(no_mixture_leads_out)
 {
 	enum { ROUNDS = 1500, ENTRIES = 10 };
 	auto_free char *outside = xasprintf("%s/outside", t_tmppath());
-	const char *names[] = { "a", "b", "a/b", "b/a", "a/b/c", "a/../b", "../a", "a/../../outside/x", "/a", ".", "..", "a/..",
-				".wh.a", "a/.wh.b", "a/.wh..wh..opq", ".wh...", "a/a/a/a", "outside", "a/outside/x", "b/x" };
-	const char *links[] = { "..", "/", ".", "../..", "../outside", "../../outside", outside, "a", "b", "a/b", "../b", "/a/b", "x",
-				"/proc/self/cwd", "../../../../../../../tmp" };
+	const char *names[] = { "a",
+				"b",
+				"a/b",
+				"b/a",
+				"a/b/c",
+				"a/../b",
+				"../a",
+				"a/../../outside/x",
+				"/a",
+				".",
+				"..",
+				"a/..",
+				".wh.a",
+				"a/.wh.b",
+				"a/.wh..wh..opq",
+				".wh...",
+				"a/a/a/a",
+				"outside",
+				"a/outside/x",
+				"b/x" };
+	const char *links[] = { "..",
+				"/",
+				".",
+				"../..",
+				"../outside",
+				"../../outside",
+				outside,
+				"a",
+				"b",
+				"a/b",
+				"../b",
+				"/a/b",
+				"x",
+				"/proc/self/cwd",
+				"../../../../../../../tmp" };
 	uint32_t seed = 1;
 	int good = 0;
 
@@ -500,8 +569,10 @@ TEST(no_mixture_leads_out)
 		for (int i = 0; i < ENTRIES; i++) {
 			uint32_t r = seed = seed * 1664525u + 1013904223u;
 
-			e[i] = (struct tar_entry){ .name = names[(r >> 8) % LEN(names)], .type = "0012225556"[(r >> 16) % 10],
-						   .link = links[(r >> 20) % LEN(links)], .mode = 0755 };
+			e[i] = (struct tar_entry){ .name = names[(r >> 8) % LEN(names)],
+						   .type = "0012225556"[(r >> 16) % 10],
+						   .link = links[(r >> 20) % LEN(links)],
+						   .mode = 0755 };
 		}
 		CHECK(mkdirat(t_tmpdir(), "tree", 0755) == 0);
 		tree = openat(t_tmpdir(), "tree", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -540,7 +611,13 @@ TEST(a_race_does_not_lead_out)
 {
 	static const struct tar_xattr xattrs[] = { { "trusted.mark", "x", 1 } };
 	static const struct tar_entry e[] = {
-		{ .name = "d", .type = '5', .mode = 02711, .uid = 5, .gid = 6, .xattrs = xattrs, .n_xattrs = 1 },
+		{ .name = "d",
+		  .type = '5',
+		  .mode = 02711,
+		  .uid = 5,
+		  .gid = 6,
+		  .xattrs = xattrs,
+		  .n_xattrs = 1 },
 		{ .name = "d/x", .type = '0', .mode = 04755, .uid = 5 },
 		{ .name = "d/sub/y", .type = '0', .mode = 0644 },
 		{ .name = "f", .type = '6', .mode = 01600, .uid = 5, .xattrs = xattrs, .n_xattrs = 1 },
@@ -548,7 +625,8 @@ TEST(a_race_does_not_lead_out)
 		{ .name = "d/hard", .type = '1', .link = "d/x" },
 		{ .name = "f", .type = '0', .mode = 06755, .uid = 5 },
 	};
-	auto_free char *outside = xasprintf("%s/outside", t_tmppath()), *file = xasprintf("%s/outside/x", t_tmppath());
+	auto_free char *outside = xasprintf("%s/outside", t_tmppath()),
+		       *file = xasprintf("%s/outside/x", t_tmppath());
 	struct exchange x = { 0 };
 	auto_buf struct buf b = BUF(1 << 20);
 	auto_fd int tree = -1, out = -1;
@@ -561,7 +639,8 @@ TEST(a_race_does_not_lead_out)
 	t_file_write(t_tmpdir(), "outside/x", "canary");
 	tree = openat(t_tmpdir(), "tree", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	out = openat(t_tmpdir(), "outside", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	CHECK(mkdirat(tree, "d", 0755) == 0 && symlinkat(outside, tree, "link") == 0 && symlinkat(file, tree, "flink") == 0);
+	CHECK(mkdirat(tree, "d", 0755) == 0 && symlinkat(outside, tree, "link") == 0 &&
+	      symlinkat(file, tree, "flink") == 0);
 	t_file_write(tree, "f", "");
 	make_tar(e, LEN(e), &b);
 	x.tree_fd = tree;
@@ -579,7 +658,8 @@ TEST(a_race_does_not_lead_out)
 	CHECK(good > 0);
 	CHECK(t_file_is(out, "x", "canary") && t_entries(out) == 1);
 	CHECK(fstat(out, &st) == 0 && (st.st_mode & 07777) == 0700 && st.st_uid == 0);
-	CHECK(fstatat(out, "x", &st, 0) == 0 && (st.st_mode & 07777) == 0644 && st.st_uid == 0 && st.st_nlink == 1);
+	CHECK(fstatat(out, "x", &st, 0) == 0 && (st.st_mode & 07777) == 0644 && st.st_uid == 0 &&
+	      st.st_nlink == 1);
 	CHECK(fs_xattr_get(out, "x", "trusted.mark", value, sizeof value) < 0);
 	CHECK(fs_xattr_get(out, ".", "trusted.mark", value, sizeof value) < 0);
 }

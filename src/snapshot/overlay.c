@@ -1,5 +1,6 @@
 /*
- * overlay.c - the driver that keeps a layer as a directory tree, with whiteouts as overlayfs has them: ROOT/layers/<hex>/tree.
+ * overlay.c - the driver that keeps a layer as a directory tree, with whiteouts as overlayfs has them:
+ * ROOT/layers/<hex>/tree.
  */
 #include "base/own.h"
 #include "snapshot/driver.h"
@@ -23,8 +24,9 @@ static struct err *overlay_probe(int root_fd)
 		return FAIL_OS(-fs, "open the overlay file system");
 	(void)snprintf(root, sizeof root, "/proc/self/fd/%d", root_fd);
 	if (sys_fs_magic(root) == OVERLAYFS_SUPER_MAGIC)
-		return FAIL(ERR_UNSUPPORTED, "the root directory lies on an overlay itself, which can't hold another's upper "
-					     "layer (put it on a volume: --root)");
+		return FAIL(ERR_UNSUPPORTED,
+			    "the root directory lies on an overlay itself, which can't hold another's upper "
+			    "layer (put it on a volume: --root)");
 	return NULL;
 }
 

@@ -1,7 +1,8 @@
 /*
- * place.c - a chain of open directories. Entries of an archive come directory by directory, so the parent of the next one is
- * mostly the same, one step down or a few up. A step down opens one component without following links; only where that is a
- * link, the kernel resolves the whole path inside the root (openat2 RESOLVE_IN_ROOT).
+ * place.c - a chain of open directories. Entries of an archive come directory by directory, so the parent of
+ * the next one is mostly the same, one step down or a few up. A step down opens one component without
+ * following links; only where that is a link, the kernel resolves the whole path inside the root (openat2
+ * RESOLVE_IN_ROOT).
  */
 #include "snapshot/place.h"
 #include "base/own.h"
@@ -115,8 +116,8 @@ static struct err *wrong(int r, const char *path)
 }
 
 /*
- * Opens path inside the root, links followed, and makes what is missing. Only for links that point to nothing yet, so it may
- * start at the root for each part.
+ * Opens path inside the root, links followed, and makes what is missing. Only for links that point to nothing
+ * yet, so it may start at the root for each part.
  */
 static struct err *open_made(struct place *p, const char *path, int64_t mtime_ns, int *out_fd)
 {
@@ -136,9 +137,11 @@ static struct err *open_made(struct place *p, const char *path, int64_t mtime_ns
 			break;
 		part = xstrndup(path, (size_t)(end - path));
 		if (++parts > LINK_PARTS_MAX)
-			return FAIL(ERR_LIMIT, "%s: a link to nothing, with more than %d parts", path, LINK_PARTS_MAX);
+			return FAIL(ERR_LIMIT, "%s: a link to nothing, with more than %d parts", path,
+				    LINK_PARTS_MAX);
 		fd = sys_open_in_root(p->root_fd, part, O_PATH | O_DIRECTORY, 0);
-		if (fd == -ENOENT && (r = sys_mkdir(up < 0 ? p->root_fd : up, part + (base - path), 0755)) == 0) {
+		if (fd == -ENOENT &&
+		    (r = sys_mkdir(up < 0 ? p->root_fd : up, part + (base - path), 0755)) == 0) {
 			char clean[PLACE_NAME_MAX];
 
 			if (place_clean(part, clean))
@@ -207,7 +210,8 @@ struct err *place_enter(struct place *p, const char *path, int64_t mtime_ns, con
 	for (;;) { /* up to the last directory that is a prefix of the wanted one */
 		size_t len = place_at(p)->len;
 
-		if (len == 0 || (len <= n && memcmp(p->path, path, len) == 0 && (len == n || path[len] == '/')))
+		if (len == 0 ||
+		    (len <= n && memcmp(p->path, path, len) == 0 && (len == n || path[len] == '/')))
 			break;
 		pop(p);
 	}

@@ -1,7 +1,7 @@
 /*
- * pump.c - a ring of SLOTS buffers filled by one thread, hashed by a second and consumed by a third. `filled`, `hashed` and
- * `eaten` only grow; a slot belongs to the pump again when both of the others have passed it. Decompressing, hashing and
- * making files, which is the kernel's time, so overlap.
+ * pump.c - a ring of SLOTS buffers filled by one thread, hashed by a second and consumed by a third.
+ * `filled`, `hashed` and `eaten` only grow; a slot belongs to the pump again when both of the others have
+ * passed it. Decompressing, hashing and making files, which is the kernel's time, so overlap.
  */
 #include "snapshot/pump.h"
 #include "base/mem.h"
@@ -133,14 +133,14 @@ static void publish(struct pump *u, bool ended, bool failed)
 	pump_unlock(u);
 }
 
-static struct err *fill_slot(struct zip_source source, char *p, size_t *out_n)
+static struct err *fill_slot(const struct zip_source *source, char *p, size_t *out_n)
 {
 	size_t n = 0;
 
 	while (n < SLOT_BYTES) {
 		size_t step = 0;
 
-		TRY(source.read(source.ctx, p + n, SLOT_BYTES - n, &step));
+		TRY(source->read(source->ctx, p + n, SLOT_BYTES - n, &step));
 		if (step == 0)
 			break;
 		n += step;
@@ -156,7 +156,7 @@ static struct err *pump_all(struct pump *u, struct zip_source source)
 	unsigned slot = 0;
 
 	while (next_slot(u, &slot)) {
-		e = fill_slot(source, u->slots[slot], &u->n[slot]);
+		e = fill_slot(&source, u->slots[slot], &u->n[slot]);
 		if (e || u->n[slot] == 0)
 			break;
 		publish(u, false, false);
@@ -174,10 +174,11 @@ static void pump_fini(struct pump *u)
 	(void)pthread_mutex_destroy(&u->lock);
 }
 
-struct err *pump_threads(struct zip_source source, struct err *(*consume)(void *ctx, struct zip_source tar), void *ctx,
-			 char out_digest[DIGEST_MAX])
+struct err *pump_threads(struct zip_source source, struct err *(*consume)(void *ctx, struct zip_source tar),
+			 void *ctx, char out_digest[DIGEST_MAX])
 {
-	CLEANUP(pump_fini) struct pump u = { .lock = PTHREAD_MUTEX_INITIALIZER, .moved = PTHREAD_COND_INITIALIZER };
+	CLEANUP(pump_fini)
+	struct pump u = { .lock = PTHREAD_MUTEX_INITIALIZER, .moved = PTHREAD_COND_INITIALIZER };
 	pthread_t hash, eat;
 	struct err *e;
 	int r;
@@ -221,7 +222,7 @@ static struct err *alone_read(void *ctx, void *p, size_t n, size_t *out_n)
 
 	if (a->at == a->n && !a->failed) {
 		a->at = a->n = 0;
-		a->failed = fill_slot(a->source, a->slot, &a->n);
+		a->failed = fill_slot(&a->source, a->slot, &a->n);
 		digest_add(a->digest, a->slot, a->n);
 	}
 	if (a->failed)
@@ -239,15 +240,16 @@ static void alone_fini(struct alone *a)
 	err_free(a->failed);
 }
 
-struct err *pump_alone(struct zip_source source, struct err *(*consume)(void *ctx, struct zip_source tar), void *ctx,
-		       char out_digest[DIGEST_MAX])
+struct err *pump_alone(struct zip_source source, struct err *(*consume)(void *ctx, struct zip_source tar),
+		       void *ctx, char out_digest[DIGEST_MAX])
 {
 	auto_digest struct digest_state *digest = digest_new();
-	CLEANUP(alone_fini) struct alone a = { .source = source, .digest = digest, .slot = xmalloc(SLOT_BYTES) };
+	CLEANUP(alone_fini)
+	struct alone a = { .source = source, .digest = digest, .slot = xmalloc(SLOT_BYTES) };
 	struct err *e = consume(ctx, (struct zip_source){ alone_read, &a });
 
 	for (a.n = 1; !e && !a.failed && a.n > 0;)
-		if (!(a.failed = fill_slot(source, a.slot, &a.n)))
+		if (!(a.failed = fill_slot(&source, a.slot, &a.n)))
 			digest_add(digest, a.slot, a.n);
 	if (a.failed) {
 		err_free(e);
@@ -257,8 +259,8 @@ struct err *pump_alone(struct zip_source source, struct err *(*consume)(void *ct
 	return e;
 }
 
-struct err *pump_run(struct zip_source source, struct err *(*consume)(void *ctx, struct zip_source tar), void *ctx,
-		     char out_digest[DIGEST_MAX])
+struct err *pump_run(struct zip_source source, struct err *(*consume)(void *ctx, struct zip_source tar),
+		     void *ctx, char out_digest[DIGEST_MAX])
 {
 	int cpus = sys_cpus();
 

@@ -1,8 +1,8 @@
 /* pump_test.c - the two ends of the pump, and what each says when the other fails. */
-#include "snapshot/pump.h"
 #include "base/mem.h"
 #include "base/own.h"
 #include "harness/t.h"
+#include "snapshot/pump.h"
 #include "sys/proc.h"
 #include <string.h>
 
@@ -40,13 +40,14 @@ struct eater {
 
 static struct err *eat(void *ctx, struct zip_source tar)
 {
+	const struct zip_source *source = &tar;
 	struct eater *e = ctx;
 	auto_free char *p = xmalloc(e->chunk);
 
 	while (e->got < e->most) {
 		size_t n = 0;
 
-		TRY(tar.read(tar.ctx, p, e->chunk, &n));
+		TRY(source->read(source->ctx, p, e->chunk, &n));
 		if (n == 0)
 			break;
 		for (size_t i = 0; i < n; i++)
@@ -57,7 +58,8 @@ static struct err *eat(void *ctx, struct zip_source tar)
 	return e->fails ? FAIL(ERR_LIMIT, "enough") : NULL;
 }
 
-typedef struct err *pump_fn(struct zip_source source, struct err *(*consume)(void *ctx, struct zip_source tar), void *ctx,
+typedef struct err *pump_fn(struct zip_source source,
+			    struct err *(*consume)(void *ctx, struct zip_source tar), void *ctx,
 			    char out_digest[DIGEST_MAX]);
 static pump_fn *pump;
 
@@ -83,7 +85,8 @@ static void all_bytes(void)
 		CHECK_STR(got, want);
 		CHECK_INT(e.got, TOTAL);
 	}
-	for (size_t most = 0; most <= TOTAL; most += TOTAL / 3) { /* a consumer that leaves early: the digest is of everything */
+	for (size_t most = 0; most <= TOTAL;
+	     most += TOTAL / 3) { /* a consumer that leaves early: the digest is of everything */
 		struct counter c = { .fail_at = SIZE_MAX };
 		struct eater e = { .most = most, .chunk = 4096 };
 

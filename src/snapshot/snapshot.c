@@ -1,6 +1,7 @@
 /*
- * snapshot.c - naming of layers: fill ROOT/tmp/layer-<random> (flocked), sync, rename to ROOT/layers/<hex>, sync the
- * directory. So a layer under its name has all its bytes on disk; what a crash left in tmp nobody holds and is swept.
+ * snapshot.c - naming of layers: fill ROOT/tmp/layer-<random> (flocked), sync, rename to ROOT/layers/<hex>,
+ * sync the directory. So a layer under its name has all its bytes on disk; what a crash left in tmp nobody
+ * holds and is swept.
  */
 #include "snapshot/snapshot.h"
 #include "base/buf.h"
@@ -141,7 +142,8 @@ static FALLIBLE draft_begin(struct snapshotter *s, struct draft *d)
 	*d = (struct draft){ .s = s, .fd = -1 };
 	do { /* again when a sweeper took it between the two calls */
 		own_close(&d->fd);
-		(void)snprintf(d->name, sizeof d->name, "layer-%d-%u", (int)getpid(), atomic_fetch_add(&serial, 1));
+		(void)snprintf(d->name, sizeof d->name, "layer-%d-%u", (int)getpid(),
+			       atomic_fetch_add(&serial, 1));
 		r = sys_mkdir(s->tmp_fd, d->name, 0710);
 		if (r < 0 && r != -EEXIST)
 			return FAIL_OS(-r, "make a temporary layer");
@@ -273,8 +275,8 @@ FALLIBLE layer_delete(struct snapshotter *s, const char *diff_id)
 	return r < 0 && r != -ENOENT ? FAIL_OS(-r, "delete layer %s", diff_id) : NULL;
 }
 
-FALLIBLE layer_each(const struct snapshotter *s, struct err *(*each)(void *ctx, const char *diff_id, uint64_t size),
-		    void *ctx)
+FALLIBLE layer_each(const struct snapshotter *s,
+		    struct err *(*each)(void *ctx, const char *diff_id, uint64_t size), void *ctx)
 {
 	auto_list char **names = NULL;
 	int r = fs_list(s->layers_fd, &names);
@@ -337,7 +339,8 @@ static FALLIBLE make_upper(const char *dir, const char *lower, struct rootfs *r)
 		return FAIL_OS(-e, "look at %s", lower);
 	if ((upper = sys_openat(at, "upper", O_RDONLY | O_DIRECTORY, 0)) < 0)
 		return FAIL_OS(-upper, "open %s", r->upper);
-	if ((e = sys_fchown(upper, st.st_uid, st.st_gid)) < 0 || (e = sys_fchmod(upper, st.st_mode & 07777)) < 0)
+	if ((e = sys_fchown(upper, st.st_uid, st.st_gid)) < 0 ||
+	    (e = sys_fchmod(upper, st.st_mode & 07777)) < 0)
 		return FAIL_OS(-e, "prepare %s", r->upper);
 	return NULL;
 }
@@ -351,7 +354,8 @@ static bool hides_all(const struct snapshotter *s, const char *diff_id)
 	return fs_xattr_get(s->layers_fd, name, "trusted.overlay.opaque", v, sizeof v) == 1 && v[0] == 'y';
 }
 
-/* A layer that comes again higher up is hidden there entirely by itself, and overlayfs refuses to have it twice. */
+/* A layer that comes again higher up is hidden there entirely by itself, and overlayfs refuses to have it
+ * twice. */
 static bool comes_again(char *const *diff_ids, size_t i)
 {
 	for (char *const *above = diff_ids + i + 1; *above; above++)
@@ -360,7 +364,8 @@ static bool comes_again(char *const *diff_ids, size_t i)
 	return false;
 }
 
-FALLIBLE rootfs_prepare(struct snapshotter *s, char *const *diff_ids, const char *dir, struct rootfs *out_rootfs)
+FALLIBLE rootfs_prepare(struct snapshotter *s, char *const *diff_ids, const char *dir,
+			struct rootfs *out_rootfs)
 {
 	size_t n = text_list_len(diff_ids);
 	CLEANUP(rootfs_fini) struct rootfs r = { 0 };
@@ -372,7 +377,8 @@ FALLIBLE rootfs_prepare(struct snapshotter *s, char *const *diff_ids, const char
 		if (comes_again(diff_ids, i))
 			continue;
 		if (!layer_exists(s, diff_ids[i]))
-			return FAIL(ERR_NOT_FOUND, "layer %s is missing: pull or load the image again", diff_ids[i]);
+			return FAIL(ERR_NOT_FOUND, "layer %s is missing: pull or load the image again",
+				    diff_ids[i]);
 		if (hidden)
 			continue;
 		path = xasprintf("%s/%s/%s", s->layers_path, digest_hex(diff_ids[i]), s->driver->lower);
@@ -389,8 +395,8 @@ FALLIBLE rootfs_prepare(struct snapshotter *s, char *const *diff_ids, const char
 }
 
 /*
- * A work directory of our own: overlayfs empties the one it is given, which would be the running container's. It also
- * refuses one that a volatile mount has used.
+ * A work directory of our own: overlayfs empties the one it is given, which would be the running container's.
+ * It also refuses one that a volatile mount has used.
  */
 static FALLIBLE view_work(const struct rootfs *r, char **out_path)
 {
@@ -407,7 +413,9 @@ FALLIBLE rootfs_view(const struct rootfs *r, int *out_root_fd)
 {
 	/* SECURITY: we only look at files; a device in an image must not open */
 	struct mount_attr safe = { .attr_set = MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC };
-	struct fs_overlay o = { .lower = (const char *const *)r->lower, .n_lower = text_list_len(r->lower), .upper = r->upper };
+	struct fs_overlay o = { .lower = (const char *const *)r->lower,
+				.n_lower = text_list_len(r->lower),
+				.upper = r->upper };
 	auto_free char *work = NULL;
 	auto_fd int fd = -1;
 	int e;
@@ -425,7 +433,8 @@ FALLIBLE rootfs_view(const struct rootfs *r, int *out_root_fd)
 		fd = fs_overlay_mount(&o, (unsigned)safe.attr_set);
 	}
 	if (fd == -E2BIG)
-		return FAIL(ERR_UNSUPPORTED, "this kernel stacks %d layers at most (6.7 more)", FS_OVERLAY_OLD_MAX);
+		return FAIL(ERR_UNSUPPORTED, "this kernel stacks %d layers at most (6.7 more)",
+			    FS_OVERLAY_OLD_MAX);
 	if (fd < 0)
 		return FAIL_OS(-fd, "mount the layers");
 	*out_root_fd = TAKE_FD(fd);

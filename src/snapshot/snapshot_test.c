@@ -1,4 +1,5 @@
 /* snapshot_test.c - layers in and out: extraction, escapes, whiteouts, diff, views, crashes. */
+#include "snapshot/snapshot_test.h"
 #include "base/buf.h"
 #include "base/mem.h"
 #include "base/own.h"
@@ -6,7 +7,6 @@
 #include "codec/tar.h"
 #include "harness/t.h"
 #include "snapshot/snapshot.h"
-#include "snapshot/snapshot_test.h"
 #include "sys/fs.h"
 #include "sys/sys.h"
 #include <fcntl.h>
@@ -54,7 +54,8 @@ TEST(diff_is_reproducible_and_applies)
 	CHECK(mkdir(box, 0700) == 0);
 	CHECK_OK(rootfs_prepare(s, list, box, &r));
 	CHECK_OK(rootfs_view(&r, &root));
-	CHECK(unlinkat(root, "gone", 0) == 0 && unlinkat(root, "dir/old", 0) == 0 && unlinkat(root, "dir", AT_REMOVEDIR) == 0);
+	CHECK(unlinkat(root, "gone", 0) == 0 && unlinkat(root, "dir/old", 0) == 0 &&
+	      unlinkat(root, "dir", AT_REMOVEDIR) == 0);
 	CHECK(mkdirat(root, "dir", 0750) == 0);
 	t_file_write(root, "dir/new", "new");
 	t_file_write(root, "keep", "changed");
@@ -71,8 +72,10 @@ TEST(diff_is_reproducible_and_applies)
 	list[1] = ids[1];
 	CHECK_OK(rootfs_prepare(s, list, NULL, &r));
 	CHECK_OK(rootfs_view(&r, &root));
-	CHECK(t_file_is(root, "keep", "changed") && t_file_is(root, "dir/new", "new") && t_file_is(root, "zz", "new"));
-	CHECK(faccessat(root, "gone", F_OK, AT_SYMLINK_NOFOLLOW) < 0 && faccessat(root, "dir/old", F_OK, 0) < 0);
+	CHECK(t_file_is(root, "keep", "changed") && t_file_is(root, "dir/new", "new") &&
+	      t_file_is(root, "zz", "new"));
+	CHECK(faccessat(root, "gone", F_OK, AT_SYMLINK_NOFOLLOW) < 0 &&
+	      faccessat(root, "dir/old", F_OK, 0) < 0);
 	CHECK_INT(t_entries(root), 3);
 	close(root);
 	digest_of(b1.data, b1.n, again);
@@ -92,7 +95,8 @@ static void list(int root, const char *dir, struct buf *out)
 		auto_free char *path = xasprintf("%s%s%s", dir, dir[0] ? "/" : "", names[i]);
 		struct stat st;
 
-		CHECK(fstatat(fd, names[i], &st, AT_SYMLINK_NOFOLLOW) == 0); /* a whiteout that shows fails here */
+		CHECK(fstatat(fd, names[i], &st, AT_SYMLINK_NOFOLLOW) ==
+		      0); /* a whiteout that shows fails here */
 		buf_fmt(out, "%s%s ", path, S_ISREG(st.st_mode) ? "=" : "");
 		if (S_ISDIR(st.st_mode))
 			list(root, path, out);
@@ -101,8 +105,14 @@ static void list(int root, const char *dir, struct buf *out)
 
 TEST(whiteouts_hide_what_lower_layers_have)
 {
-#define DIR_(n)	 { .name = n, .type = '5', .mode = 0755 }
-#define FILE_(n) { .name = n, .type = '0', .mode = 0644 }
+#define DIR_(n)                                                                                              \
+	{                                                                                                    \
+		.name = n, .type = '5', .mode = 0755                                                         \
+	}
+#define FILE_(n)                                                                                             \
+	{                                                                                                    \
+		.name = n, .type = '0', .mode = 0644                                                         \
+	}
 	static const struct tar_entry lower[] = { FILE_("x/old"), FILE_("y"), FILE_("z/sub/old") };
 	static const struct {
 		struct tar_entry e[5];
@@ -119,7 +129,8 @@ TEST(whiteouts_hide_what_lower_layers_have)
 		{ { FILE_(".wh.y"), FILE_("y") }, "x x/old= y= z z/sub z/sub/old= " },
 		{ { FILE_("y"), FILE_(".wh.y") }, "x x/old= y= z z/sub z/sub/old= " },
 		{ { FILE_(".wh.z"), FILE_("z") }, "x x/old= y= z= " },
-		{ { FILE_("new/.wh.nothing"), FILE_("new/f") }, "new new/f= x x/old= y= z z/sub z/sub/old= " },
+		{ { FILE_("new/.wh.nothing"), FILE_("new/f") },
+		  "new new/f= x x/old= y= z z/sub z/sub/old= " },
 		{ { FILE_(".wh..wh.plnk"), FILE_(".wh..wh.orph") }, "x x/old= y= z z/sub z/sub/old= " },
 		{ { FILE_("z/sub/.wh.old"), FILE_("z/sub/.wh.old") }, "x x/old= y= z z/sub " },
 	};
@@ -160,8 +171,8 @@ static void describe(const char *tar, size_t n, struct buf *out)
 		buf_fmt(out, "%c %s", e->type, e->name);
 		if (e->link[0])
 			buf_fmt(out, " -> %s", e->link);
-		buf_fmt(out, " %o %u:%u size %llu at %lld", (unsigned)e->mode, e->uid, e->gid, (unsigned long long)e->size,
-			(long long)e->mtime_ns);
+		buf_fmt(out, " %o %u:%u size %llu at %lld", (unsigned)e->mode, e->uid, e->gid,
+			(unsigned long long)e->size, (long long)e->mtime_ns);
 		if (e->type == '3' || e->type == '4')
 			buf_fmt(out, " dev %u:%u", e->dev_major, e->dev_minor);
 		for (size_t i = 0; i < e->n_xattrs; i++)
@@ -173,7 +184,8 @@ static void describe(const char *tar, size_t n, struct buf *out)
 static void fill_upper(int fd)
 {
 	struct timespec t[2] = { { 1, 500 }, { 1, 500 } };
-	static const char *const all[] = { "zz-hard", "b-link", "d/f", "d", "gone", "null", "opaque/new", "opaque", "pipe" };
+	static const char *const all[] = { "zz-hard", "b-link",     "d/f",    "d",   "gone",
+					   "null",    "opaque/new", "opaque", "pipe" };
 
 	CHECK(mkdirat(fd, "d", 0755) == 0 && mkdirat(fd, "opaque", 0755) == 0);
 	t_file_write(fd, "d/f", "content");
@@ -230,8 +242,7 @@ TEST(a_difference_that_cannot_be_read_fails)
 	CHECK(mkdir(upper, 0755) == 0);
 	fd = sys_open_dir(upper);
 	fill_upper(fd);
-	FAULT_SWEEP(EIO)
-	{
+	FAULT_SWEEP (EIO) {
 		auto_buf struct buf tar = BUF(1 << 20);
 		struct err *e;
 
@@ -275,8 +286,10 @@ TEST(deep_directories_are_walked_with_few_fds)
 
 static void two_layers(struct snapshotter *s, const char *box, struct rootfs *r)
 {
-	static const struct tar_entry base[] = { { .name = "keep", .type = '0', .mode = 0644 },
-						 { .name = "null", .type = '3', .mode = 0666, .dev_major = 1, .dev_minor = 3 } };
+	static const struct tar_entry base[] = {
+		{ .name = "keep", .type = '0', .mode = 0644 },
+		{ .name = "null", .type = '3', .mode = 0666, .dev_major = 1, .dev_minor = 3 }
+	};
 	char id[DIGEST_MAX], *list[2] = { id, NULL };
 
 	CHECK_OK(apply(s, base, 2, id));
@@ -361,8 +374,7 @@ TEST(adopting)
 	auto_buf struct buf tar = BUF(1 << 20);
 	char id[DIGEST_MAX];
 
-	FAULT_SWEEP(EIO)
-	{
+	FAULT_SWEEP (EIO) {
 		struct snapshotter *s;
 		struct err *e;
 		auto_fd int fd = -1;
@@ -418,13 +430,15 @@ TEST(sweeping)
 
 	CHECK_OK(snapshotter_open(t_tmpdir(), &s));
 	snapshotter_close(s);
-	CHECK(mkdirat(t_tmpdir(), "tmp/layer-1-1", 0700) == 0 && mkdirat(t_tmpdir(), "tmp/layer-1-1/tree", 0700) == 0);
+	CHECK(mkdirat(t_tmpdir(), "tmp/layer-1-1", 0700) == 0 &&
+	      mkdirat(t_tmpdir(), "tmp/layer-1-1/tree", 0700) == 0);
 	CHECK(mkdirat(t_tmpdir(), "tmp/layer-2-1", 0700) == 0 && mkdirat(t_tmpdir(), "tmp/other", 0700) == 0);
 	held = openat(t_tmpdir(), "tmp/layer-2-1", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	CHECK(flock(held, LOCK_EX) == 0);
 	CHECK_OK(snapshotter_open(t_tmpdir(), &s));
 	snapshotter_close(s);
-	CHECK(faccessat(t_tmpdir(), "tmp/layer-1-1", F_OK, 0) < 0 && faccessat(t_tmpdir(), "tmp/other", F_OK, 0) == 0);
+	CHECK(faccessat(t_tmpdir(), "tmp/layer-1-1", F_OK, 0) < 0 &&
+	      faccessat(t_tmpdir(), "tmp/other", F_OK, 0) == 0);
 	CHECK(faccessat(t_tmpdir(), "tmp/layer-2-1", F_OK, 0) == 0);
 	close(held);
 	CHECK_OK(snapshotter_open(t_tmpdir(), &s));
@@ -480,7 +494,8 @@ TEST(no_layers_is_an_empty_root)
 
 TEST(a_missing_layer_is_named)
 {
-	char id[] = "sha256:1111111111111111111111111111111111111111111111111111111111111111", *list[] = { id, NULL };
+	char id[] = "sha256:1111111111111111111111111111111111111111111111111111111111111111",
+	     *list[] = { id, NULL };
 	struct snapshotter *s;
 	struct rootfs r;
 
@@ -552,8 +567,7 @@ TEST(a_crash_leaves_a_whole_layer_or_none)
 
 TEST(every_failure_leaves_nothing)
 {
-	FAULT_SWEEP(EIO)
-	{
+	FAULT_SWEEP (EIO) {
 		struct snapshotter *s;
 		struct err *e;
 

@@ -71,8 +71,8 @@ int fs_list(int dir_fd, char ***out_names)
 }
 
 /*
- * Removal recurses to REMOVE_DEPTH only: a directory that lies deeper moves up into the top of the tree, where the next pass
- * over the top finds it. So a tree of any depth goes with few fds and little stack.
+ * Removal recurses to REMOVE_DEPTH only: a directory that lies deeper moves up into the top of the tree,
+ * where the next pass over the top finds it. So a tree of any depth goes with few fds and little stack.
  */
 enum { REMOVE_DEPTH = 40 };
 struct removal {
@@ -146,7 +146,8 @@ int fs_chmod(int dir_fd, const char *name, mode_t mode)
 	return sys_chmodat(AT_FDCWD, self, mode);
 }
 
-/* The one way to reach a name's own attributes by directory fd on all kernels: through /proc, not followed at the end. */
+/* The one way to reach a name's own attributes by directory fd on all kernels: through /proc, not followed at
+ * the end. */
 static void proc_path(int dir_fd, const char *name, char out[320])
 {
 	(void)snprintf(out, 320, "/proc/self/fd/%d/%s", dir_fd, name);
@@ -192,7 +193,8 @@ int fs_own_umask(mode_t mask)
 	return r < 0 ? r : (int)umask(mask);
 }
 
-/* fsconfig takes strings of at most 255 bytes, and upperdir reads a backslash as an escape: such paths go by an fd. */
+/* fsconfig takes strings of at most 255 bytes, and upperdir reads a backslash as an escape: such paths go by
+ * an fd. */
 static int set_path(int fs, const char *key, const char *path, int *fd)
 {
 	char text[32], *at = text + sizeof text;
@@ -227,7 +229,8 @@ static int overlay_finish(int fs, const struct fs_overlay *o, unsigned attrs)
 	int r = 0;
 
 	for (size_t i = 0; o->upper && i < sizeof off / sizeof *off; i++)
-		(void)sys_fsconfig(fs, FSCONFIG_SET_STRING, off[i], "off"); /* a kernel without it has it off */
+		(void)sys_fsconfig(fs, FSCONFIG_SET_STRING, off[i],
+				   "off"); /* a kernel without it has it off */
 	if (o->upper && o->is_volatile)
 		r = sys_fsconfig(fs, FSCONFIG_SET_FLAG, "volatile", NULL);
 	if (r >= 0)
@@ -251,7 +254,8 @@ int fs_overlay_mount(const struct fs_overlay *o, unsigned attrs)
 {
 	int r = overlay_new(o, attrs);
 
-	/* old kernels say EINVAL to lowerdir+, at once or at the end; if it means something else, the old way says so again */
+	/* old kernels say EINVAL to lowerdir+, at once or at the end; if it means something else, the old way
+	 * says so again */
 	return r == -EINVAL ? fs_overlay_mount_old(o, attrs) : r;
 }
 
@@ -285,8 +289,8 @@ static int link_lowers(int dir_fd, const struct fs_overlay *o, char list[256])
 }
 
 /*
- * All lowers are one option there, of at most 255 bytes: so they are links with names of one byte in a private tmpfs that is
- * the working directory while the mount is made.
+ * All lowers are one option there, of at most 255 bytes: so they are links with names of one byte in a
+ * private tmpfs that is the working directory while the mount is made.
  */
 int fs_overlay_mount_old(const struct fs_overlay *o, unsigned attrs)
 {
@@ -296,7 +300,8 @@ int fs_overlay_mount_old(const struct fs_overlay *o, unsigned attrs)
 
 	if (r < 0 || (names = empty_tmpfs()) < 0 || (r = link_lowers(names, o, list)) < 0)
 		return r < 0 ? r : names;
-	if (o->upper && ((r = sys_symlink(o->upper, names, "up")) < 0 || (r = sys_symlink(o->work, names, "wk")) < 0))
+	if (o->upper &&
+	    ((r = sys_symlink(o->upper, names, "up")) < 0 || (r = sys_symlink(o->work, names, "wk")) < 0))
 		return r;
 	if ((back = sys_open(".", O_PATH | O_DIRECTORY, 0)) < 0)
 		return back;

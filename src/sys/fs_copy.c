@@ -1,6 +1,6 @@
 /*
- * fs_copy.c - a tree copied by directory fds. Names of the source may be anything; in the target nothing is followed, so a
- * container that already has it mounted cannot lead the copy elsewhere.
+ * fs_copy.c - a tree copied by directory fds. Names of the source may be anything; in the target nothing is
+ * followed, so a container that already has it mounted cannot lead the copy elsewhere.
  */
 #include "base/map.h"
 #include "base/mem.h"
@@ -15,9 +15,9 @@
 enum { COPY_DEPTH = 256, XATTR_NAMES = 65536, XATTR_VALUE = 65536 };
 
 struct copy {
-	int root_fd; /* of the target */
-	bool over;   /* what is there is replaced; directories are merged */
-	struct map links; /* "dev:ino" of a source with several names -> owned path of its first copy */
+	int root_fd;         /* of the target */
+	bool over;           /* what is there is replaced; directories are merged */
+	struct map links;    /* "dev:ino" of a source with several names -> owned path of its first copy */
 	char *names, *value; /* attribute buffers, made when first needed */
 };
 
@@ -115,7 +115,8 @@ static int again(struct copy *c, int to_dir, const char *name, const char *path,
 
 	if (st->st_nlink < 2 || S_ISDIR(st->st_mode))
 		return 0;
-	(void)snprintf(key, sizeof key, "%llx:%llx", (unsigned long long)st->st_dev, (unsigned long long)st->st_ino);
+	(void)snprintf(key, sizeof key, "%llx:%llx", (unsigned long long)st->st_dev,
+		       (unsigned long long)st->st_ino);
 	slot = map_put(&c->links, key);
 	if (!*slot) {
 		*slot = xstrdup(path);
@@ -132,7 +133,8 @@ static int again(struct copy *c, int to_dir, const char *name, const char *path,
 
 static int copy_dir(struct copy *c, int from, int to, const char *path, int depth);
 
-static int copy_subdir(struct copy *c, int from_dir, int to_dir, const char *name, const char *path, int depth)
+static int copy_subdir(struct copy *c, int from_dir, int to_dir, const char *name, const char *path,
+		       int depth)
 {
 	auto_fd int from = sys_openat(from_dir, name, O_RDONLY | O_DIRECTORY, 0), to = -1;
 	struct stat st;
@@ -146,7 +148,8 @@ static int copy_subdir(struct copy *c, int from_dir, int to_dir, const char *nam
 		return r;
 	if ((to = sys_openat(to_dir, name, O_RDONLY | O_DIRECTORY, 0)) < 0)
 		return to;
-	if ((r = copy_dir(c, from, to, path, depth + 1)) < 0 || (r = sys_fchown(to, st.st_uid, st.st_gid)) < 0)
+	if ((r = copy_dir(c, from, to, path, depth + 1)) < 0 ||
+	    (r = sys_fchown(to, st.st_uid, st.st_gid)) < 0)
 		return r;
 	return sys_fchmod(to, st.st_mode & 07777);
 }
@@ -156,7 +159,8 @@ static int make_room(int to_dir, const char *name, const struct stat *st)
 {
 	struct stat there;
 
-	if (sys_fstatat(to_dir, name, &there, AT_SYMLINK_NOFOLLOW) < 0 || (S_ISDIR(there.st_mode) && S_ISDIR(st->st_mode)))
+	if (sys_fstatat(to_dir, name, &there, AT_SYMLINK_NOFOLLOW) < 0 ||
+	    (S_ISDIR(there.st_mode) && S_ISDIR(st->st_mode)))
 		return 0;
 	return S_ISDIR(there.st_mode) ? -EISDIR : sys_unlink(to_dir, name);
 }

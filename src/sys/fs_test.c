@@ -1,9 +1,9 @@
 /* fs_test.c - trees: listing, removing, copying, attributes, both ways to mount an overlay. */
-#include "sys/fs.h"
 #include "base/mem.h"
 #include "base/own.h"
 #include "base/text.h"
 #include "harness/t.h"
+#include "sys/fs.h"
 #include "sys/mount.h"
 #include "sys/sys.h"
 #include <fcntl.h>
@@ -69,7 +69,8 @@ static void fill(int fd)
 	t_file_write(fd, "d/f", "content");
 	CHECK(fchownat(fd, "d/f", 3, 4, 0) == 0 && fchmodat(fd, "d/f", 04755, 0) == 0);
 	CHECK(linkat(fd, "d/f", fd, "d/e/hard", 0) == 0 && linkat(fd, "d/f", fd, "zz", 0) == 0);
-	CHECK(symlinkat("d/f", fd, "soft") == 0 && mkfifoat(fd, "pipe", 0622) == 0 && fchmodat(fd, "pipe", 0622, 0) == 0);
+	CHECK(symlinkat("d/f", fd, "soft") == 0 && mkfifoat(fd, "pipe", 0622) == 0 &&
+	      fchmodat(fd, "pipe", 0622, 0) == 0);
 	CHECK(mknodat(fd, "null", S_IFCHR | 0666, 0x103) == 0);
 	CHECK_INT(fs_xattr_set(fd, "soft", "trusted.mine", "x", 1), 0);
 	if (fs_xattr_set(fd, "d", "user.k", "value", 5) == -EOPNOTSUPP)
@@ -89,12 +90,14 @@ TEST(a_copy_keeps_everything)
 	for (size_t i = 0; i < LEN(names); i++) {
 		CHECK(fstatat(from, names[i], &a, AT_SYMLINK_NOFOLLOW) == 0);
 		CHECK(fstatat(to, names[i], &b, AT_SYMLINK_NOFOLLOW) == 0);
-		CHECK(a.st_mode == b.st_mode && a.st_uid == b.st_uid && a.st_gid == b.st_gid && a.st_rdev == b.st_rdev);
+		CHECK(a.st_mode == b.st_mode && a.st_uid == b.st_uid && a.st_gid == b.st_gid &&
+		      a.st_rdev == b.st_rdev);
 		CHECK(a.st_nlink == b.st_nlink && a.st_mtim.tv_sec == b.st_mtim.tv_sec);
 		CHECK(a.st_mtim.tv_nsec == b.st_mtim.tv_nsec);
 	}
 	CHECK(t_file_is(to, "d/f", "content"));
-	CHECK(fstatat(to, "d/f", &first, 0) == 0 && fstatat(to, "zz", &b, 0) == 0 && first.st_ino == b.st_ino);
+	CHECK(fstatat(to, "d/f", &first, 0) == 0 && fstatat(to, "zz", &b, 0) == 0 &&
+	      first.st_ino == b.st_ino);
 	CHECK(fs_xattr_get(to, "d", "user.k", value, sizeof value) == 5 && strcmp(value, "value") == 0);
 	CHECK_INT(fs_xattr_get(to, "soft", "trusted.mine", value, sizeof value), -ENODATA);
 	CHECK_INT(fs_copy_tree(from, to), -EEXIST);
@@ -105,8 +108,7 @@ TEST(a_copy_that_fails_says_so)
 	auto_fd int from = make("from");
 
 	fill(from);
-	FAULT_SWEEP(EIO)
-	{
+	FAULT_SWEEP (EIO) {
 		auto_fd int to = make("to");
 		int r;
 
@@ -187,16 +189,20 @@ TEST(overlays_that_cannot_be)
 
 TEST(overlays_under_odd_names)
 {
-	static int (*const ways[])(const struct fs_overlay *, unsigned) = { fs_overlay_mount, fs_overlay_mount_old };
+	static int (*const ways[])(const struct fs_overlay *, unsigned) = { fs_overlay_mount,
+									    fs_overlay_mount_old };
 	static const char *const odd[] = { "od:d,na\\me", "sp ace\nline", "\\:" };
 
 	for (size_t i = 0; i < LEN(odd); i++) {
-		auto_free char *a = xasprintf("%s/%s-a", t_tmppath(), odd[i]), *b = xasprintf("%s/%s-b", t_tmppath(), odd[i]);
-		auto_free char *up = xasprintf("%s/%s-u", t_tmppath(), odd[i]), *work = xasprintf("%s/%s-w", t_tmppath(), odd[i]);
+		auto_free char *a = xasprintf("%s/%s-a", t_tmppath(), odd[i]),
+			       *b = xasprintf("%s/%s-b", t_tmppath(), odd[i]);
+		auto_free char *up = xasprintf("%s/%s-u", t_tmppath(), odd[i]),
+			       *work = xasprintf("%s/%s-w", t_tmppath(), odd[i]);
 		const char *lower[] = { a, b };
 		struct fs_overlay o = { lower, 2, up, work, false };
 
-		CHECK(mkdir(a, 0755) == 0 && mkdir(b, 0755) == 0 && mkdir(up, 0755) == 0 && mkdir(work, 0755) == 0);
+		CHECK(mkdir(a, 0755) == 0 && mkdir(b, 0755) == 0 && mkdir(up, 0755) == 0 &&
+		      mkdir(work, 0755) == 0);
 		for (size_t w = 0; w < LEN(ways); w++) {
 			auto_fd int fd = ways[w](&o, 0);
 
