@@ -364,8 +364,9 @@ int oci_main(int argc, char *argv[])
 		(void)printf("hoy-runtime version %s\nspec: 1.0.2\n", HOY_VERSION);
 		return 0;
 	}
-	if (!e && (systemd || strcmp(o.cgroup_manager, "systemd") == 0))
-		e = FAIL(ERR_UNSUPPORTED, "the systemd cgroup manager is not supported yet: use cgroupfs");
+	if (!e && (systemd || strcmp(o.cgroup_manager, "cgroupfs") != 0))
+		e = FAIL(ERR_UNSUPPORTED, "cgroup manager \"%s\" is not supported: only cgroupfs is",
+			 systemd ? "systemd" : o.cgroup_manager);
 	if (!e && (help || !argv[at]))
 		return usage(help ? stdout : stderr);
 	if (!e) {
