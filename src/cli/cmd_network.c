@@ -178,6 +178,13 @@ static FALLIBLE run_prune(const void *conf, char *const args[], int *out_exit)
 	}
 	return NULL;
 }
+FALLIBLE cmd_network_prune(char *const args[], bool force)
+{
+	const struct network_conf c = { .force = force };
+	int code = 0;
+
+	return run_prune(&c, args, &code);
+}
 static const struct cmd prune = { "prune", "", "Remove unused networks", prune_opts, sizeof(struct network_conf), 0, 0, false, 0, false,
 				  run_prune, NULL, NULL };
 

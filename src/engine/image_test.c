@@ -182,6 +182,36 @@ TEST(a_cache_entry_keeps_its_layer)
 	CHECK_INT(fixture_layers(e) + fixture_blobs(e), 0);
 }
 
+TEST(pruning_takes_what_has_no_name_and_no_container)
+{
+	auto_engine struct engine *e = fixture_open();
+	auto_free char *old = fixture_image(e, "one", "x"), *new = fixture_image(e, "two", "x"), *used = fixture_image(e, "three", "y");
+	auto_json json_t *events = NULL, *v = inspect(e, "y"), *w = inspect(e, "x");
+	auto_list char **keys = NULL;
+	uint64_t bytes = 0;
+
+	fixture_put(e, DB_CONTAINER, BOX,
+		    json_pack("{s:s, s:{s:O}}", "Image", used, "Hoy", "Layers",
+			      json_object_get(json_object_get(v, "RootFS"), "Layers")));
+	fixture_put(e, DB_CACHE, "key",
+		    json_pack("{s:O}", "diff_id", json_array_get(json_object_get(json_object_get(w, "RootFS"), "Layers"), 0)));
+	CHECK_OK(engine_image_prune(e, false, &events, &bytes));
+	CHECK_INT(json_array_size(events), 1);
+	CHECK_STR(json_str_at(json_array_get(events, 0), "Deleted", ""), old);
+	CHECK(bytes > 1024);
+	CHECK_INT(fixture_layers(e), 2);
+	json_decref(events);
+	events = NULL;
+	CHECK_OK(engine_image_prune(e, true, &events, &bytes));
+	CHECK_INT(json_array_size(events), 2);
+	CHECK_STR(json_str_at(json_array_get(events, 1), "Deleted", ""), new);
+	CHECK_INT(fixture_layers(e), 2); /* the container's and the cache's */
+	CHECK_OK(engine_cache_prune(e, &keys, &bytes));
+	CHECK_INT(text_list_len(keys), 1);
+	CHECK_INT(fixture_layers(e), 1);
+	CHECK_INT(fixture_blobs(e), 3);
+}
+
 TEST(nothing_is_swept_while_somebody_adds)
 {
 	auto_engine struct engine *e = fixture_open();

@@ -183,6 +183,19 @@ static struct err *resolve(struct pull *p)
 	return NULL;
 }
 
+/* The body of the config. One that is here and damaged is removed, and fetched. */
+static struct err *config_body(struct pull *p, const struct descriptor *d, char **out_body, size_t *out_n)
+{
+	struct err *e = store_blob_read(p->t->store, d->digest, MANIFEST_MAX, out_body, out_n);
+
+	if (!e || e->kind != ERR_CORRUPT)
+		return e;
+	err_free(e);
+	TRY(store_blob_delete(p->t->store, d->digest));
+	TRY(download_blob(p->registry, NULL, p->t->store, d, false));
+	return store_blob_read(p->t->store, d->digest, MANIFEST_MAX, out_body, out_n);
+}
+
 /*
  * The config comes first: an image for another platform than was asked for is refused before its layers
  * travel, and the caller learns which layer is which. An artifact says nothing of either.
@@ -203,7 +216,7 @@ static struct err *fetch_config(struct pull *p)
 	if (strcmp(m->config.media_type, MEDIA_CONFIG) != 0 &&
 	    strcmp(m->config.media_type, MEDIA_DOCKER_CONFIG) != 0)
 		return NULL;
-	TRY(store_blob_read(p->t->store, m->config.digest, MANIFEST_MAX, &body, &n));
+	TRY(config_body(p, &m->config, &body, &n));
 	TRY(config_parse(sv_from(body, n), (long)m->n, &doc));
 	if (want && !platform_matches(want, json_str_at(doc, "os", ""), json_str_at(doc, "architecture", ""),
 				      json_str_at(doc, "variant", "")))

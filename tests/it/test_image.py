@@ -1,7 +1,11 @@
 """Images: import, list, tag, remove, save and load, transport through a registry, exchange with other tools."""
 import json
+import os
+import shutil
 import subprocess
 import tarfile
+
+import pytest
 
 
 def identity(hoy, name):
@@ -82,3 +86,70 @@ def test_an_image_in_use_is_kept(hoy, busybox_tar):
     assert "conflict" in hoy("rmi", "used:1", code=1).err
     hoy("rm", "-f", "uses")
     hoy("rmi", "used:1")
+
+
+def test_an_image_that_loses_its_name_is_kept_until_pruned(fresh_hoy, busybox_tar):
+    fresh_hoy("import", busybox_tar, "a")
+    old = identity(fresh_hoy, "a")
+    fresh_hoy("import", "--change", "ENV X=1", busybox_tar, "a")
+    assert len(fresh_hoy("images", "-q").out.split()) == 2
+    assert "<none>" in fresh_hoy("images").out and "<none>" not in fresh_hoy("images", "-f", "dangling=false").out
+    assert fresh_hoy("run", "--rm", old[7:19], "echo", "still here").out == "still here\n"
+    assert f"deleted: {old}" in fresh_hoy("image", "prune", "-f").out
+    assert len(fresh_hoy("images", "-q").out.split()) == 1
+    out = fresh_hoy("system", "prune", "-a", "-f").out
+    assert "untagged: a:latest" in out and "Total reclaimed space" in out
+    assert not list((fresh_hoy.root / "blobs/sha256").iterdir())
+
+
+def test_a_running_containers_image_can_lose_only_its_name(hoy, busybox_tar):
+    hoy("import", "--change", "ENV OWN=2", busybox_tar, "runs:1")
+    image = identity(hoy, "runs:1")
+    hoy("run", "-d", "--name", "runs", "runs:1", "sleep", "100")
+    assert "cannot be forced" in hoy("rmi", "-f", image, code=1).err
+    assert "Deleted" not in hoy("rmi", "-f", "runs:1").out
+    assert identity(hoy, image) == image
+    hoy("rm", "-f", "runs")
+    assert "Deleted" in hoy("rmi", image).out
+
+
+def test_a_pull_brings_damaged_content_again(fresh_hoy, busybox_tar, registry):
+    name = f"{registry.host}/damaged:1"
+    fresh_hoy("import", busybox_tar, name)
+    fresh_hoy("push", name)
+    fresh_hoy("rmi", name)
+    fresh_hoy("pull", name)
+    for blob in (fresh_hoy.root / "blobs/sha256").iterdir():
+        with open(blob, "r+b") as f:
+            f.write(b"damaged")
+    assert name.split(":1")[0] in fresh_hoy("images").out or fresh_hoy("images", "-q").out
+    shutil.rmtree(fresh_hoy.root / "layers")
+    os.mkdir(fresh_hoy.root / "layers")
+    fresh_hoy("pull", name)
+    assert fresh_hoy("run", "--rm", name, "echo", "whole").out == "whole\n"
+    for blob in (fresh_hoy.root / "blobs/sha256").iterdir():
+        assert subprocess.run(["sha256sum", blob], check=True, capture_output=True, text=True).stdout.startswith(blob.name)
+
+
+def test_archives_go_to_podman_and_back(fresh_hoy, busybox_tar, tmp_path):
+    if not shutil.which("podman"):
+        pytest.skip("needs podman")
+    podman = ["podman", "--root", tmp_path / "p", "--runroot", tmp_path / "pr", "--storage-driver", "vfs"]
+    fresh_hoy("import", "--change", "CMD echo works", busybox_tar, "box:1")
+    before = identity(fresh_hoy, "box:1")
+    fresh_hoy("save", "-o", tmp_path / "ours.tar", "box:1")
+    fresh_hoy("rmi", "box:1")
+    subprocess.run([*podman, "load", "-q", "-i", tmp_path / "ours.tar"], check=True, capture_output=True, timeout=120)
+    subprocess.run([*podman, "save", "-q", "-o", tmp_path / "theirs.tar", "docker.io/library/box:1"], check=True,
+                   capture_output=True, timeout=120)
+    fresh_hoy("load", "-i", tmp_path / "theirs.tar")
+    assert identity(fresh_hoy, "box:1") == before
+    assert fresh_hoy("run", "--rm", "box:1").out == "works\n"
+
+
+def test_the_store_is_a_layout_that_skopeo_reads(fresh_hoy, busybox_tar, tmp_path):
+    fresh_hoy("import", busybox_tar, "box:1")
+    subprocess.run(["skopeo", "copy", f"oci:{fresh_hoy.root}:docker.io/library/box:1", f"oci-archive:{tmp_path}/x.tar:box:2"],
+                   check=True, capture_output=True)
+    fresh_hoy("load", "-i", tmp_path / "x.tar")
+    assert identity(fresh_hoy, "box:2")
