@@ -383,6 +383,7 @@ FALLIBLE engine_collect(const struct engine_opts *o)
 
 FALLIBLE ctr_sweep(struct engine *e, const char *id, const json_t *doc)
 {
+	auto_list char **peers = NULL;
 	char cgroup[80];
 	struct network *n;
 
@@ -390,7 +391,9 @@ FALLIBLE ctr_sweep(struct engine *e, const char *id, const json_t *doc)
 	TRY(runtime_cgroup_remove(cgroup));
 	if (!doc || is_attached(doc)) {
 		TRY(engine_network(e, &n));
+		TRY(network_peers(n, id, &peers));
 		TRY(network_leave(n, id));
+		TRY(ctr_hosts_refresh(e, peers));
 		TRY(collect_later(e));
 	}
 	return NULL;

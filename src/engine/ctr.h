@@ -66,5 +66,7 @@ bool ctr_wants_netns(const json_t *doc);
 FALLIBLE ctr_end(struct engine *e, const char *id, json_t *doc);
 /* start.c: everything up to a keeper that waits for go, then go. on_ready (may be NULL) runs between. Lock held. */
 FALLIBLE ctr_start(struct engine *e, const char *id, json_t *doc, struct err *(*on_ready)(void *ctx), void *ctx);
+/* hosts.c: the names of a network of the user's in /etc/hosts of all these containers, as they are now. */
+FALLIBLE ctr_hosts_refresh(struct engine *e, char *const *ids);
 /* reconcile.c: at engine_open. */
 FALLIBLE engine_reconcile(struct engine *e);

@@ -387,9 +387,12 @@ static FALLIBLE attach_network(struct start *s)
 	CLEANUP(ports_fini) struct ports ports = { 0 };
 	const char *name = ctr_network(s->doc);
 	struct net_result result = { 0 };
-	struct net_attach a = { .container = s->id, .network = name, .net_fd = s->net_fd };
+	char short_id[13], *names[] = { (char *)(uintptr_t)json_str_at(s->doc, "Name", "/") + 1, short_id, NULL };
+	struct net_attach a = { .container = s->id, .network = name, .net_fd = s->net_fd, .names = names };
+	auto_list char **peers = NULL;
 	struct network *n;
 
+	(void)snprintf(short_id, sizeof short_id, "%.12s", s->id);
 	if (!ctr_wants_netns(s->doc))
 		return write_hosts(s, "", "127.0.0.1");
 	if (strcmp(name, "none") == 0) {
@@ -402,7 +405,9 @@ static FALLIBLE attach_network(struct start *s)
 	TRY(engine_network(s->e, &n));
 	TRY(network_attach(n, &a, &result));
 	record_network(s, name, &result, &ports);
-	return write_hosts(s, result.ip, result.gateway);
+	TRY(write_hosts(s, result.ip, result.gateway));
+	TRY(network_peers(n, s->id, &peers));
+	return ctr_hosts_refresh(s->e, peers);
 }
 
 /* ---- all of it ---- */

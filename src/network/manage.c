@@ -199,32 +199,63 @@ struct err *network_inspect(struct network *n, const char *text, json_t **out_ob
 	return describe(txn, d.id, &all, out_object);
 }
 
-struct err *network_hosts(struct network *n, const char *container, char **out_text)
+/* Calls each for every endpoint on a network of the user's that container is on. As docker: no names on the default one. */
+static struct err *each_peer(struct network *n, const char *container, void (*each)(void *ctx, const struct endpoint *p),
+			     void *ctx)
 {
 	auto_endpoints struct endpoints all = { 0 }, mine = { 0 };
-	auto_buf struct buf b = BUF(1 << 20);
 	auto_txn struct db_txn *txn = NULL;
-	char ip[16];
 
 	TRY(db_begin_read(n->db, &txn));
 	TRY(endpoint_list(txn, container, &mine));
-	TRY(endpoint_list(txn, NULL, &all));
 	for (size_t m = 0; m < mine.n; m++) {
 		struct net_def d;
 
 		TRY(def_read(txn, mine.p[m].network, NULL, &d));
 		if (strcmp(d.name, DEFAULT_NETWORK) == 0)
-			continue; /* as docker: no names on the default network */
-		for (size_t i = 0; i < all.n; i++) {
-			if (strcmp(all.p[i].network, d.id) != 0 || text_list_len(all.p[i].names) == 0)
-				continue;
-			buf_str(&b, ip_text(all.p[i].ip, ip));
-			for (char **name = all.p[i].names; *name; name++)
-				buf_fmt(&b, "%c%s", name == all.p[i].names ? '\t' : ' ', *name);
-			buf_ch(&b, '\n');
-		}
+			continue;
+		if (!all.n)
+			TRY(endpoint_list(txn, NULL, &all));
+		for (size_t i = 0; i < all.n; i++)
+			if (strcmp(all.p[i].network, d.id) == 0)
+				each(ctx, &all.p[i]);
 	}
+	return NULL;
+}
+
+static void put_names(void *ctx, const struct endpoint *p)
+{
+	struct buf *b = ctx;
+	char ip[16];
+
+	if (text_list_len(p->names) == 0)
+		return;
+	buf_str(b, ip_text(p->ip, ip));
+	for (char **name = p->names; *name; name++)
+		buf_fmt(b, "%c%s", name == p->names ? '\t' : ' ', *name);
+	buf_ch(b, '\n');
+}
+
+struct err *network_hosts(struct network *n, const char *container, char **out_text)
+{
+	auto_buf struct buf b = BUF(1 << 20);
+
+	TRY(each_peer(n, container, put_names, &b));
 	TRY(buf_check(&b, "hosts"));
 	*out_text = buf_take(&b);
+	return NULL;
+}
+
+static void put_id(void *ctx, const struct endpoint *p)
+{
+	text_list_add(ctx, p->container);
+}
+
+struct err *network_peers(struct network *n, const char *container, char ***out_ids)
+{
+	auto_list char **ids = xcalloc(1, sizeof *ids);
+
+	TRY(each_peer(n, container, put_id, &ids));
+	*out_ids = TAKE(ids);
 	return NULL;
 }

@@ -89,3 +89,5 @@ FALLIBLE network_list(struct network *n, json_t **out_array);
 FALLIBLE network_inspect(struct network *n, const char *text, json_t **out_object);
 /* Lines of /etc/hosts for a container: the names of all on its networks, itself included. Owned text; "" on the default one. */
 FALLIBLE network_hosts(struct network *n, const char *container, char **out_text);
+/* Ids of the containers on its networks of the user's, itself included; owned list, empty when it is on none. */
+FALLIBLE network_peers(struct network *n, const char *container, char ***out_ids);

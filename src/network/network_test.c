@@ -445,6 +445,7 @@ TEST(names_are_told_on_networks_of_the_user)
 	char *web[] = { (char *)(uintptr_t)"web", (char *)(uintptr_t)"www", NULL }, *db[] = { (char *)(uintptr_t)"db", NULL };
 	struct net_attach a = { .container = A, .network = "nn", .names = web }, b = { .container = B, .network = "nn", .names = db };
 	auto_free char *id = NULL, *text = NULL;
+	auto_list char **ids = NULL;
 	struct net_result result;
 	struct rig r;
 
@@ -456,6 +457,9 @@ TEST(names_are_told_on_networks_of_the_user)
 	CHECK_OK(network_attach(r.net, &b, &result));
 	CHECK_OK(network_hosts(r.net, A, &text));
 	CHECK_STR(text, "10.44.0.2\tweb www\n10.44.0.3\tdb\n");
+	CHECK_OK(network_peers(r.net, B, &ids));
+	CHECK_INT(text_list_len(ids), 2);
+	CHECK_STR(ids[0], A);
 	close(a.net_fd), close(b.net_fd);
 	rig_down(&r);
 }

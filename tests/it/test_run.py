@@ -236,3 +236,19 @@ def test_restart_policy(hoy, policy, count):
     time.sleep(3)
     state = json.loads(hoy("inspect", "re").out)[0]
     assert state["RestartCount"] == count and state["State"]["ExitCode"] == 3
+
+
+def test_names_on_a_network_of_the_user(hoy):
+    hoy("network", "create", "apart")
+    hoy("run", "-d", "--network", "apart", "--name", "one", "busybox", "sleep", "100")
+    assert "1 packets received" in hoy("run", "--rm", "--network", "apart", "busybox", "ping", "-c1", "-W5", "one").out
+    hoy("run", "-d", "--network", "apart", "--name", "beta", "busybox", "sleep", "100")
+    assert "1 packets received" in hoy("exec", "one", "ping", "-c1", "-W5", "beta").out
+    address = re.search(r"inet (\S+)/", hoy("exec", "beta", "ip", "addr", "show", "eth0").out).group(1)
+    hoy("run", "--rm", "busybox", "ping", "-c1", "-W1", address, code=1)  # another network
+    r = hoy("network", "rm", "apart", code=1)
+    assert "active endpoints" in r.err
+    hoy("rm", "-f", "beta")
+    assert "beta" not in hoy("exec", "one", "cat", "/etc/hosts").out
+    hoy("rm", "-f", "one")
+    hoy("network", "rm", "apart")
