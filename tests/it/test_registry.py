@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from conftest import BUILD, Registry, free_port
+from conftest import BUILD, Hoy, Registry, free_port
 from liar import CONFIG, INDEX, MANIFEST, Image, Liar, digest
 
 PASSWORD = "s3cret-passw0rd"
@@ -810,6 +810,20 @@ def test_a_cut_download_goes_on_where_it_was(transfer, liar):
     assert ranges[0] is None and len(ranges) == 3 and all(x.startswith("bytes=") for x in ranges[1:])
     assert "Retrying" in {x.get("status") for x in lines}
     transfer.check()
+
+
+def test_the_next_pull_goes_on_after_a_failed_one(tmp_path, liar):
+    hoy = Hoy(tmp_path)
+    if not hoy.binary.exists():
+        pytest.skip("needs hoy")
+    liar.image = Image([b"\0" * 10240, b"\0" * 20480])  # empty tars
+    first, second = (x["digest"] for x in liar.image.layers)
+    liar.routes[f"/v2/x/blobs/{second}"] = (503, {}, b"")
+    assert "503" in hoy("pull", f"{liar.host}/x", code=1).err
+    liar.routes.clear()
+    hoy("pull", f"{liar.host}/x")
+    assert len([x for x in liar.seen if first in x[1]]) == 1
+    assert set(x.name for x in (hoy.root / "blobs/sha256").iterdir()) >= {first[7:], second[7:]}
 
 
 def test_a_server_without_ranges_begins_again(transfer, liar):
