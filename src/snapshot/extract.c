@@ -20,7 +20,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
-enum { CHUNK = 1 << 18 };
+enum { CHUNK = 1 << 18, HOLE_MIN = 1 << 16 };
 
 struct late { /* a directory entry's attributes that wait */
 	char *path;
@@ -75,19 +75,38 @@ static int make_room(struct extract *x, const char *base)
 
 /* ---- files ---- */
 
+static bool is_zero(const char *p, size_t n)
+{
+	return p[0] == 0 && memcmp(p, p + 1, n - 1) == 0;
+}
+
+/* Long runs of zeros stay holes: images do hold database and log files of gigabytes that were sparse once. */
 static struct err *copy_content(struct extract *x, int fd, const char *name)
 {
+	bool in_hole = false;
+	uint64_t size = 0;
+
 	for (;;) {
 		size_t n = 0;
-		int r;
+		off_t r;
 
 		TRY(tar_read(x->tar, x->chunk, CHUNK, &n));
 		if (n == 0)
-			return NULL;
-		if ((r = sys_write_all(fd, x->chunk, n)) < 0)
-			return failed(r, "write", name);
-		x->size += n;
+			break;
+		in_hole = n >= HOLE_MIN && is_zero(x->chunk, n);
+		size += n;
+		r = in_hole ? sys_lseek(fd, (off_t)n, SEEK_CUR) : sys_write_all(fd, x->chunk, n);
+		if (r < 0)
+			return failed((int)r, "write", name);
 	}
+	x->size += size;
+	if (in_hole) {
+		int r = sys_ftruncate(fd, (off_t)size);
+
+		if (r < 0)
+			return failed(r, "write", name);
+	}
+	return NULL;
 }
 
 static struct err *make_file(struct extract *x, const struct tar_entry *e, const char *base)

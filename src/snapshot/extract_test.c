@@ -663,3 +663,36 @@ TEST(a_race_does_not_lead_out)
 	CHECK(fs_xattr_get(out, "x", "trusted.mark", value, sizeof value) < 0);
 	CHECK(fs_xattr_get(out, ".", "trusted.mark", value, sizeof value) < 0);
 }
+
+TEST(zeros_become_holes)
+{
+	static const size_t sizes[] = { 3 << 20, (3 << 20) + 5, 70000, 100 };
+	enum { BIG = (3 << 20) + 5 };
+	auto_free char *content = xcalloc(1, BIG), *back = xmalloc(BIG);
+	struct snapshotter *s;
+
+	content[1500000] = 'x';
+	CHECK_OK(snapshotter_open(t_tmpdir(), &s));
+	for (size_t i = 0; i < LEN(sizes); i++) {
+		struct tar_entry e = { .name = "f", .link = "", .type = '0', .mode = 0644, .size = sizes[i] };
+		auto_tar_writer struct tar_writer *w = NULL;
+		auto_buf struct buf b = BUF(8 << 20);
+		auto_free char *path = NULL;
+		auto_fd int fd = -1;
+		char id[DIGEST_MAX];
+		struct bytes in;
+
+		CHECK_OK(tar_writer_new((struct zip_sink){ give, &b }, &w));
+		CHECK_OK(tar_add(w, &e));
+		CHECK_OK(tar_write(w, content, sizes[i]));
+		CHECK_OK(tar_finish(w));
+		in = (struct bytes){ b.data, b.n, 0 };
+		CHECK_OK(layer_apply(s, (struct zip_source){ take, &in }, NULL, id));
+		path = tree_path(id, "f");
+		CHECK((fd = open(path, O_RDONLY | O_CLOEXEC)) >= 0);
+		CHECK_INT(sys_read_full(fd, back, BIG), sizes[i]);
+		CHECK(memcmp(back, content, sizes[i]) == 0);
+		CHECK(look(id, "f").st_blocks <= 2048);
+	}
+	snapshotter_close(s);
+}
