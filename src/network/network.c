@@ -9,6 +9,7 @@
 #include "base/buf.h"
 #include "base/own.h"
 #include "base/text.h"
+#include "network/flow.h"
 #include "network/link.h"
 #include "network/private.h"
 #include "sys/entropy.h"
@@ -356,6 +357,16 @@ static struct err *withdraw(const struct network *n, const struct kernel *k, con
 	return replace(n, k, &found, gone);
 }
 
+/* Best effort: without conntrack in the kernel there is nothing to forget. */
+static void forget_flows(const struct kernel *k, const struct endpoints *changed)
+{
+	auto_table struct table t = { 0 };
+
+	for (size_t i = 0; i < changed->n; i++)
+		endpoint_ports(&changed->p[i], &t);
+	err_free(flow_forget(k->nft_fd, &t));
+}
+
 static struct err *forget(const struct network *n, const struct endpoints *gone)
 {
 	auto_txn struct db_txn *txn = NULL;
@@ -371,6 +382,7 @@ static struct err *release(const struct network *n, const struct kernel *k, cons
 	if (!gone->n)
 		return NULL;
 	TRY(withdraw(n, k, gone));
+	forget_flows(k, gone);
 	return forget(n, gone);
 }
 
@@ -493,6 +505,7 @@ struct err *network_attach(struct network *n, const struct net_attach *a, struct
 	}
 	if (a->n_ports)
 		memcpy(a->ports, one.p[0].ports, a->n_ports * sizeof *a->ports);
+	forget_flows(&k, &one);
 	fill_result(&d, &one.p[0], mtu, out_result);
 	return NULL;
 }
@@ -517,6 +530,7 @@ struct err *network_leave(struct network *n, const char *container)
 	if (!gone.n)
 		return NULL;
 	TRY(withdraw_ports(n, &k, &gone));
+	forget_flows(&k, &gone);
 	return forget(n, &gone);
 }
 
