@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "engine/engine.h"
 #include <stdbool.h>
+#include <stdint.h>
 
 enum build_progress { BUILD_PROGRESS_AUTO, BUILD_PROGRESS_PLAIN, BUILD_PROGRESS_TTY };
 struct build_opts {
@@ -29,3 +30,5 @@ struct build_opts {
  * ERR_INVALID "process \"…\" did not complete successfully: exit code: N".
  */
 FALLIBLE build_run(struct engine *e, const struct build_opts *o, char **out_image_id);
+/* engine_cache_prune, and the directories of RUN --mount=type=cache that no step uses now. */
+FALLIBLE build_prune(struct engine *e, char ***out_keys, uint64_t *out_bytes);

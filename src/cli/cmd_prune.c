@@ -2,6 +2,7 @@
 #include "base/num.h"
 #include "base/own.h"
 #include "base/text.h"
+#include "build/build.h"
 #include "cli/cmds.h"
 #include "cli/out.h"
 #include "engine/container.h"
@@ -66,7 +67,7 @@ static FALLIBLE prune_cache(struct engine *e, uint64_t *out_bytes)
 {
 	auto_list char **keys = NULL;
 
-	TRY(engine_cache_prune(e, &keys, out_bytes));
+	TRY(build_prune(e, &keys, out_bytes));
 	if (keys)
 		(void)printf("Deleted build cache objects:\n");
 	for (size_t i = 0; keys && keys[i]; i++)

@@ -218,6 +218,40 @@ def test_more_errors_tell_the_place(hoy, tmp_path, text, want):
     assert want in r.err and "Dockerfile:" in r.err, r
 
 
+def test_from_scratch(hoy, tmp_path):
+    built(hoy, tmp_path, "FROM scratch\nCOPY --from=busybox /bin /bin\nRUN echo made > /made\nRUN [\"/bin/sh\", \"-c\", \"rm /made\"]\n")
+    assert sh(hoy, "ls -A / | grep -v -e dev -e proc -e sys -e etc -e .dockerenv") == "bin\n"
+    hoy("save", "-o", tmp_path / "i.tar", "lang")
+    names = []
+    with tarfile.open(tmp_path / "i.tar") as outer:
+        for m in outer.getmembers():
+            if m.isfile():
+                try:
+                    names += tarfile.open(fileobj=io.BytesIO(outer.extractfile(m).read())).getnames()
+                except tarfile.TarError:
+                    pass
+    assert set(n for n in names if not n.startswith("bin")) == {"made", ".wh.made"}
+
+
+def test_platform_of_the_base(hoy, tmp_path):
+    make(tmp_path, "FROM --platform=$BUILDPLATFORM busybox\n")
+    hoy("build", tmp_path)
+    make(tmp_path, "FROM --platform=linux/s390x busybox\n")
+    hoy("build", tmp_path, code=1)
+
+
+def test_prune(fresh_hoy, busybox_tar, tmp_path):
+    fresh_hoy("import", busybox_tar, "busybox")
+    make(tmp_path, "FROM busybox\nRUN --mount=type=cache,target=/c dd if=/dev/zero of=/f bs=1024 count=1024\n")
+    image = fresh_hoy("build", "-q", tmp_path).out.strip()
+    fresh_hoy("rmi", image)
+    assert fresh_hoy("build", tmp_path).err.count("CACHED") == 1
+    fresh_hoy("rmi", image)
+    assert "MB" in fresh_hoy("builder", "prune", "-f").out
+    assert not list((fresh_hoy.root / "cache").iterdir()) and len(list((fresh_hoy.root / "layers").iterdir())) == 1
+    assert fresh_hoy("build", tmp_path).err.count("CACHED") == 0
+
+
 def test_wrong_target(hoy, tmp_path):
     make(tmp_path, "FROM busybox AS one\n")
     assert 'target stage "two" could not be found' in hoy("build", "--target", "two", tmp_path, code=1).err
