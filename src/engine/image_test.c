@@ -1,6 +1,8 @@
 /* image_test.c - images made here: their identity, names, removal, what is swept and what stays. */
 #include "engine/image_fixture_test.h"
 #include "state/record.h"
+#include "sys/sys.h"
+#include <fcntl.h>
 
 #define BOX "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
@@ -304,4 +306,56 @@ TEST(a_failing_import_names_nothing_and_leaves_nothing)
 		err_free(err);
 		CHECK_INT(fixture_blobs(e) + fixture_layers(e), 0);
 	}
+}
+
+/* ---- killed at any system call ---- */
+
+static void nothing(void)
+{
+}
+
+static void import_one(void)
+{
+	auto_engine struct engine *e = fixture_open();
+	auto_free char *id = fixture_image(e, "one", "a");
+}
+
+/* What it was killed in is whole or absent, and the next sweep leaves no stray. */
+static void whole_or_absent(void)
+{
+	auto_engine struct engine *e = fixture_open();
+	auto_json json_t *list = NULL;
+	auto_fd int tmp = sys_openat(engine_root_fd(e), "tmp", O_RDONLY | O_DIRECTORY, 0);
+
+	CHECK_OK(engine_image_list(e, false, &list));
+	CHECK(json_array_size(list) <= 1);
+	if (json_array_size(list)) {
+		CLEANUP(engine_image_fini) struct engine_image image = { 0 };
+
+		CHECK_OK(engine_image_get(e, "a", &image));
+		CHECK_OK(store_blob_verify(engine_store(e), image.diff_ids[0]));
+		CHECK_INT(fixture_layers(e), 1);
+		CHECK_INT(events_of(e, "a", false, "Deleted"), 2);
+	}
+	CHECK_OK(image_sweep(e));
+	CHECK_INT(fixture_blobs(e) + fixture_layers(e), 0);
+	CHECK_INT(t_entries(tmp), 0);
+}
+
+TEST(an_import_that_is_killed_leaves_a_whole_image_or_none)
+{
+	t_crash_sweep(nothing, import_one, whole_or_absent);
+}
+
+static void remove_one(void)
+{
+	auto_engine struct engine *e = fixture_open();
+	auto_json json_t *events = NULL;
+
+	CHECK_OK(engine_image_remove(e, "a", false, &events));
+}
+
+TEST(a_removal_that_is_killed_leaves_a_whole_image_or_none)
+{
+	t_crash_sweep(import_one, remove_one, whole_or_absent);
 }

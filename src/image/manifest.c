@@ -111,20 +111,24 @@ FALLIBLE manifest_choose(const struct manifest *index, const struct platform *wa
 {
 	const json_t *list = json_object_get(index->doc, "manifests");
 	auto_buf struct buf offered = BUF(512);
+	int best = -1;
 	char text[96];
 
 	for (size_t i = 0; i < index->n; i++) {
 		const json_t *p = json_object_get(json_array_get(list, i), "platform");
 		const char *os = json_str_at(p, "os", ""), *arch = json_str_at(p, "architecture", "");
 		const char *variant = json_str_at(p, "variant", "");
+		int rank = platform_rank(want, os, arch, variant);
 
-		if (platform_matches(want, os, arch, variant)) {
+		if (rank >= 0 && (best < 0 || rank < best)) {
+			best = rank;
 			*out_part = &index->parts[i];
-			return NULL;
 		}
 		if (strcmp(os, "unknown") != 0)
 			buf_fmt(&offered, "%s%s/%s%s%s", offered.n ? ", " : "", os, arch, variant[0] ? "/" : "", variant);
 	}
+	if (best >= 0)
+		return NULL;
 	return FAIL(ERR_NOT_FOUND, "no matching manifest for %s in the manifest list entries (it has: %s)",
 		    platform_text(want, text), buf_text(&offered));
 }

@@ -39,7 +39,7 @@ struct manifest {
 /* body: the exact bytes. content_type: what the transport said, or NULL (a document without mediaType takes it). */
 FALLIBLE manifest_parse(struct sv body, const char *content_type, struct manifest *out_manifest);
 void manifest_fini(struct manifest *m);
-/* The part of an index for a platform: the first that matches. ERR_NOT_FOUND names the platform and what is offered. */
+/* The part of an index for a platform: the one that fits best (platform_rank), of equals the first. ERR_NOT_FOUND names the platform and what is offered. */
 FALLIBLE manifest_choose(const struct manifest *index, const struct platform *want, const struct descriptor **out_part);
 /* Whether the layer is a tar, perhaps compressed; else it is an artifact's part and nothing to extract. */
 bool manifest_is_layer(const char *media_type);

@@ -90,6 +90,32 @@ bool platform_matches(const struct platform *want, const char *os, const char *a
 	       strcmp(normal_variant(want->arch, want->variant), normal_variant(a, variant)) == 0;
 }
 
+/* The 7 of arm/v7; arm without variant is v7 (containerd's default). 0: none that we know. */
+static int arm_version(const char *arch, const char *variant)
+{
+	if (strcmp(arch, "arm") != 0 && strcmp(arch, "arm64") != 0)
+		return 0;
+	if (!variant || !variant[0])
+		return strcmp(arch, "arm") == 0 ? 7 : 8;
+	return variant[0] == 'v' && variant[1] >= '5' && variant[1] <= '8' && !variant[2] ? variant[1] - '0' : 0;
+}
+
+int platform_rank(const struct platform *want, const char *os, const char *arch, const char *variant)
+{
+	const char *a = normal_arch(arch);
+	int have = arm_version(a, variant), mine = arm_version(want->arch, want->variant);
+
+	if (platform_matches(want, os, arch, variant))
+		return 0;
+	if (strcmp(want->os, os) != 0)
+		return -1;
+	if (strcmp(want->arch, "amd64") == 0 && strcmp(a, "386") == 0)
+		return 1;
+	if (have && mine && strcmp(a, "arm") == 0 && have <= mine)
+		return 1 + mine - have;
+	return -1;
+}
+
 const char *platform_text(const struct platform *p, char out[96])
 {
 	(void)snprintf(out, 96, "%s/%s%s%s", p->os, p->arch, p->variant[0] ? "/" : "", p->variant);
