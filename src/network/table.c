@@ -56,6 +56,8 @@ struct rule {
 static const struct rule rules[] = {
 	{ "guard", "iifname @bridges ip daddr 127.0.0.0/8 drop",
 	  { IIF_IN("bridges"), IPV4, LOCAL_IP(16), { VERDICT, NF_DROP } } },
+	{ "guard", "iifname @bridges ip saddr 127.0.0.0/8 drop",
+	  { IIF_IN("bridges"), IPV4, LOCAL_IP(12), { VERDICT, NF_DROP } } },
 	{ "incoming", "iifname != \"lo\" ip daddr 127.0.0.0/8 return",
 	  { { META, NFT_META_IIFNAME, R1 }, { NE, 16, .s = "lo\0\0\0\0\0\0\0\0\0\0\0\0\0" }, IPV4, LOCAL_IP(16),
 	    { VERDICT, (uint32_t)NFT_RETURN } } },
