@@ -210,3 +210,22 @@ TEST(overlays_under_odd_names)
 		}
 	}
 }
+
+TEST(a_copy_over_what_is_there)
+{
+	auto_fd int from = make("from"), to = make("to");
+	struct stat st;
+
+	fill(from);
+	CHECK(mkdirat(to, "d", 0700) == 0 && symlinkat("/etc/passwd", to, "zz") == 0);
+	t_file_write(to, "d/f", "old and longer");
+	t_file_write(to, "d/stays", "x");
+	t_file_write(to, "soft", "x");
+	CHECK_INT(fs_copy_over(from, to), 0);
+	CHECK(t_file_is(to, "d/f", "content") && t_file_is(to, "d/stays", "x") && t_file_is(to, "zz", "content"));
+	CHECK(fstatat(to, "d", &st, AT_SYMLINK_NOFOLLOW) == 0 && (st.st_mode & 07777) == 0750);
+	CHECK(fstatat(to, "soft", &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(st.st_mode));
+	CHECK_INT(fs_copy_over(from, to), 0);
+	CHECK(fs_remove_tree(to, "pipe") == 0 && mkdirat(to, "pipe", 0755) == 0);
+	CHECK_INT(fs_copy_over(from, to), -EISDIR);
+}
