@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <stdio.h>
+#include <sys/wait.h>
 
 #define A "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 #define B "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
@@ -257,6 +258,48 @@ TEST(ports_conflict)
 	b.net_fd = sys_netns_new();
 	CHECK_OK(network_attach(r.net, &b, &result));
 	close(busy), close(a.net_fd), close(b.net_fd);
+	rig_down(&r);
+}
+
+static int attach_many(void *arg)
+{
+	struct rig_container c;
+	struct rig *r = arg;
+	char id[16];
+
+	rig_open_again(r); /* an LMDB environment does not survive a fork */
+	for (int i = 0; i < 5; i++) {
+		struct net_port p = { .port = 80, .proto = IPPROTO_TCP };
+
+		(void)snprintf(id, sizeof id, "c%d-%d", getpid(), i);
+		rig_attach(r, id, "bridge", &p, 1, &c);
+		if (i % 2)
+			CHECK_OK(network_detach(r->net, id));
+		close(c.net_fd);
+	}
+	return 0;
+}
+
+TEST(processes_attach_at_the_same_time)
+{
+	auto_free char *before = NULL;
+	pid_t pids[4];
+	struct rig r;
+	int status;
+
+	rig_up(&r);
+	before = rig_census();
+	for (int i = 0; i < 4; i++) {
+		pids[i] = fork();
+		if (pids[i] == 0)
+			_exit(attach_many(&r));
+	}
+	for (int i = 0; i < 4; i++)
+		CHECK(waitpid(pids[i], &status, 0) == pids[i] && status == 0);
+	for (int i = 0; i < 100 && footprint(&r) > 3; i++)
+		usleep(20000);
+	CHECK_OK(network_reconcile(r.net, dead, NULL));
+	wait_census(before);
 	rig_down(&r);
 }
 

@@ -29,6 +29,8 @@ struct rig_container {
 void rig_attach(struct rig *r, const char *id, const char *network, struct net_port *ports, size_t n,
 		struct rig_container *out);
 
+void rig_open_again(struct rig *r); /* in a forked child: its own handles on the same database */
+
 #define HERE (-1) /* our own namespace, for ns parameters */
 int rig_listen(int ns, int proto, const char *ip, uint16_t port); /* owned fd */
 /*
@@ -36,3 +38,6 @@ int rig_listen(int ns, int proto, const char *ip, uint16_t port); /* owned fd */
  * out_from (16 bytes, may be NULL): the client's address as the listener saw it.
  */
 bool rig_reach(int ns, int proto, const char *ip, uint16_t port, int listener, char *out_from);
+/* The two halves of it: a connected client (owned fd), and one exchange. */
+int rig_client(int ns, int proto, const char *ip, uint16_t port);
+bool rig_ping(int client, int proto, int listener, char *out_from);

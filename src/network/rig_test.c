@@ -57,14 +57,19 @@ char *rig_out(const char *command)
 	return xstrndup(b.n ? b.data : "", b.n);
 }
 
-void rig_open(struct rig *r)
+void rig_open_again(struct rig *r)
 {
 	auto_buf struct buf path = BUF(512);
 
-	r->run_fd = t_tmpdir();
 	buf_fmt(&path, "%s/meta", t_tmppath());
 	CHECK_OK(db_open(buf_text(&path), &r->db));
 	CHECK_OK(network_open(r->db, r->run_fd, &r->net));
+}
+
+void rig_open(struct rig *r)
+{
+	r->run_fd = t_tmpdir();
+	rig_open_again(r);
 }
 
 void rig_up(struct rig *r)
@@ -187,18 +192,27 @@ static bool tcp_exchange(int client, int listener, struct sockaddr_in *from)
 	       recv(client, in, sizeof in, 0) == 4 && memcmp(in, "pong", 4) == 0;
 }
 
-bool rig_reach(int ns, int proto, const char *ip, uint16_t port, int listener, char *out_from)
+int rig_client(int ns, int proto, const char *ip, uint16_t port)
 {
 	struct end e = make_end(proto, ip, port, false);
-	struct sockaddr_in from = { 0 };
-	int fd = end_open(ns, &e);
-	auto_fd int client = fd;
-	bool r;
 
-	if (fd < 0)
-		return false;
-	r = proto == IPPROTO_TCP ? tcp_exchange(client, listener, &from) : udp_exchange(client, listener, &from);
+	return end_open(ns, &e);
+}
+
+bool rig_ping(int client, int proto, int listener, char *out_from)
+{
+	struct sockaddr_in from = { 0 };
+	bool r = proto == IPPROTO_TCP ? tcp_exchange(client, listener, &from) : udp_exchange(client, listener, &from);
+
 	if (r && out_from)
 		(void)inet_ntop(AF_INET, &from.sin_addr, out_from, 16);
 	return r;
+}
+
+bool rig_reach(int ns, int proto, const char *ip, uint16_t port, int listener, char *out_from)
+{
+	int fd = rig_client(ns, proto, ip, port);
+	auto_fd int client = fd;
+
+	return fd >= 0 && rig_ping(client, proto, listener, out_from);
 }
