@@ -218,12 +218,84 @@ static FALLIBLE load_document(struct tar_reader *tar, const struct tar_entry *en
 	return json_parse(sv_from(b.data, b.n), entry->name, DOC_MAX, out);
 }
 
+static struct err *from_unzip(void *ctx, void *p, size_t n, size_t *out_n)
+{
+	return unzip_read(ctx, p, n, out_n);
+}
+
+/* A file of the archive on its way into the store; what reads it gets the bytes that were stored. */
+struct incoming {
+	struct tar_reader *tar;
+	struct ingest *ingest;
+	char head[512];
+	size_t n_head, at; /* bytes of head; how many were handed out */
+};
+
+static void incoming_fini(struct incoming *in)
+{
+	ingest_free(in->ingest);
+}
+
+static struct err *incoming_read(void *ctx, void *p, size_t n, size_t *out_n)
+{
+	struct incoming *in = ctx;
+	size_t left = in->n_head - in->at;
+
+	if (left) {
+		*out_n = left < n ? left : n;
+		memcpy(p, in->head + in->at, *out_n);
+		in->at += *out_n;
+		return NULL;
+	}
+	TRY(tar_read(in->tar, p, n, out_n));
+	return *out_n ? ingest_write(in->ingest, p, *out_n) : NULL;
+}
+
+static FALLIBLE incoming_open(struct incoming *in, struct loading *l, struct tar_reader *tar)
+{
+	size_t n = 1;
+
+	in->tar = tar;
+	TRY(ingest_begin(engine_store(l->e), &in->ingest));
+	while (n && in->n_head < sizeof in->head) {
+		TRY(tar_read(tar, in->head + in->n_head, sizeof in->head - in->n_head, &n));
+		in->n_head += n;
+	}
+	return ingest_write(in->ingest, in->head, in->n_head);
+}
+
+/*
+ * What looks like a layer is applied in the same pass: the bytes travel once. out_diff_id stays empty when it is none
+ * after all or is a bad one; then who needs it as a layer finds out and says so.
+ */
+static FALLIBLE apply_incoming(struct loading *l, struct incoming *in, const char *digest, char out_diff_id[DIGEST_MAX])
+{
+	bool is_tar = in->n_head == sizeof in->head && memcmp(in->head + 257, "ustar", 5) == 0, applied = false;
+	auto_unzip struct unzip *u = NULL;
+	struct err *err;
+
+	out_diff_id[0] = 0;
+	if (!is_tar && zip_sniff(in->head, in->n_head) == ZIP_NONE)
+		return NULL;
+	if (digest)
+		TRY(image_blob_applied(l->e, digest, &applied));
+	if (applied)
+		return NULL;
+	err = unzip_open((struct zip_source){ incoming_read, in }, &u);
+	if (!err)
+		err = layer_apply(engine_snapshotter(l->e), (struct zip_source){ from_unzip, u }, NULL, out_diff_id);
+	if (err)
+		out_diff_id[0] = 0;
+	err_free(err);
+	return NULL;
+}
+
 static FALLIBLE load_file(struct loading *l, struct tar_reader *tar, const struct tar_entry *entry)
 {
 	static const char blobs[] = "blobs/sha256/";
 	auto_free char *want = NULL, *name = xstrdup(entry->name);
-	auto_ingest struct ingest *in = NULL;
-	char digest[DIGEST_MAX];
+	CLEANUP(incoming_fini) struct incoming in = { 0 };
+	char digest[DIGEST_MAX], diff_id[DIGEST_MAX];
 	size_t n = 1;
 	void **slot;
 
@@ -232,13 +304,13 @@ static FALLIBLE load_file(struct loading *l, struct tar_reader *tar, const struc
 	l->has_strays |= !want;
 	if (want && !digest_is_valid(sv_of(want)))
 		return FAIL(ERR_INVALID, "archive: \"%s\" is not named by a digest", name);
-	TRY(ingest_begin(engine_store(l->e), &in));
-	while (n) {
-		TRY(tar_read(tar, l->chunk, CHUNK, &n));
-		if (n)
-			TRY(ingest_write(in, l->chunk, n));
-	}
-	TRY(ingest_commit(in, want, 0, digest));
+	TRY(incoming_open(&in, l, tar));
+	TRY(apply_incoming(l, &in, want, diff_id));
+	while (n)
+		TRY(incoming_read(&in, l->chunk, CHUNK, &n));
+	TRY(ingest_commit(in.ingest, want, 0, digest));
+	if (diff_id[0])
+		TRY(image_blob_remember(l->e, digest, diff_id));
 	slot = map_put(&l->files, name);
 	free(*slot);
 	*slot = xstrdup(digest);
@@ -326,6 +398,7 @@ static FALLIBLE finish_image(struct loading *l, const char *manifest, const json
 	TRY(check_tags(tags));
 	TRY(image_docs_load(l->e, manifest, &d));
 	TRY(image_apply(l->e, &d));
+	TRY(image_check_layers(l->e, &d));
 	json_array_foreach (tags, i, tag)
 		TRY(name_it(l, json_is_string(tag) ? json_string_value(tag) : "", manifest));
 	if (json_array_size(tags))
@@ -464,11 +537,6 @@ static FALLIBLE load_oci(struct loading *l)
 	}
 	return json_array_size(json_object_get(l->index, "manifests")) ? NULL :
 									  FAIL(ERR_INVALID, "archive: it names no image");
-}
-
-static struct err *from_unzip(void *ctx, void *p, size_t n, size_t *out_n)
-{
-	return unzip_read(ctx, p, n, out_n);
 }
 
 static FALLIBLE load_all(struct loading *l, struct zip_source source)

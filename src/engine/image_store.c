@@ -16,6 +16,7 @@
 #include <sys/file.h>
 
 #define APPLY_THREADS 4 /* layers at once */
+#define CHECK_CHUNK   (1u << 18)
 
 /* ---- documents ---- */
 
@@ -166,7 +167,7 @@ FALLIBLE image_find(struct engine *e, const char *text, char out_manifest[DIGEST
 
 /* ---- layers ---- */
 
-static FALLIBLE remember_diff_id(struct engine *e, const char *blob, const char *diff_id)
+FALLIBLE image_blob_remember(struct engine *e, const char *blob, const char *diff_id)
 {
 	auto_txn struct db_txn *txn = NULL;
 	char text[128];
@@ -177,6 +178,78 @@ static FALLIBLE remember_diff_id(struct engine *e, const char *blob, const char 
 	TRY(db_begin_write(engine_db(e), &txn));
 	TRY(db_put(txn, DB_BLOB_INFO, blob, sv_from(text, (size_t)n)));
 	return db_commit(TAKE(txn));
+}
+
+/* What a layer blob is known to hold; "" when nothing is known. */
+static FALLIBLE known_diff_id(struct engine *e, const char *blob, char out_diff_id[DIGEST_MAX])
+{
+	auto_txn struct db_txn *txn = NULL;
+	auto_json json_t *v = NULL;
+	const char *diff_id;
+	struct sv value;
+	bool found;
+
+	out_diff_id[0] = 0;
+	TRY(db_begin_read(engine_db(e), &txn));
+	TRY(db_get(txn, DB_BLOB_INFO, blob, &value, &found));
+	if (!found)
+		return NULL;
+	TRY(json_parse(value, "blob record", 65536, &v));
+	diff_id = json_str_at(v, "diff_id", "");
+	if (digest_is_valid(sv_of(diff_id)))
+		memcpy(out_diff_id, diff_id, DIGEST_MAX);
+	return NULL;
+}
+
+FALLIBLE image_blob_applied(struct engine *e, const char *blob, bool *out_applied)
+{
+	char diff_id[DIGEST_MAX];
+
+	*out_applied = layer_exists(engine_snapshotter(e), blob);
+	if (*out_applied)
+		return NULL;
+	TRY(known_diff_id(e, blob, diff_id));
+	*out_applied = diff_id[0] && layer_exists(engine_snapshotter(e), diff_id);
+	return NULL;
+}
+
+/* Reads the whole blob for it. */
+static FALLIBLE check_diff_id(struct engine *e, const struct descriptor *blob, const char *diff_id)
+{
+	auto_digest struct digest_state *digest = digest_new();
+	auto_free char *chunk = xmalloc(CHECK_CHUNK);
+	auto_unzip struct unzip *u = NULL;
+	auto_fd int fd = -1;
+	char got[DIGEST_MAX];
+	size_t n = 1;
+
+	TRY(store_blob_open(engine_store(e), blob->digest, blob->size, &fd));
+	TRY(unzip_open(zip_source_fd(&fd), &u));
+	while (n) {
+		TRY(unzip_read(u, chunk, CHECK_CHUNK, &n));
+		digest_add(digest, chunk, n);
+	}
+	digest_end(digest, got);
+	if (strcmp(got, diff_id) != 0)
+		return FAIL(ERR_CORRUPT, "layer %s holds %s, but the image's configuration says %s", blob->digest, got, diff_id);
+	return image_blob_remember(e, blob->digest, diff_id);
+}
+
+FALLIBLE image_check_layers(struct engine *e, const struct image_docs *d)
+{
+	for (size_t i = 0; i < d->manifest.n; i++) {
+		const struct descriptor *blob = &d->manifest.parts[i];
+		uint64_t size = 0;
+		char known[DIGEST_MAX];
+
+		if (!store_has(engine_store(e), blob->digest, &size) || size != blob->size)
+			return FAIL(ERR_CORRUPT, "layer %s: it is not in the store with its size of %llu bytes", blob->digest,
+				    (unsigned long long)blob->size);
+		TRY(known_diff_id(e, blob->digest, known));
+		if (strcmp(blob->digest, d->diff_ids[i]) != 0 && strcmp(known, d->diff_ids[i]) != 0)
+			TRY(check_diff_id(e, blob, d->diff_ids[i]));
+	}
+	return NULL;
 }
 
 static struct err *from_unzip(void *ctx, void *p, size_t n, size_t *out_n)
@@ -195,7 +268,7 @@ FALLIBLE image_apply_layer(struct engine *e, const struct descriptor *blob, cons
 	TRY(store_blob_open(engine_store(e), blob->digest, blob->size, &fd));
 	TRY(unzip_open(zip_source_fd(&fd), &u));
 	TRY(layer_apply(engine_snapshotter(e), (struct zip_source){ from_unzip, u }, diff_id, NULL));
-	return remember_diff_id(e, blob->digest, diff_id);
+	return image_blob_remember(e, blob->digest, diff_id);
 }
 
 /* Layers do not depend on each other: several at once, each layer by one thread. */

@@ -46,8 +46,15 @@ bool image_is_damage(const struct err *err);
 /* The manifest (of our platform) that text names: reference, id, id prefix, digest. out_ref: the full reference it was found
  * by (owned) or NULL. ERR_NOT_FOUND "No such image: …". */
 FALLIBLE image_find(struct engine *e, const char *text, char out_manifest[DIGEST_MAX], char **out_ref);
+/* That a layer blob holds the layer diff_id; nothing for a plain tar, which is its own name. */
+FALLIBLE image_blob_remember(struct engine *e, const char *blob, const char *diff_id);
+/* Whether the layer of a blob is applied, as far as is known. */
+FALLIBLE image_blob_applied(struct engine *e, const char *blob, bool *out_applied);
 /* Applies one layer from its blob. ERR_UNSUPPORTED it is no file system layer; ERR_CORRUPT it is not that diff id. */
 FALLIBLE image_apply_layer(struct engine *e, const struct descriptor *blob, const char *diff_id);
+/* Before an image gets a name: every layer blob is there and holds what the configuration says, also where the layer was
+ * applied before from another blob. ERR_CORRUPT. */
+FALLIBLE image_check_layers(struct engine *e, const struct image_docs *d);
 /* Applies every layer of an image that is not there yet. */
 FALLIBLE image_apply(struct engine *e, const struct image_docs *d);
 /* Gives ref (full; NULL: none) to a manifest of the store; an image that had it keeps a record without a name. index.json of

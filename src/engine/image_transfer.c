@@ -199,7 +199,8 @@ static FALLIBLE make_ready(struct engine *e, const char *manifest)
 	CLEANUP(image_docs_fini) struct image_docs d = { 0 };
 
 	TRY(image_docs_load(e, manifest, &d));
-	return image_apply(e, &d);
+	TRY(image_apply(e, &d));
+	return image_check_layers(e, &d);
 }
 
 /* repaired: what was damaged in the store has been dropped once; a second time it is the registry's content. */
