@@ -255,3 +255,31 @@ TEST(a_blob_that_is_not_what_its_name_says_is_refused)
 	CHECK_ERR(ERR_CORRUPT, load(e, &h.out, &loaded));
 	CHECK_INT(fixture_blobs(e), 0);
 }
+
+TEST(a_failing_load_names_nothing_and_leaves_nothing)
+{
+	FAULT_SWEEP(EIO)
+	{
+		auto_engine struct engine *e = fixture_open();
+		auto_json json_t *loaded = NULL, *list = NULL;
+		CLEANUP(hand_fini) struct hand h;
+		struct err *err;
+
+		hand_init(&h);
+		oci_archive(&h, true);
+		t_sweep_on();
+		err = load(e, &h.out, &loaded);
+		t_sweep_off();
+		CHECK_OK(engine_image_list(e, false, &list));
+		CHECK(err || json_array_size(list) == 1);
+		if (json_array_size(list)) { /* named before the failing call: whole then */
+			CLEANUP(engine_image_fini) struct engine_image image = { 0 };
+
+			CHECK_OK(engine_image_get(e, "multi:1", &image));
+			remove_image(e, "multi:1");
+		}
+		CHECK_OK(image_sweep(e));
+		CHECK_INT(fixture_blobs(e) + fixture_layers(e), 0);
+		err_free(err);
+	}
+}

@@ -308,6 +308,32 @@ TEST(a_failing_import_names_nothing_and_leaves_nothing)
 	}
 }
 
+TEST(a_failing_removal_keeps_the_image_or_its_rest_goes_later)
+{
+	FAULT_SWEEP(EIO)
+	{
+		auto_engine struct engine *e = fixture_open();
+		auto_free char *id = fixture_image(e, "one", "a");
+		auto_json json_t *events = NULL, *list = NULL;
+		struct err *err;
+
+		t_sweep_on();
+		err = engine_image_remove(e, "a", false, &events);
+		t_sweep_off();
+		CHECK_OK(engine_image_list(e, false, &list));
+		CHECK(err || json_array_size(list) == 0);
+		if (json_array_size(list)) {
+			CLEANUP(engine_image_fini) struct engine_image image = { 0 };
+
+			CHECK_OK(engine_image_get(e, "a", &image));
+			CHECK_INT(events_of(e, "a", false, "Deleted"), 2);
+		}
+		CHECK_OK(image_sweep(e));
+		CHECK_INT(fixture_blobs(e) + fixture_layers(e), 0);
+		err_free(err);
+	}
+}
+
 /* ---- killed at any system call ---- */
 
 static void nothing(void)

@@ -153,3 +153,29 @@ def test_the_store_is_a_layout_that_skopeo_reads(fresh_hoy, busybox_tar, tmp_pat
                    check=True, capture_output=True)
     fresh_hoy("load", "-i", tmp_path / "x.tar")
     assert identity(fresh_hoy, "box:2")
+
+
+FAKES = {
+    "silent": ("exit 0", "ended without a result"),
+    "failing": ("exit 3", "exit code 3"),
+    "killed": ("kill -9 $$", "signal 9"),
+    "garbage": ("echo garbage", "hoy-transfer"),
+    "not an object": ("echo '[]'", "ended without a result"),
+    "an error": ("""echo '{"error":{"kind":"denied","message":"go away"}}'; exit 1""", "go away"),
+    "a result without digests": ("""echo '{"result":{}}'""", "digest"),
+    "a digest that is not there": (f"""echo '{{"result":{{"digest":"sha256:{'0' * 64}"}}}}'""", "0" * 64),
+    "endless line": ("head -c 3000000 /dev/zero | tr '\\0' x", "hoy-transfer"),
+}
+
+
+@pytest.mark.parametrize("fake", FAKES)
+def test_a_broken_transfer_is_one_error(fresh_hoy, tmp_path, fake):
+    script, words = FAKES[fake]
+    (tmp_path / "bin").mkdir()
+    shutil.copy(fresh_hoy.binary, tmp_path / "bin/hoy")
+    (tmp_path / "bin/hoy-transfer").write_text("#!/bin/sh\n" + script + "\n")
+    (tmp_path / "bin/hoy-transfer").chmod(0o755)
+    fresh_hoy.binary = tmp_path / "bin/hoy"
+    r = fresh_hoy("pull", "some/image", code=1, timeout=30)
+    assert words in r.err and len(r.err.strip().splitlines()) == 1, r
+    assert fresh_hoy("images", "-q").out == ""
