@@ -363,6 +363,10 @@ struct err *link_veth_add(int route_fd, const struct link_veth *v)
 	nl_nest(&m, IFLA_INFO_SLAVE_DATA);
 	nl_put(&m, IFLA_BRPORT_MODE, &(const uint8_t){ 1 }, 1);
 	e = nl_send(route_fd, &m, "create veth", &at);
+	if (e && e->os == EXFULL) {
+		err_free(e);
+		return FAIL(ERR_LIMIT, "it is full: a bridge has at most 1023 ports");
+	}
 	if (e && at == 0)
 		return e;
 	if (!e)

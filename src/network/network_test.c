@@ -303,6 +303,26 @@ TEST(processes_attach_at_the_same_time)
 	rig_down(&r);
 }
 
+TEST(a_full_bridge_says_so)
+{
+	struct net_attach b = { .container = B, .network = "bridge" };
+	struct net_result result;
+	struct rig_container a;
+	struct err *e;
+	struct rig r;
+
+	rig_up(&r);
+	rig_attach(&r, A, "bridge", NULL, 0, &a);
+	rig_sh("b=$(ip -o link show type bridge | sed 's/^[0-9]*: //; s/:.*//'); for i in $(seq 1022); do "
+	       "echo link add p$i type veth peer name q$i; echo link set p$i master $b; done | ip -batch -");
+	b.net_fd = sys_netns_new();
+	e = network_attach(r.net, &b, &result);
+	CHECK(e && e->kind == ERR_LIMIT && strstr(e->msg, "1023"));
+	err_free(e);
+	close(a.net_fd), close(b.net_fd);
+	rig_down(&r);
+}
+
 TEST(port_0_is_chosen)
 {
 	struct net_port p[] = { { .port = 80, .proto = IPPROTO_TCP }, { .port = 81, .proto = IPPROTO_TCP } };
