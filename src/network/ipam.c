@@ -36,9 +36,12 @@ struct err *subnet_parse(struct sv text, struct subnet *out_subnet)
 	struct sv rest = text, ip = sv_cut(&rest, '/');
 	struct subnet s;
 	uint64_t prefix;
+	struct err *e;
 
 	TRY(ip_parse(ip, &s.base));
-	TRY(num_parse(rest, 10, 8, 30, &prefix));
+	e = num_parse(rest, 10, 8, 30, &prefix);
+	if (e)
+		return err_ctx(e, "subnet " SV_FMT, SV_ARG(text));
 	s.prefix_len = (unsigned)prefix;
 	if (s.base & ~subnet_mask(s))
 		return FAIL(ERR_INVALID, "subnet " SV_FMT ": bits beyond the prefix are set", SV_ARG(text));
