@@ -23,6 +23,7 @@ struct build_opts {
 	char *const *secrets;	  /* "id=ID[,src=FILE|,env=NAME]" for RUN --mount=type=secret; NULL: none */
 	bool no_cache, pull, quiet, host_ca;
 	enum build_progress progress;
+	int cancel_fd;		  /* > 0: when it becomes readable, the build ends with ERR_CANCELLED; borrowed */
 };
 /*
  * Progress goes to stderr (quiet: nothing but the output of a step that failed). out_image_id: owned "sha256:…".

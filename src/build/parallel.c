@@ -8,6 +8,7 @@
 #include "build/stage.h"
 #include "engine/engine.h"
 #include "engine/step.h"
+#include "sys/event.h"
 #include "sys/sys.h"
 
 enum { THREADS_MAX = 64 }; /* further stages are built by whoever needs them */
@@ -22,11 +23,11 @@ bool build_is_cancelled(struct build *b)
 	return is;
 }
 
-/* Consumes e. */
-static void note_failure(struct build *b, struct err *e)
+/* Consumes e. is_cause: not just because something else failed. */
+static void note_failure(struct build *b, struct err *e, bool is_cause)
 {
 	(void)pthread_mutex_lock(&b->lock);
-	if (!b->failure && e->kind != ERR_CANCELLED) {
+	if (!b->failure && is_cause) {
 		b->failure = e;
 		e = NULL;
 		own_close(&b->cancel[1]);
@@ -92,7 +93,7 @@ FALLIBLE stage_build(struct stage *s)
 	if (s->net)
 		give_back_net(s);
 	if (e) { /* noted before anybody who waits can go on and fail because of it */
-		note_failure(b, e);
+		note_failure(b, e, e->kind != ERR_CANCELLED);
 		e = FAIL(ERR_CANCELLED, "the stage failed");
 	}
 	(void)pthread_mutex_lock(&b->lock);
@@ -169,23 +170,43 @@ static void start_threads(struct build *b, const struct stage *target)
 	}
 }
 
+static void *watch(void *arg)
+{
+	struct build *b = arg;
+	struct pollfd fds[] = { { .fd = b->finished[0], .events = POLLIN }, { .fd = b->o->cancel_fd, .events = POLLIN } };
+
+	while (!fds[0].revents)
+		if (sys_poll(fds, 2, -1) < 0 || fds[1].revents) {
+			note_failure(b, FAIL(ERR_CANCELLED, "the build was cancelled"), true);
+			break;
+		}
+	return NULL;
+}
+
 FALLIBLE build_all(struct build *b, struct stage *target)
 {
+	pthread_t watcher;
+	bool has_watcher;
 	struct err *e;
 	int r = sys_pipe(b->cancel);
 
-	if (r < 0)
+	if (r < 0 || (r = sys_pipe(b->finished)) < 0)
 		return FAIL_OS(-r, "make a pipe");
 	/* made at first use, which is now, before there are threads */
 	(void)engine_store(b->e);
 	(void)engine_snapshotter(b->e);
 	(void)build_var(b, "TARGETPLATFORM");
 	need(target);
+	has_watcher = b->o->cancel_fd > 0 && pthread_create(&watcher, NULL, watch, b) == 0;
 	start_threads(b, target);
 	e = stage_build(target);
 	for (size_t i = 0; i < b->n_stages; i++)
 		if (b->stages[i].has_thread)
 			(void)pthread_join(b->stages[i].thread, NULL);
+	own_close(&b->finished[1]);
+	b->finished[1] = -1;
+	if (has_watcher)
+		(void)pthread_join(watcher, NULL);
 	if (!b->failure)
 		return e;
 	err_free(e);

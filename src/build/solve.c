@@ -492,6 +492,8 @@ static void build_fini(struct build *b)
 	step_net_close(b->spare);
 	own_close(&b->cancel[0]);
 	own_close(&b->cancel[1]);
+	own_close(&b->finished[0]);
+	own_close(&b->finished[1]);
 	err_free(b->failure);
 	(void)pthread_mutex_destroy(&b->lock);
 	(void)pthread_mutex_destroy(&b->outside);
@@ -519,7 +521,7 @@ static FALLIBLE load(struct build *b)
 
 FALLIBLE build_run(struct engine *e, const struct build_opts *o, char **out_image_id)
 {
-	CLEANUP(build_fini) struct build b = { .e = e, .o = o, .context_fd = -1, .dir_fd = -1, .cancel = { -1, -1 } };
+	CLEANUP(build_fini) struct build b = { .e = e, .o = o, .context_fd = -1, .dir_fd = -1, .cancel = { -1, -1 }, .finished = { -1, -1 } };
 	auto_fd int lock = -1;
 	struct stage *target;
 

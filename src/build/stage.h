@@ -63,6 +63,7 @@ struct build {
 	pthread_cond_t changed;	 /* a stage's state */
 	struct err *failure;	 /* the first that is not just a consequence */
 	int cancel[2];		 /* a pipe: its end means stop */
+	int finished[2];	 /* a pipe: its end means that nobody has to watch for a cancellation any more */
 	struct step_net *spare;	 /* of a stage that is done, for the next */
 };
 

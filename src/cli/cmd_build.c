@@ -2,8 +2,10 @@
 #include "base/own.h"
 #include "build/build.h"
 #include "cli/cmds.h"
+#include "sys/event.h"
 #include "sys/sys.h"
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 
 struct build_conf {
@@ -56,7 +58,9 @@ static FALLIBLE run_build(const void *conf, char *const args[], int *out_exit)
 	struct build_opts o = { .context_dir = args[0], .dockerfile = c->file, .tags = c->tags, .target = c->target,
 				.build_args = c->args, .labels = c->labels, .secrets = c->secrets, .no_cache = c->no_cache, .pull = c->pull,
 				.quiet = c->quiet, .host_ca = c->host_ca };
+	static const int stops[] = { SIGINT, SIGTERM, SIGHUP, 0 };
 	auto_free char *id = NULL;
+	auto_fd int signals = -1;
 	struct engine *e;
 
 	(void)out_exit;
@@ -64,6 +68,9 @@ static FALLIBLE run_build(const void *conf, char *const args[], int *out_exit)
 		return FAIL(ERR_UNSUPPORTED, "a context from standard input is not supported: unpack it, and name the directory");
 	TRY(progress_mode(c->progress, &o.progress));
 	TRY(cmd_engine(&e));
+	o.cancel_fd = signals = sys_signal_fd(stops); /* so that ctrl-c leaves nothing to be swept */
+	if (signals < 0)
+		return FAIL_OS(-signals, "watch for signals");
 	TRY(build_run(e, &o, &id));
 	if (c->iidfile)
 		TRY(write_id(c->iidfile, id));

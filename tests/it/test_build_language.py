@@ -2,6 +2,8 @@
 import io
 import json
 import os
+import signal
+import subprocess
 import tarfile
 import time
 
@@ -250,6 +252,18 @@ def test_prune(fresh_hoy, busybox_tar, tmp_path):
     assert "MB" in fresh_hoy("builder", "prune", "-f").out
     assert not list((fresh_hoy.root / "cache").iterdir()) and len(list((fresh_hoy.root / "layers").iterdir())) == 1
     assert fresh_hoy("build", tmp_path).err.count("CACHED") == 0
+
+
+def test_an_interrupted_build_ends_at_once(hoy, tmp_path):
+    make(tmp_path, "FROM busybox\nRUN echo up; sleep 60\n")
+    p = hoy.popen("build", tmp_path, stderr=subprocess.PIPE)
+    for line in p.stderr:
+        if " up" in line and "RUN" not in line:
+            break
+    p.send_signal(signal.SIGINT)
+    begun = time.monotonic()
+    assert "the build was cancelled" in p.stderr.read() and p.wait() == 1 and time.monotonic() - begun < 10
+    assert [f for f in os.listdir(hoy.run_dir) if len(f) == 64] == [] == os.listdir(hoy.root / "tmp")
 
 
 def test_wrong_target(hoy, tmp_path):
