@@ -171,7 +171,9 @@ TEST(oci_archives_load_for_our_platform)
 		CHECK_OK(image_docs_load(e, image.manifest, &d));
 		CHECK_STR(d.manifest.parts[0].media_type, MEDIA_LAYER "+gzip");
 		CHECK_STR(image.id, h.config_digest);
+		CHECK_INT(fixture_records(e, DB_BLOB_INFO), 1);
 		remove_image(e, "multi:1");
+		CHECK_INT(fixture_records(e, DB_BLOB_INFO), 0);
 	}
 }
 

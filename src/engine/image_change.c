@@ -126,6 +126,19 @@ static FALLIBLE mark(struct engine *e, struct map *m)
 	return db_scan(txn, DB_CACHE, "", reach_cache, m);
 }
 
+/* What is known of blobs that are gone; a sweep that dies before only leaves facts that are still true. */
+static FALLIBLE forget_blobs(struct engine *e, char *const *blobs)
+{
+	auto_txn struct db_txn *txn = NULL;
+
+	if (!blobs)
+		return NULL;
+	TRY(db_begin_write(engine_db(e), &txn));
+	for (size_t i = 0; blobs[i]; i++)
+		TRY(db_delete(txn, DB_BLOB_INFO, blobs[i]));
+	return db_commit(TAKE(txn));
+}
+
 FALLIBLE image_sweep(struct engine *e)
 {
 	auto_map struct map reached = { 0 };
@@ -148,7 +161,7 @@ FALLIBLE image_sweep(struct engine *e)
 		TRY(layer_delete(engine_snapshotter(e), layers[i]));
 	for (size_t i = 0; blobs && blobs[i]; i++)
 		TRY(store_blob_delete(engine_store(e), blobs[i]));
-	return NULL;
+	return forget_blobs(e, blobs);
 }
 
 /* ---- removal ---- */

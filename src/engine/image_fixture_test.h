@@ -128,3 +128,21 @@ static inline void fixture_delete(struct engine *e, enum db_table table, const c
 	CHECK_OK(db_delete(txn, table, key));
 	CHECK_OK(db_commit(txn));
 }
+
+static inline struct err *fixture_count_record(void *ctx, struct sv key, struct sv value)
+{
+	(void)key;
+	(void)value;
+	++*(size_t *)ctx;
+	return NULL;
+}
+
+static inline size_t fixture_records(struct engine *e, enum db_table table)
+{
+	auto_txn struct db_txn *txn = NULL;
+	size_t n = 0;
+
+	CHECK_OK(db_begin_read(engine_db(e), &txn));
+	CHECK_OK(db_scan(txn, table, "", fixture_count_record, &n));
+	return n;
+}
