@@ -328,3 +328,37 @@ static FALLIBLE run_import(const void *conf, char *const args[], int *out_exit)
 }
 const struct cmd cmd_import = { "import",    "FILE|- [REPOSITORY[:TAG]]", "Make an image of a root file system's tar",
 				import_opts, sizeof(struct file_conf),	  1, 2, false, 0, false, run_import, NULL, NULL };
+
+struct commit_conf {
+	const char *author, *message, *pause;
+	char **change;
+	bool no_pause;
+};
+static const struct opt commit_opts[] = {
+	{ OPT_STR, 'a', "author", "TEXT", offsetof(struct commit_conf, author), 0, "Author" },
+	{ OPT_LIST, 'c', "change", "INSTRUCTION", offsetof(struct commit_conf, change), 0, "Apply a Dockerfile instruction (CMD, ENV …)" },
+	{ OPT_STR, 'm', "message", "TEXT", offsetof(struct commit_conf, message), 0, "Comment for the history" },
+	{ OPT_FLAG, 0, "no-pause", NULL, offsetof(struct commit_conf, no_pause), 0, "Let the container run on meanwhile" },
+	{ OPT_STR, 0, "pause", "true|false", offsetof(struct commit_conf, pause), 0, "Whether it stands still meanwhile (default true)" },
+	{ 0 },
+};
+
+static FALLIBLE run_commit(const void *conf, char *const args[], int *out_exit)
+{
+	const struct commit_conf *c = conf;
+	bool runs_on = c->no_pause || (c->pause && strcmp(c->pause, "false") == 0);
+	const struct image_commit how = { .ref = args[1], .message = c->message, .author = c->author, .changes = c->change,
+					  .pause = !runs_on };
+	auto_free char *id = NULL;
+	struct engine *e;
+
+	(void)out_exit;
+	if (c->pause && strcmp(c->pause, "true") != 0 && strcmp(c->pause, "false") != 0)
+		return FAIL(ERR_INVALID, "--pause=%s: expected true or false", c->pause);
+	TRY(cmd_engine(&e));
+	TRY(engine_image_commit(e, args[0], &how, &id));
+	(void)printf("%s\n", id);
+	return NULL;
+}
+const struct cmd cmd_commit = { "commit",    "CONTAINER [REPOSITORY[:TAG]]", "Make an image of a container's changes",
+				commit_opts, sizeof(struct commit_conf),     1, 2, false, 0, false, run_commit, NULL, NULL };

@@ -10,7 +10,7 @@ extern const struct cmd cmd_ps, cmd_container_ls, cmd_logs, cmd_top, cmd_stats, 
 extern const struct cmd cmd_cp, cmd_container_prune, cmd_keeper_exit, cmd_network_collect, cmd_man;
 extern const struct cmd cmd_images, cmd_image_ls, cmd_tag, cmd_rmi, cmd_image_rm, cmd_image_inspect, cmd_history, cmd_save,
 	cmd_load, cmd_import, cmd_pull, cmd_push, cmd_login, cmd_logout;
-extern const struct cmd cmd_build, cmd_builder, cmd_image_prune, cmd_system_prune;
+extern const struct cmd cmd_build, cmd_builder, cmd_commit, cmd_image_prune, cmd_system_prune;
 extern const struct cmd cmd_volume, cmd_network, cmd_system, cmd_version, cmd_info;
 
 /* Does one thing to each argument, printing it when done; goes on after errors, which it prints. *out_exit 1 then. */

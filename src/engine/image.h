@@ -55,6 +55,14 @@ FALLIBLE engine_image_load(struct engine *e, struct zip_source source, json_t **
 /* docker import: a root file system tar (maybe compressed) as one layer. changes: Dockerfile instructions (CMD …). */
 FALLIBLE engine_image_import(struct engine *e, struct zip_source source, const char *ref, const char *message,
 			     char *const *changes, char **out_id);
+struct image_commit {
+	const char *ref;	     /* NULL: no name */
+	const char *message, *author; /* NULL: none */
+	char *const *changes;	     /* as for import */
+	bool pause;		     /* a running container stands still meanwhile */
+};
+/* docker commit: the container's image with a further layer, what the container changed. out_id owned. */
+FALLIBLE engine_image_commit(struct engine *e, const char *container, const struct image_commit *how, char **out_id);
 /*
  * Names an image made here (build, commit, import): stores config and manifest; every layer (uncompressed tar blob in the
  * store, and applied) is given by diff id. ref may be NULL. out_id owned.

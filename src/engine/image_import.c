@@ -242,17 +242,18 @@ static FALLIBLE fixed_time(struct engine *e, const char *digest, char out[TIME_T
 	return NULL;
 }
 
-static FALLIBLE changed_config(char *const *changes, json_t **out_config)
+FALLIBLE image_config_change(json_t *config, char *const *changes)
 {
 	static const char *const maps[] = { "Labels", "ExposedPorts", "Volumes" };
-	auto_json json_t *config = json_pack("{s:[], s:{}, s:{}, s:{}}", "Env", "Labels", "ExposedPorts", "Volumes");
 
+	for (size_t i = 0; i < LEN(maps); i++)
+		if (!json_is_object(json_object_get(config, maps[i])))
+			(void)json_object_set_new(config, maps[i], json_object());
 	for (size_t i = 0; changes && changes[i]; i++)
 		TRY(one_change(config, changes[i]));
 	for (size_t i = 0; i < LEN(maps); i++)
 		if (!json_object_size(json_object_get(config, maps[i])))
 			(void)json_object_del(config, maps[i]);
-	*out_config = TAKE(config);
 	return NULL;
 }
 
@@ -277,13 +278,13 @@ FALLIBLE engine_image_import(struct engine *e, struct zip_source source, const c
 			     char *const *changes, char **out_id)
 {
 	CLEANUP(ref_fini) struct ref r = { 0 };
-	auto_json json_t *config = NULL, *document = NULL;
+	auto_json json_t *config = json_pack("{s:[]}", "Env"), *document = NULL;
 	auto_fd int lock = -1;
 	struct err *err;
 
 	if (ref)
 		TRY(ref_parse(ref, &r));
-	TRY(changed_config(changes, &config)); /* what is wrong is said before the archive is read */
+	TRY(image_config_change(config, changes)); /* what is wrong is said before the archive is read */
 	TRY(engine_content_lock(e, false, &lock));
 	err = import(e, source, config, message, &document);
 	if (!err)

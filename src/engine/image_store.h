@@ -64,6 +64,8 @@ FALLIBLE image_name_set(struct engine *e, const char *ref, const char *digest, c
 FALLIBLE image_name_delete(struct engine *e, const char *ref, bool keep);
 /* Removes blobs and layers that no name, container or cache entry reaches; does nothing while somebody adds content. */
 FALLIBLE image_sweep(struct engine *e);
+/* Dockerfile instructions (CMD, ENV …; NULL: none) upon an image's "config" object. ERR_INVALID names the change. */
+FALLIBLE image_config_change(json_t *config, char *const *changes);
 uint64_t image_size(struct engine *e, const struct image_docs *d);
 /* A layer of a tar source (perhaps compressed): the blob as it stands (keep) or the plain tar, ingested and applied in one
  * pass. out: the descriptor of the plain tar; media_type owned. */

@@ -179,3 +179,27 @@ def test_a_broken_transfer_is_one_error(fresh_hoy, tmp_path, fake):
     r = fresh_hoy("pull", "some/image", code=1, timeout=30)
     assert words in r.err and len(r.err.strip().splitlines()) == 1, r
     assert fresh_hoy("images", "-q").out == ""
+
+
+def test_commit(hoy):
+    hoy("run", "--name", "changed", "-e", "OWN=1", "busybox", "sh", "-c", "echo new > /new; rm /etc/group; mkdir /d")
+    image = hoy("commit", "-m", "because", "-c", "CMD cat /new", "-c", "LABEL a='b c'", "changed", "committed:1").out.strip()
+    assert identity(hoy, "committed:1") == image
+    assert hoy("run", "--rm", "committed:1").out == "new\n"
+    out = hoy.any("run", "--rm", "committed:1", "sh", "-c", "echo $OWN; ls -d /d /etc/group /etc/passwd 2>/dev/null").out
+    assert out.split() == ["1", "/d", "/etc/passwd"]
+    assert "because" in hoy("history", "committed:1").out
+    assert hoy("inspect", "-f", "{{.Config.Labels.a}}", "committed:1").out == "b c\n"
+    hoy("rm", "changed")
+    hoy("rmi", "committed:1")
+
+
+def test_commit_of_a_running_container(hoy):
+    hoy("run", "-d", "--name", "runs", "busybox", "sh", "-c", "echo x > /x; sleep 100")
+    image = hoy("commit", "runs").out.strip()
+    assert hoy("inspect", "-f", "{{.State.Status}}", "runs").out == "running\n"
+    assert hoy("run", "--rm", image, "cat", "/x").out == "x\n"
+    assert "is not a valid change command" in hoy("commit", "-c", "NOSUCH x", "runs", code=1).err
+    hoy("rm", "-f", "runs")
+    hoy("rmi", image)
+    assert "No such container" in hoy("commit", "nosuch", code=1).err
