@@ -135,3 +135,33 @@ TEST(any_failing_call_fails_the_build_or_does_not_matter)
 		CHECK_INT(t_entries(tmp), 0);
 	}
 }
+
+TEST(stages_side_by_side)
+{
+	auto_buf struct buf text = BUF(1 << 16);
+	auto_free char *one = NULL, *two = NULL;
+
+	for (int i = 0; i < 12; i++)
+		buf_fmt(&text, "FROM scratch AS s%d\nARG A%d=x\nCOPY a /%d\nWORKDIR /w%d\n", i, i, i, i % 3);
+	buf_str(&text, "FROM scratch\n");
+	for (int i = 0; i < 12; i++)
+		buf_fmt(&text, "COPY --from=s%d /%d /to/\n", i, i);
+	set_up(buf_text(&text));
+	one = build(true);
+	two = build(false);
+	CHECK_STR(two, one);
+	tear_down();
+}
+
+TEST(a_stage_that_fails_is_the_error)
+{
+	char *id = NULL;
+	struct err *e;
+
+	set_up("FROM scratch AS a\nCOPY a /\nFROM scratch AS b\nCOPY nope /\nFROM a\nCOPY --from=b /a /b\n");
+	e = build_run(engine, &(struct build_opts){ .context_dir = context, .quiet = true }, &id);
+	CHECK(e && e->kind == ERR_NOT_FOUND);
+	CHECK_STR(e->msg, "failed to compute cache key: \"/nope\": not found\nDockerfile:4\n   4 | COPY nope /\n     |      ^~~~");
+	err_free(e);
+	tear_down();
+}
