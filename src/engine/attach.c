@@ -7,6 +7,7 @@
 #include "base/own.h"
 #include "engine/container.h"
 #include "engine/ctr.h"
+#include "engine/stream.h"
 #include "sys/event.h"
 #include "sys/sys.h"
 #include <signal.h>
@@ -21,6 +22,7 @@ struct session {
 	const struct container_stdio *io;
 	int sock, sig_fd;
 	bool in_open, is_reaper, is_detached;
+	bool is_full; /* the keeper takes no input now */
 	uint8_t keys[KEYS_MAX];
 	size_t n_keys, matched;
 	struct sys_tty *saved;
@@ -60,17 +62,28 @@ static int send_bytes(struct session *s, char type, const void *p, size_t n)
 	return sys_unix_send(s->sock, iov, n ? 2 : 1);
 }
 
+/* Over a connection of its own: on ours, input that the container does not take may stand before it. */
+static void send_apart(struct session *s, void *message, size_t n)
+{
+	const struct iovec iov = { message, n };
+	auto_fd int fd = -1;
+	struct err *e = ctr_connect(s->e, s->id, &fd);
+
+	if (!e)
+		(void)sys_unix_send(fd, &iov, 1); /* no answer is waited for: the keeper may be waiting for us */
+	err_free(e);
+}
+
 static void send_size(struct session *s)
 {
 	struct ctl_resize m = { .type = CTL_RESIZE };
-	const struct iovec iov = { &m, sizeof m };
 	unsigned rows = 0, cols = 0;
 
 	if (!s->io->is_tty || s->io->in < 0 || sys_tty_size(s->io->in, &rows, &cols) < 0 || !rows || !cols)
 		return;
 	m.rows = (uint16_t)rows;
 	m.cols = (uint16_t)cols;
-	(void)sys_unix_send(s->sock, &iov, 1);
+	send_apart(s, &m, sizeof m);
 }
 
 /* Connected and known to the keeper before the program starts, so nothing is missed. */
@@ -107,11 +120,24 @@ static bool detaches(struct session *s, const char *p, size_t n)
 	return false;
 }
 
+/* Room for one chunk: a socket that polls writable has three quarters of its buffer free, many times KEEPER_PACKET. */
+static bool has_room(struct session *s)
+{
+	struct pollfd f = { s->sock, POLLOUT, 0 };
+
+	return sys_poll(&f, 1, 0) > 0 && (f.revents & POLLOUT);
+}
+
+/* Never blocks: the container may be waiting for its output to be taken, and that is our work too. */
 static void on_input(struct session *s)
 {
 	char p[KEEPER_PACKET - 64];
-	ssize_t n = sys_read(s->io->in, p, sizeof p);
+	ssize_t n;
 
+	s->is_full = !has_room(s);
+	if (s->is_full)
+		return;
+	n = sys_read(s->io->in, p, sizeof p);
 	if (n == -EAGAIN)
 		return;
 	if (n <= 0) {
@@ -129,14 +155,13 @@ static void on_signal(struct session *s)
 {
 	int signo = sys_signal_read(s->sig_fd);
 	struct ctl_kill m = { .type = CTL_KILL };
-	const struct iovec iov = { &m, sizeof m };
 
 	if (signo == SIGWINCH)
 		send_size(s);
 	if (signo <= 0 || signo == SIGWINCH || !s->io->sig_proxy)
 		return;
 	m.signo = (uint8_t)signo;
-	(void)sys_unix_send(s->sock, &iov, 1);
+	send_apart(s, &m, sizeof m);
 }
 
 /* false: nothing more will come */
@@ -154,7 +179,7 @@ static bool on_message(struct session *s)
 	case CTL_STDERR:
 		fd = p[0] == CTL_STDOUT ? s->io->out : s->io->err;
 		if (fd >= 0)
-			(void)sys_write_all(fd, p + 1, (size_t)n - 1); /* a reader that went away is not the container's end */
+			stream_write(fd, p + 1, (size_t)n - 1); /* a reader that went away is not the container's end */
 		return true;
 	case CTL_EXITED:
 		memcpy(&code, p + 1, sizeof code);
@@ -168,13 +193,15 @@ static bool on_message(struct session *s)
 static void converse(struct session *s)
 {
 	for (;;) {
-		struct pollfd f[3] = { { s->sock, POLLIN, 0 },
+		struct pollfd f[3] = { { s->sock, (short)(s->is_full ? POLLIN | POLLOUT : POLLIN), 0 },
 				       { s->sig_fd, POLLIN, 0 },
-				       { s->in_open ? s->io->in : -1, POLLIN, 0 } };
+				       { s->in_open && !s->is_full ? s->io->in : -1, POLLIN, 0 } };
 
 		if (sys_poll(f, 3, -1) < 0)
 			return;
-		if (f[0].revents && !on_message(s))
+		if (f[0].revents & POLLOUT)
+			s->is_full = false;
+		if ((f[0].revents & ~POLLOUT) && !on_message(s))
 			return;
 		if (f[1].revents)
 			on_signal(s);

@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "engine/container.h"
 #include "engine/ctr.h"
+#include "engine/stream.h"
 #include "runtime/runtime.h"
 #include "sys/event.h"
 #include "sys/spawn.h"
@@ -16,8 +17,6 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
-
-enum { PUMP_CHUNK = 65536 };
 
 struct exec {
 	struct engine *e;
@@ -131,16 +130,16 @@ static FALLIBLE launch(struct exec *x, const char *id)
 	return e;
 }
 
-/* Moves one chunk; false at the end. */
+/* Passes one chunk of output on; false at the end. */
 static bool pump(int from, int to)
 {
-	static char p[PUMP_CHUNK];
+	static char p[STREAM_CHUNK];
 	ssize_t n = sys_read(from, p, sizeof p);
 
 	if (n <= 0)
 		return n == -EAGAIN;
 	if (to >= 0)
-		(void)sys_write_all(to, p, (size_t)n);
+		stream_write(to, p, (size_t)n);
 	return true;
 }
 
@@ -158,19 +157,23 @@ static void drop(int *fd)
 	*fd = -1;
 }
 
-/* Until both outputs ended, or the process did and nothing more is to be read from a terminal. */
+/* Until both outputs ended. Its input never blocks us: what it does not take yet waits in `pending`. */
 static void converse(struct exec *x, int sig_fd)
 {
-	int to_in = x->tty ? x->out : x->in;
-	bool in_open = x->io->in >= 0 && to_in >= 0;
+	static struct stream_pending pending;
+	int *to_in = x->tty ? &x->out : &x->in;
+	bool in_open = x->io->in >= 0 && *to_in >= 0;
 
+	if (in_open && sys_nonblock(*to_in, true) < 0)
+		in_open = false;
 	while (x->out >= 0 || x->err >= 0) {
-		struct pollfd f[4] = { { x->out, POLLIN, 0 },
+		struct pollfd f[5] = { { x->out, POLLIN, 0 },
 				       { x->err, POLLIN, 0 },
-				       { in_open ? x->io->in : -1, POLLIN, 0 },
-				       { sig_fd, POLLIN, 0 } };
+				       { in_open && !pending.n ? x->io->in : -1, POLLIN, 0 },
+				       { sig_fd, POLLIN, 0 },
+				       { pending.n ? *to_in : -1, POLLOUT, 0 } };
 
-		if (sys_poll(f, 4, -1) < 0)
+		if (sys_poll(f, 5, -1) < 0)
 			return;
 		if (f[0].revents && !pump(x->out, x->io->out))
 			drop(&x->out);
@@ -178,11 +181,12 @@ static void converse(struct exec *x, int sig_fd)
 			drop(&x->err);
 		if (f[3].revents && sys_signal_read(sig_fd) == SIGWINCH && x->out >= 0)
 			resize(x);
-		if (f[2].revents && !pump(x->io->in, x->tty ? x->out : x->in)) {
+		if (f[4].revents)
+			stream_flush(&pending, *to_in);
+		if (f[2].revents && !stream_feed(&pending, x->io->in, *to_in))
 			in_open = false;
-			if (!x->tty)
-				drop(&x->in);
-		}
+		if (!in_open && !pending.n && !x->tty)
+			drop(&x->in);
 	}
 }
 
