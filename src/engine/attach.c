@@ -178,8 +178,8 @@ static bool on_message(struct session *s)
 	case CTL_STDOUT:
 	case CTL_STDERR:
 		fd = p[0] == CTL_STDOUT ? s->io->out : s->io->err;
-		if (fd >= 0)
-			stream_write(fd, p + 1, (size_t)n - 1); /* a reader that went away is not the container's end */
+		if (fd >= 0 && !stream_write(fd, p + 1, (size_t)n - 1))
+			s->is_detached = true; /* a reader that went away is our end, not the container's */
 		return true;
 	case CTL_EXITED:
 		memcpy(&code, p + 1, sizeof code);

@@ -24,15 +24,15 @@
 
 static const char *const body_keys[] = { "Hostname", "Domainname", "User", "AttachStdin", "AttachStdout", "AttachStderr",
 					 "ExposedPorts", "Tty", "OpenStdin", "StdinOnce", "Env", "Cmd", "Image", "Volumes",
-					 "WorkingDir", "Entrypoint", "NetworkDisabled", "OnBuild", "Labels", "StopSignal",
+					 "WorkingDir", "Entrypoint", "OnBuild", "Labels", "StopSignal",
 					 "StopTimeout", "HostConfig", "NetworkingConfig", "ArgsEscaped", "Platform", NULL };
 static const char *const host_keys[] = {
 	"Binds", "ContainerIDFile", "LogConfig", "NetworkMode", "PortBindings", "RestartPolicy", "AutoRemove", "ConsoleSize",
 	"CapAdd", "CapDrop", "CgroupnsMode", "Dns", "DnsOptions", "DnsSearch", "ExtraHosts", "GroupAdd", "IpcMode",
 	"OomScoreAdj", "PidMode", "Privileged", "PublishAllPorts", "ReadonlyRootfs", "SecurityOpt", "Tmpfs", "UTSMode",
-	"UsernsMode", "ShmSize", "Sysctls", "Mounts", "Init", "CpuShares", "Memory", "NanoCpus", "CgroupParent", "BlkioWeight",
+	"UsernsMode", "ShmSize", "Sysctls", "Mounts", "Init", "CpuShares", "Memory", "NanoCpus", "BlkioWeight",
 	"CpuPeriod", "CpuQuota", "CpusetCpus", "CpusetMems", "Devices", "MemoryReservation", "MemorySwap", "MemorySwappiness",
-	"OomKillDisable", "PidsLimit", "Ulimits", "HoyHostCA", "Annotations", NULL
+	"OomKillDisable", "PidsLimit", "Ulimits", "HoyHostCA", NULL
 };
 
 static bool asks_for_nothing(const json_t *v)
@@ -54,6 +54,22 @@ static FALLIBLE check_keys(const json_t *object, const char *const *known, const
 			i++;
 		if (!known[i] && !asks_for_nothing(v))
 			return FAIL(ERR_UNSUPPORTED, "%s%s is not supported", where, key);
+	}
+	return NULL;
+}
+
+/* The network of NetworkMode may be named again; addresses, aliases and further networks are not to be had. */
+static FALLIBLE check_endpoints(const json_t *body)
+{
+	const char *mode = json_str_at(body, "HostConfig.NetworkMode", "bridge"), *name, *key;
+	json_t *endpoint, *v;
+
+	json_object_foreach (json_at(body, "NetworkingConfig.EndpointsConfig"), name, endpoint) {
+		if (strcmp(name, strcmp(mode, "default") == 0 || !*mode ? "bridge" : mode) != 0)
+			return FAIL(ERR_UNSUPPORTED, "a container on a second network (%s) is not supported", name);
+		json_object_foreach (endpoint, key, v)
+			if (!asks_for_nothing(v))
+				return FAIL(ERR_UNSUPPORTED, "NetworkingConfig.EndpointsConfig.%s.%s is not supported", name, key);
 	}
 	return NULL;
 }
@@ -124,6 +140,7 @@ static FALLIBLE check_body(const json_t *body)
 		return FAIL(ERR_INVALID, "config cannot be empty in order to create a container");
 	TRY(check_keys(body, body_keys, ""));
 	TRY(check_keys(h, host_keys, "HostConfig."));
+	TRY(check_endpoints(body));
 	TRY(check_modes(h));
 	TRY(check_limits(h));
 	if (*json_str_at(body, "WorkingDir", "/") && json_str_at(body, "WorkingDir", "/")[0] != '/')

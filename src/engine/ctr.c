@@ -170,6 +170,15 @@ FALLIBLE ctr_find(struct engine *e, const char *text, char out_id[CTR_ID_MAX], j
 	return load_live(e, out_id, out_doc) ? NULL : load_in(txn, out_id, out_doc);
 }
 
+FALLIBLE ctr_exists(struct engine *e, const char *id, bool *out_exists)
+{
+	auto_txn struct db_txn *txn = NULL;
+	struct sv value;
+
+	TRY(db_begin_read(engine_db(e), &txn));
+	return db_get(txn, DB_CONTAINER, id, &value, out_exists);
+}
+
 FALLIBLE ctr_save(struct engine *e, const char *id, const json_t *doc)
 {
 	auto_buf struct buf text = BUF(1u << 20);

@@ -29,6 +29,8 @@ FALLIBLE ctr_resolve(struct engine *e, const char *text, char out_id[CTR_ID_MAX]
 FALLIBLE ctr_load(struct engine *e, const char *id, json_t **out_doc);
 /* Both: record of text. */
 FALLIBLE ctr_find(struct engine *e, const char *text, char out_id[CTR_ID_MAX], json_t **out_doc);
+/* Whether the database knows a full id, without reading its record. */
+FALLIBLE ctr_exists(struct engine *e, const char *id, bool *out_exists);
 FALLIBLE ctr_save(struct engine *e, const char *id, const json_t *doc);
 /* For a container that goes with its keeper: RUN/<id>/record, read before the database. */
 FALLIBLE ctr_save_live(struct engine *e, const char *id, const json_t *doc);

@@ -9,6 +9,7 @@
 #include "runtime/runtime.h"
 #include "state/db.h"
 #include "state/record.h"
+#include "sys/event.h"
 #include "sys/sys.h"
 #include <fcntl.h>
 #include <signal.h>
@@ -181,25 +182,53 @@ FALLIBLE container_pause(struct engine *e, const char *text, bool pause)
 	return json_bool_at(doc, "HostConfig.AutoRemove", false) ? ctr_save_live(e, id, doc) : ctr_save(e, id, doc);
 }
 
+/* The code as the keeper tells everybody at the end: the only place where that of a --rm container is to be had. */
+static bool hear_exit(struct engine *e, const char *id, int *out_code)
+{
+	char msg[KEEPER_PACKET];
+	auto_fd int fd = -1;
+	struct err *err = ctr_connect(e, id, &fd);
+	int32_t code;
+	ssize_t n;
+
+	if (err) {
+		err_free(err);
+		return false;
+	}
+	do
+		n = sys_unix_recv(fd, msg, sizeof msg);
+	while (n > 0 && msg[0] != CTL_EXITED);
+	if (n < 5)
+		return false;
+	memcpy(&code, msg + 1, sizeof code);
+	*out_code = code;
+	return true;
+}
+
 FALLIBLE container_wait(struct engine *e, const char *text, int *out_code)
 {
 	auto_json json_t *doc = NULL, *facts = NULL;
-	auto_fd int run = -1;
 	char id[CTR_ID_MAX];
+	int code = 0;
+	bool is_heard;
 	struct err *err;
 
 	TRY(ctr_resolve(e, text, id));
+	is_heard = ctr_live(e, id, NULL) && hear_exit(e, id, &code);
 	(void)ctr_wait_gone(e, id, -1);
-	err = ctr_load(e, id, &doc);
-	if (err && err->kind == ERR_NOT_FOUND) { /* --rm: it is gone with its code */
+	if (!is_heard)
+		read_exit(e, id, &facts); /* before the record: a reaper may take both away meanwhile */
+	err = is_heard ? NULL : ctr_load(e, id, &doc);
+	if (err && err->kind == ERR_NOT_FOUND) { /* --rm, and all was over before we listened */
 		err_free(err);
-		*out_code = 0;
-		return NULL;
+		err = NULL;
 	}
 	TRY(err);
-	if (strcmp(json_str_at(doc, "State.Status", ""), "exited") != 0)
-		read_exit(e, id, &facts);
-	*out_code = (int)json_int_at(facts ? facts : json_object_get(doc, "State"), "ExitCode", 0);
+	if (facts && (!doc || strcmp(json_str_at(doc, "State.Status", ""), "exited") != 0))
+		code = (int)json_int_at(facts, "ExitCode", 0);
+	else if (doc)
+		code = (int)json_int_at(doc, "State.ExitCode", 0);
+	*out_code = code;
 	return NULL;
 }
 

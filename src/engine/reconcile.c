@@ -54,23 +54,22 @@ static FALLIBLE end_dead(struct engine *e, const char *id)
 /* A directory without record: of a creation that did not come to its commit. */
 static FALLIBLE end_unnamed(struct engine *e, const char *id)
 {
-	auto_json json_t *doc = NULL;
 	auto_fd int lock = -1;
 	auto_free char *path = NULL;
-	struct err *err = ctr_load(e, id, &doc);
+	bool exists;
+	struct err *err;
 
-	if (!err || err->kind != ERR_NOT_FOUND)
-		return err;
-	err_free(err);
+	TRY(ctr_exists(e, id, &exists)); /* no more than that: it is asked of every container by every command */
+	if (exists)
+		return NULL;
 	err = ctr_lock(e, id, true, &lock);
 	if (err) { /* in the making, or gone */
 		err_free(err);
 		return NULL;
 	}
-	err = ctr_load(e, id, &doc);
-	if (!err || err->kind != ERR_NOT_FOUND)
-		return err;
-	err_free(err);
+	TRY(ctr_exists(e, id, &exists));
+	if (exists)
+		return NULL;
 	path = ctr_path(e, id, NULL);
 	return ctr_remove_tree(AT_FDCWD, path);
 }

@@ -30,7 +30,7 @@ bool stream_feed(struct stream_pending *s, int from, int to)
 	return true;
 }
 
-void stream_write(int fd, const char *p, size_t n)
+bool stream_write(int fd, const char *p, size_t n)
 {
 	while (n) {
 		ssize_t r = sys_write(fd, p, n);
@@ -39,12 +39,13 @@ void stream_write(int fd, const char *p, size_t n)
 			struct pollfd f = { fd, POLLOUT, 0 };
 
 			if (sys_poll(&f, 1, -1) < 0)
-				return;
+				return false;
 			continue;
 		}
 		if (r < 0)
-			return;
+			return false;
 		p += r;
 		n -= (size_t)r;
 	}
+	return true;
 }

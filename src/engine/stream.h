@@ -20,5 +20,5 @@ struct stream_pending {
 bool stream_feed(struct stream_pending *s, int from, int to);
 /* Writes on; what a reader that went away did not take is dropped. */
 void stream_flush(struct stream_pending *s, int to);
-/* All of it to somebody who waits for nothing of ours (a user's terminal, also a non-blocking one). */
-void stream_write(int fd, const char *p, size_t n);
+/* All of it to somebody who waits for nothing of ours (a user's terminal, also a non-blocking one). false: nobody reads. */
+bool stream_write(int fd, const char *p, size_t n);

@@ -252,3 +252,38 @@ def test_names_on_a_network_of_the_user(hoy):
     assert "beta" not in hoy("exec", "one", "cat", "/etc/hosts").out
     hoy("rm", "-f", "one")
     hoy("network", "rm", "apart")
+
+def test_input_and_output_do_not_wait_for_each_other(hoy):
+    """A program that writes more than it reads: whoever pumps for it must not stand still in a write of its input."""
+    text = "0123456789abcdef" * 60000
+    want = subprocess.run(["/bin/busybox", "od", "-v", "-t", "x1"], input=text, capture_output=True, text=True, check=True)
+    assert hoy("run", "--rm", "-i", "busybox", "od", "-v", "-t", "x1", stdin=text, timeout=30).out == want.stdout
+    hoy("run", "-d", "--name", "od", "busybox", "sleep", "100")
+    assert hoy("exec", "-i", "od", "od", "-v", "-t", "x1", stdin=text, timeout=30).out == want.stdout
+
+
+def test_signals_pass_input_that_is_not_taken(hoy):
+    proc = hoy.popen("run", "--rm", "-i", "--init", "busybox", "sleep", "100", stdin=subprocess.PIPE)
+    os.set_blocking(proc.stdin.fileno(), False)
+    for _ in range(200):
+        try:
+            os.write(proc.stdin.fileno(), b"x" * 65536)
+        except BlockingIOError:
+            time.sleep(0.005)
+    proc.send_signal(signal.SIGINT)
+    assert proc.wait(10) == 130
+    proc.stdin.close()
+
+
+def test_a_reader_that_goes_away_ends_the_client(hoy):
+    proc = hoy.popen("run", "--name", "yes", "busybox", "yes", stdout=subprocess.PIPE)
+    assert proc.stdout.readline() == "y\n"
+    proc.stdout.close()
+    assert proc.wait(10) == 0
+    assert "yes" in hoy("ps").out
+
+
+@pytest.mark.parametrize("rm", [[], ["--rm"]])
+def test_wait_gives_the_exit_code(hoy, rm):
+    hoy("run", "-d", *rm, "--name", "waited", "busybox", "sh", "-c", "sleep 0.5; exit 9")
+    assert hoy("wait", "waited").out == "9\n"
