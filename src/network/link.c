@@ -329,8 +329,23 @@ static struct err *veth_inside(const struct link_veth *v)
 		nl_be32(&m, RTA_GATEWAY, v->gateway);
 		nl_u32(&m, RTA_OIF, (uint32_t)eth0.index);
 	}
-	link_msg(&m, RTM_GETLINK, 0, eth0.index, false); /* linkwatch_sync_dev: see link_veth_add */
+	link_msg(&m, RTM_GETLINK, 0, eth0.index, false); /* see activate */
 	return nl_send(fd, &m, "address and route of eth0", NULL);
+}
+
+/*
+ * A link whose carrier came up gets its queue from a work item (linkwatch), which waits for the rtnl lock; until then packets
+ * are dropped, and a first SYN that is lost costs the program in the container a second. Asking for a link does that work at
+ * once (rtnl_getlink: linkwatch_sync_dev): on both ends, then on the bridge, whose carrier is that of its ports.
+ */
+static struct err *activate(int route_fd, const char *veth, int bridge)
+{
+	auto_batch struct nl_batch m = NL_BATCH();
+
+	link_msg(&m, RTM_GETLINK, 0, 0, false);
+	nl_str(&m, IFLA_IFNAME, veth);
+	link_msg(&m, RTM_GETLINK, 0, bridge, false);
+	return nl_send(route_fd, &m, "activate links", NULL);
 }
 
 struct err *link_veth_add(int route_fd, const struct link_veth *v)
@@ -339,7 +354,6 @@ struct err *link_veth_add(int route_fd, const struct link_veth *v)
 	auto_batch struct nl_batch m = NL_BATCH();
 	uint32_t at = 0;
 	uint8_t mac[6];
-	struct link l;
 	struct err *e;
 
 	link_mac(v->ip, mac);
@@ -371,13 +385,8 @@ struct err *link_veth_add(int route_fd, const struct link_veth *v)
 		return e;
 	if (!e)
 		e = veth_inside(v);
-	/*
-	 * A link whose carrier came up gets its queue from a work item (linkwatch), which waits for the rtnl lock; until then
-	 * packets are dropped, and a first SYN that is lost costs the program in the container a second. Asking for a link
-	 * does that work at once (rtnl_getlink: linkwatch_sync_dev), on both ends.
-	 */
 	if (!e)
-		e = link_get(route_fd, v->name, &l);
+		e = activate(route_fd, v->name, v->bridge);
 	if (e)
 		err_free(link_delete(route_fd, v->name));
 	return e;

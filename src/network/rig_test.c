@@ -82,8 +82,9 @@ void rig_up(struct rig *r)
 	CHECK(r->lan_fd >= 0);
 	rig_sh("echo 0 >/proc/sys/net/ipv4/ip_forward && ip link set lo up && ip link add name uplink0 mtu 1400 type veth peer name lan mtu 1400 && "
 	       "ip addr add 192.0.2.2/24 dev uplink0 && ip link set uplink0 up && ip link set lan netns /proc/%d/fd/%d && "
-	       "nsenter --net=/proc/%d/fd/%d sh -c 'ip link set lo up; ip addr add 192.0.2.1/24 dev lan; ip link set lan up' && "
-	       "ip route add default via 192.0.2.1",
+	       "nsenter --net=/proc/%d/fd/%d sh -c 'ip link set lo up; ip addr add 192.0.2.1/24 dev lan; "
+	       "ip link set lan up; ip link show lan >/dev/null' && "
+	       "ip link show uplink0 >/dev/null && ip route add default via 192.0.2.1",
 	       getpid(), r->lan_fd, getpid(), r->lan_fd);
 	rig_open(r);
 }
