@@ -68,7 +68,16 @@ static struct err *kernel_open(struct kernel *k)
 {
 	TRY(net_lock(&k->lock_fd));
 	TRY(net_route_open(&k->route_fd));
-	return netlink_open(NETLINK_NETFILTER, &k->nft_fd);
+	k->nft_fd = sys_netlink_open(NETLINK_NETFILTER);
+	if (k->nft_fd < 0 && k->nft_fd != -EPROTONOSUPPORT) /* that: there can't be a table of ours, and none be made */
+		return FAIL_OS(-k->nft_fd, "open netlink");
+	return NULL;
+}
+
+static struct err *need_nft(const struct kernel *k)
+{
+	return k->nft_fd >= 0 ? NULL :
+				FAIL(ERR_UNSUPPORTED, "this kernel has no nf_tables: only --network host, none and container work");
 }
 
 struct err *network_open(struct db *db, int run_fd, struct network **out_n)
@@ -229,7 +238,9 @@ static struct err *find_table(const struct network *n, const struct kernel *k, s
 {
 	struct stat st;
 
-	TRY(table_find(k->nft_fd, n->table, out));
+	*out = (struct table_found){ 0 };
+	if (k->nft_fd >= 0)
+		TRY(table_find(k->nft_fd, n->table, out));
 	if (sys_fstatat(n->run_fd, FORWARD_MARK, &st, AT_SYMLINK_NOFOLLOW) == 0)
 		out->forward_was_off = true;
 	return NULL;
@@ -253,6 +264,7 @@ static struct err *replace(const struct network *n, const struct kernel *k, cons
 	t.forward_was_off = found->forward_was_off || (!found->exists && strcmp(forward, "0") == 0);
 	if (t.forward_was_off)
 		TRY(record_write_volatile(n->run_fd, FORWARD_MARK, "", 0));
+	TRY(need_nft(k));
 	TRY(table_replace(k->nft_fd, &t));
 	return strcmp(forward, "1") == 0 ? NULL : link_sysctl_set(FORWARD, "1");
 }
@@ -264,6 +276,7 @@ static struct err *change_ports(const struct network *n, const struct kernel *k,
 	(void)snprintf(t.name, sizeof t.name, "%s", n->table);
 	for (size_t i = 0; i < which->n; i++)
 		endpoint_ports(&which->p[i], &t);
+	TRY(need_nft(k));
 	return table_ports(k->nft_fd, &t, add);
 }
 

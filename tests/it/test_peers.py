@@ -1,9 +1,11 @@
 """Exchange with docker, podman and buildah: what one made, the other runs; and hoy-runtime as podman's runtime."""
 import json
 import os
+import pathlib
 import re
 import shutil
 import subprocess
+import tempfile
 import time
 
 import pytest
@@ -21,11 +23,11 @@ def sh(*argv, code=0, **more):
 
 
 @pytest.fixture(scope="module")
-def podman(tmp_path_factory):
+def podman():
     """podman with storage of its own; crun wants the empty v2 hierarchy out of sight."""
     if not shutil.which("podman"):
         pytest.skip("needs podman")
-    base = tmp_path_factory.mktemp("podman")
+    base = pathlib.Path(tempfile.mkdtemp(prefix="hp-"))  # podman refuses a run root of more than 50 characters
     hide = "umount /sys/fs/cgroup/unified 2>/dev/null; exec podman \"$@\""
     argv = ["unshare", "-m", "sh", "-c", hide, "podman", "--root", base / "root", "--runroot", base / "run", "--cgroup-manager", "cgroupfs",
             "--storage-driver", "vfs"]
@@ -33,6 +35,7 @@ def podman(tmp_path_factory):
     yield argv
     subprocess.run([*map(str, argv), "rm", "-af"], capture_output=True, check=False)
     subprocess.run([*map(str, argv), "rmi", "-af"], capture_output=True, check=False)
+    shutil.rmtree(base, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
