@@ -6,11 +6,11 @@
 static const char *const no_flags[] = { NULL };
 static const char *const from_flags[] = { "platform", NULL };
 static const char *const run_flags[] = { "mount", "network", "security", NULL };
-static const char *const copy_flags[] = { "from", "chown", "chmod", "link", NULL };
-static const char *const add_flags[] = { "chown", "chmod", "link", NULL };
+static const char *const copy_flags[] = { "from", "chown", "chmod", "link", "exclude", NULL };
+static const char *const add_flags[] = { "chown", "chmod", "link", "exclude", NULL };
 static const char *const health_flags[] = { "interval", "timeout", "start-period", "start-interval", "retries", NULL };
 /* Known to the language, not to us yet. */
-static const char *const later_flags[] = { "exclude", "parents", "checksum", "keep-git-dir", "unpack", "device", NULL };
+static const char *const later_flags[] = { "parents", "checksum", "keep-git-dir", "unpack", "device", NULL };
 
 static const struct {
 	size_t min, max; /* 0: no maximum */

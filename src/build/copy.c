@@ -123,6 +123,7 @@ struct copy {
 	const struct at *at;
 	struct tree tree;
 	struct tree_source src;
+	struct ignore exclude;
 	char *dest;	   /* absolute */
 	bool dest_is_dir;
 	size_t n_sources;
@@ -200,12 +201,32 @@ static FALLIBLE add_heredoc(struct copy *c, const struct heredoc *h)
 	return tree_add_text(&c->tree, to, c->texts[text_list_len(c->texts) - 1], 0644);
 }
 
+static FALLIBLE exclusions(struct copy *c)
+{
+	const struct instr *i = c->at->i;
+
+	for (size_t k = 0; k < i->n_flags; k++) {
+		auto_free char *pattern = NULL;
+		struct err *e;
+
+		if (strcmp(i->flags[k].name, "exclude") != 0)
+			continue;
+		TRY(stage_expand(c->s, c->at, i->flags[k].value ? i->flags[k].value : "", &pattern));
+		e = ignore_add(&c->exclude, sv_of(pattern));
+		if (e)
+			return at_error(c->at, i->flags[k].value, e);
+	}
+	c->src.exclude = &c->exclude;
+	return NULL;
+}
+
 static FALLIBLE plan(struct copy *c)
 {
 	const struct instr *i = c->at->i;
 	size_t heredoc = 0;
 
 	TRY(destination(c));
+	TRY(exclusions(c));
 	for (size_t k = 0; k + 1 < i->n_args; k++) {
 		struct err *e;
 
@@ -235,6 +256,7 @@ static FALLIBLE run_copy(struct copy *c, int base_fd, bool *out_cached)
 static void copy_fini(struct copy *c)
 {
 	tree_fini(&c->tree);
+	ignore_fini(&c->exclude);
 	free(c->dest);
 	text_list_free(c->texts);
 }

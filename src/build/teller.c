@@ -8,6 +8,7 @@
 #include "base/own.h"
 #include "base/sv.h"
 #include "base/time.h"
+#include "sys/event.h"
 #include "sys/sys.h"
 #include <pthread.h>
 #include <stdarg.h>
@@ -17,6 +18,7 @@ enum { LINE_MAX_BYTES = 1 << 16, TAIL_MAX = 1 << 18 };
 
 struct teller {
 	bool quiet, is_tty;
+	int width; /* of a title, so that a line never wraps: it could not be written over */
 	pthread_mutex_t lock; /* guards what follows, and whole lines on stderr */
 	unsigned n;
 	unsigned last; /* the step whose line is the last on the screen; 0: none */
@@ -36,9 +38,13 @@ struct told {
 struct teller *teller_new(enum build_progress mode, bool quiet)
 {
 	struct teller *t = xnew(struct teller);
+	unsigned rows, columns;
 
 	t->quiet = quiet;
 	t->is_tty = mode == BUILD_PROGRESS_TTY || (mode == BUILD_PROGRESS_AUTO && isatty(STDERR_FILENO));
+	t->width = 64;
+	if (t->is_tty && sys_tty_size(STDERR_FILENO, &rows, &columns) >= 0 && columns > 40)
+		t->width = (int)columns - 20;
 	(void)pthread_mutex_init(&t->lock, NULL);
 	return t;
 }
@@ -74,7 +80,7 @@ static void say(struct told *s, const char *fmt, ...)
 /* The line of a running step, below what was told of it. Lock held. */
 static void say_running(struct told *s)
 {
-	say(s, " \033[34m=>\033[0m %.150s\n", s->title);
+	say(s, " \033[34m=>\033[0m %.*s\n", s->t->width, s->title);
 	s->t->last = s->number;
 }
 
@@ -126,8 +132,8 @@ void told_done(struct told *s, bool is_cached)
 	if (!s->t->quiet) {
 		(void)pthread_mutex_lock(&s->t->lock);
 		if (s->t->is_tty)
-			say(s, " \033[32m=>\033[0m %s%.150s \033[2m%.1fs\033[0m\n", is_cached ? "CACHED " : "", s->title,
-			    since(s->begun_ns));
+			say(s, " \033[32m=>\033[0m %s%.*s \033[2m%.1fs\033[0m\n", is_cached ? "CACHED " : "", s->t->width,
+			    s->title, since(s->begun_ns));
 		else if (is_cached)
 			say(s, "#%u CACHED\n\n", s->number);
 		else

@@ -404,8 +404,24 @@ static FALLIBLE add_dir(struct tree *t, const struct tree_source *src, const str
 struct walk {
 	struct tree *t;
 	const struct tree_source *src;
+	size_t prefix; /* of a source path, up to what is below the directory that was named */
 	unsigned depth;
 };
+
+static bool is_left_out(const struct walk *w, const char *source)
+{
+	return (w->src->ignore && ignore_excludes(w->src->ignore, source)) ||
+	       (w->src->exclude && ignore_excludes(w->src->exclude, source + w->prefix));
+}
+
+/* Whether something below a directory that is left out may be wanted nevertheless. */
+static bool may_want_below(const struct walk *w, const char *source)
+{
+	if (w->src->ignore && ignore_excludes(w->src->ignore, source) && !ignore_may_include_below(w->src->ignore, source))
+		return false;
+	return !w->src->exclude || !ignore_excludes(w->src->exclude, source + w->prefix) ||
+	       ignore_may_include_below(w->src->exclude, source + w->prefix);
+}
 
 static FALLIBLE walk_dir(struct walk *w, int dir_fd, const char *source, const char *dest);
 
@@ -423,7 +439,7 @@ static void unlist_from(struct tree *t, size_t n)
 /* source: path in the source's root, without leading slash, as ignore rules want it. */
 static FALLIBLE walk_entry(struct walk *w, int dir_fd, const char *name, const char *source, const char *dest)
 {
-	bool excluded = w->src->ignore && ignore_excludes(w->src->ignore, source);
+	bool excluded = is_left_out(w, source);
 	size_t before = w->t->v.n, with_dir;
 	auto_fd int sub = -1;
 	struct stat st;
@@ -436,7 +452,7 @@ static FALLIBLE walk_entry(struct walk *w, int dir_fd, const char *name, const c
 
 		return excluded ? NULL : add_file(w->t, w->src, &f, dest);
 	}
-	if (excluded && !ignore_may_include_below(w->src->ignore, source))
+	if (excluded && !may_want_below(w, source))
 		return NULL;
 	sub = sys_openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
 	if (sub < 0)
@@ -538,10 +554,13 @@ FALLIBLE tree_add_source(struct tree *t, const struct tree_source *src, const ch
 			TRY(tree_add_dir(t, dest));
 		if ((readable = sys_open_in_root(src->root_fd, path, O_RDONLY | O_DIRECTORY, 0)) < 0)
 			return FAIL_OS(-readable, "open directory %s", path);
+		w.prefix = strcmp(path, "/") == 0 ? 0 : strlen(path);
 		return walk_dir(&w, readable, path + 1, dest);
 	}
 	if (src->ignore && ignore_excludes(src->ignore, path + 1))
 		return FAIL(ERR_NOT_FOUND, "failed to compute cache key: \"%s\": not found (.dockerignore leaves it out)", path);
+	if (src->exclude && ignore_excludes(src->exclude, strrchr(path, '/') + 1))
+		return NULL;
 	if (S_ISREG(st.st_mode)) {
 		if ((readable = sys_open_in_root(src->root_fd, path, O_RDONLY, 0)) < 0)
 			return FAIL_OS(-readable, "open %s", path);

@@ -59,6 +59,7 @@ FALLIBLE tree_add_text(struct tree *t, const char *path, const char *text, mode_
 struct tree_source {
 	int root_fd;		     /* borrowed */
 	const struct ignore *ignore; /* NULL: nothing is left out */
+	const struct ignore *exclude; /* the same, of paths below what is named; NULL or without rules: nothing */
 	bool is_context;	     /* owners are 0:0 */
 	const char *unpack_to;	     /* ADD: local archives are unpacked into this directory; NULL: they are files */
 };

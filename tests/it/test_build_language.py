@@ -266,6 +266,12 @@ def test_an_interrupted_build_ends_at_once(hoy, tmp_path):
     assert [f for f in os.listdir(hoy.run_dir) if len(f) == 64] == [] == os.listdir(hoy.root / "tmp")
 
 
+def test_exclude(hoy, tmp_path):
+    built(hoy, tmp_path, "FROM busybox\nCOPY --exclude=*.md --exclude=sub --exclude=!sub/keep d x.md y /t/\nCOPY --exclude=d . /u\n",
+          files={"d/a": "", "d/b.md": "", "d/sub/x": "", "d/sub/keep": "", "x.md": "", "y": ""})
+    assert sh(hoy, "cd /t && find . -type f | sort; ls /u") == "./a\n./sub/keep\n./y\nDockerfile\nx.md\ny\n"
+
+
 def test_wrong_target(hoy, tmp_path):
     make(tmp_path, "FROM busybox AS one\n")
     assert 'target stage "two" could not be found' in hoy("build", "--target", "two", tmp_path, code=1).err
