@@ -220,6 +220,26 @@ struct err *store_blob_each(const struct store *s, struct err *(*each)(void *ctx
 	return e;
 }
 
+/* Created and locked. Between the two a sweeper may have taken it for a dead one's: then again. */
+static int open_locked(const struct store *s, const char *name)
+{
+	for (int tries = 0; tries < 100; tries++) {
+		auto_fd int fd = sys_openat(s->tmp_fd, name, O_RDWR | O_CREAT | O_TRUNC, 0600);
+		struct stat st;
+		int r = fd < 0 ? fd : sys_flock(fd, LOCK_EX); /* a sweeper lets go at once */
+
+		if (r >= 0)
+			r = sys_fstat(fd, &st);
+		if (r < 0 && fd >= 0)
+			(void)sys_unlink(s->tmp_fd, name);
+		if (r < 0)
+			return r;
+		if (st.st_nlink)
+			return TAKE_FD(fd);
+	}
+	return -EBUSY;
+}
+
 struct err *ingest_begin(struct store *s, struct ingest **out_ingest)
 {
 	static atomic_uint serial;
@@ -228,17 +248,13 @@ struct err *ingest_begin(struct store *s, struct ingest **out_ingest)
 
 	in->store = s;
 	(void)snprintf(in->name, sizeof in->name, "ingest-%d-%u", (int)getpid(), atomic_fetch_add(&serial, 1));
-	in->fd = sys_openat(s->tmp_fd, in->name, O_RDWR | O_CREAT | O_TRUNC, 0600);
+	in->fd = open_locked(s, in->name);
 	if (in->fd < 0) {
 		r = -in->fd;
 		free(in);
 		return FAIL_OS(r, "store: create a temporary file");
 	}
 	in->digest = digest_new();
-	if ((r = sys_flock(in->fd, LOCK_EX | LOCK_NB)) < 0) {
-		ingest_free(in);
-		return FAIL_OS(-r, "store: lock a temporary file");
-	}
 	*out_ingest = in;
 	return NULL;
 }

@@ -110,6 +110,15 @@ FALLIBLE engine_image_list(struct engine *e, bool all, json_t **out_array)
 	return err;
 }
 
+/* Of the last step that made it. */
+static const char *last_comment(const json_t *config)
+{
+	const json_t *history = json_object_get(config, "history");
+	size_t n = json_array_size(history);
+
+	return n ? json_str_at(json_array_get(history, n - 1), "comment", "") : "";
+}
+
 FALLIBLE engine_image_inspect(struct engine *e, const char *text, json_t **out_object)
 {
 	CLEANUP(image_names_fini) struct image_names names = { 0 };
@@ -132,7 +141,7 @@ FALLIBLE engine_image_inspect(struct engine *e, const char *text, json_t **out_o
 	layers = json_from_list(d.diff_ids);
 	config = json_object_get(d.config, "config");
 	*out_object = json_pack("{s:s, s:o, s:o, s:s, s:s, s:s, s:s, s:O?, s:s, s:s, s:I, s:I, s:{s:s}, s:{s:s, s:o}, s:{}}", "Id",
-				d.manifest.config.digest, "RepoTags", tags, "RepoDigests", digests, "Parent", "", "Comment", "",
+				d.manifest.config.digest, "RepoTags", tags, "RepoDigests", digests, "Parent", "", "Comment", last_comment(d.config),
 				"Created", json_str_at(d.config, "created", "1970-01-01T00:00:00Z"), "Author",
 				json_str_at(d.config, "author", ""), "Config", config, "Architecture",
 				json_str_at(d.config, "architecture", ""), "Os", json_str_at(d.config, "os", ""), "Size",

@@ -46,6 +46,7 @@ TEST(the_same_archive_gives_the_same_image)
 	CHECK(strcmp(a, c) != 0);
 	CHECK_STR(json_str_at(v, "Created", ""), "2023-11-14T22:13:20Z");
 	CHECK_STR(json_str_at(v, "Id", ""), a);
+	CHECK_STR(json_str_at(v, "Comment", ""), "Imported");
 	CHECK_INT(json_array_size(json_object_get(v, "RepoTags")), 2);
 	CHECK_INT(fixture_layers(e), 2);
 	CHECK_INT(fixture_blobs(e), 6); /* layer, configuration, manifest of each */

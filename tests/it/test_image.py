@@ -213,3 +213,19 @@ def test_commit_of_a_running_container(hoy):
     hoy("rm", "-f", "runs")
     hoy("rmi", image)
     assert "No such container" in hoy("commit", "nosuch", code=1).err
+
+
+def test_many_at_once(fresh_hoy, tmp_path):
+    """Imports, names and removals side by side: sweeps take nothing that another one is bringing."""
+    script = """for k in $(seq 15); do "$0" import "$1" "w$2" && "$0" tag "w$2" "t$2" && "$0" rmi "w$2" "t$2" || exit 1; done"""
+    workers = []
+    for i in range(4):
+        with tarfile.open(tmp_path / f"{i}.tar", "w") as tar:
+            tar.addfile(tarfile.TarInfo(f"file{i % 2}"))
+        workers.append(subprocess.Popen(["sh", "-c", script, fresh_hoy.binary, tmp_path / f"{i}.tar", str(i)],
+                                        env=fresh_hoy.env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True))
+    for w in workers:
+        err = w.communicate(timeout=120)[1]
+        assert w.returncode == 0, err
+    fresh_hoy("image", "prune", "-f")
+    assert not list((fresh_hoy.root / "blobs/sha256").iterdir()) and not list((fresh_hoy.root / "tmp").iterdir())
