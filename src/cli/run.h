@@ -17,8 +17,8 @@ struct run_conf {
 	int stop_timeout, oom_score_adj;
 	/* the container */
 	bool rm, no_healthcheck, oom_kill_disable, publish_all, sig_proxy_set, quiet;
-	const char *name, *cidfile, *pull, *platform, *restart, *log_driver, *network, *ipc, *pid, *uts, *userns, *cgroupns;
-	char **log_opt, **volume, **mount, **tmpfs, **publish, **expose, **add_host, **dns, **dns_search, **dns_option;
+	const char *name, *cidfile, *pull, *platform, *restart, *log_driver, *network, *ip, *ipc, *pid, *uts, *userns, *cgroupns;
+	char **log_opt, **volume, **mount, **tmpfs, **publish, **expose, **add_host, **dns, **dns_search, **dns_option, **network_alias;
 	char **cap_add, **cap_drop, **security_opt, **device, **ulimit, **sysctl;
 	/* limits */
 	uint64_t memory, memory_swap_bytes, memory_reservation, cpus, shm_size;

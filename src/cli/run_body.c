@@ -556,6 +556,21 @@ static FALLIBLE process_part(const struct run_conf *c, char *const args[], json_
 	return environment(c, body);
 }
 
+/* What is wanted on the network, in docker's place for it. */
+static void network_part(const struct run_conf *c, json_t *body)
+{
+	json_t *wish = json_object();
+
+	if (c->ip)
+		(void)json_object_set_new(wish, "IPAMConfig", json_pack("{s:s}", "IPv4Address", c->ip));
+	set_list(wish, "Aliases", c->network_alias);
+	if (json_object_size(wish) == 0)
+		json_decref(wish);
+	else
+		(void)json_object_set_new(body, "NetworkingConfig",
+					  json_pack("{s:{s:o}}", "EndpointsConfig", c->network ? c->network : "bridge", wish));
+}
+
 FALLIBLE run_body(const struct run_conf *c, char *const args[], json_t **out_body)
 {
 	auto_json json_t *body = json_object();
@@ -565,6 +580,7 @@ FALLIBLE run_body(const struct run_conf *c, char *const args[], json_t **out_bod
 	(void)json_object_set_new(body, "ExposedPorts", json_object());
 	TRY(process_part(c, args, body));
 	TRY(host_part(c, body, host));
+	network_part(c, body);
 	*out_body = TAKE(body);
 	return NULL;
 }

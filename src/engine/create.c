@@ -11,6 +11,7 @@
 #include "base/time.h"
 #include "engine/container.h"
 #include "engine/ctr.h"
+#include "engine/endpoint.h"
 #include "engine/mounts.h"
 #include "engine/names.h"
 #include "state/db.h"
@@ -315,6 +316,11 @@ static FALLIBLE build_record(struct engine *e, const char *id, const json_t *bod
 	host = host_config(body, config);
 	doc = record(e, id, image, config, host);
 	(void)json_object_set_new(doc, "Driver", json_string(snapshotter_driver(engine_snapshotter(e))));
+	err = endpoint_keep(body, doc);
+	if (err) {
+		json_decref(doc);
+		return err;
+	}
 	(void)json_object_set(doc, "Path", json_array_get(args, 0));
 	(void)json_array_remove(args, 0);
 	(void)json_object_set(doc, "Args", args);

@@ -15,6 +15,7 @@
 #include "base/vec.h"
 #include "engine/container.h"
 #include "engine/ctr.h"
+#include "engine/endpoint.h"
 #include "network/network.h"
 #include "runtime/runtime.h"
 #include "state/record.h"
@@ -379,6 +380,7 @@ static void record_network(struct start *s, const char *name, const struct net_r
 				     r->network_id, "IPAddress", r->ip, "Gateway", r->gateway, "IPPrefixLen", (int)r->prefix_len,
 				     "MacAddress", r->mac);
 
+	endpoint_carry(s->doc, name, json_object_get(json_object_get(settings, "Networks"), name));
 	(void)json_object_set_new(s->doc, "NetworkSettings", settings);
 }
 
@@ -387,9 +389,9 @@ static FALLIBLE attach_network(struct start *s)
 	CLEANUP(ports_fini) struct ports ports = { 0 };
 	const char *name = ctr_network(s->doc);
 	struct net_result result = { 0 };
-	char short_id[13], *names[] = { (char *)(uintptr_t)json_str_at(s->doc, "Name", "/") + 1, short_id, NULL };
-	struct net_attach a = { .container = s->id, .network = name, .net_fd = s->net_fd, .names = names };
-	auto_list char **peers = NULL;
+	struct net_attach a = { .container = s->id, .network = name, .net_fd = s->net_fd };
+	auto_list char **peers = NULL, **names = NULL;
+	char short_id[13];
 	struct network *n;
 
 	(void)snprintf(short_id, sizeof short_id, "%.12s", s->id);
@@ -399,6 +401,10 @@ static FALLIBLE attach_network(struct start *s)
 		TRY(network_loopback(s->net_fd));
 		return write_hosts(s, "", "");
 	}
+	text_list_add(&names, json_str_at(s->doc, "Name", "/") + 1);
+	text_list_add(&names, short_id);
+	endpoint_wishes(s->doc, name, &a.want_ip, &names);
+	a.names = names;
 	TRY(wanted_ports(s->doc, &ports));
 	a.ports = ports.v.p;
 	a.n_ports = ports.v.n;

@@ -114,6 +114,24 @@ def test_networks_are_apart_and_internal_ones_have_no_way_out(hoy, net):
     assert fetch(address(hoy, "c-left"), 80) == "page\n"  # from the host
 
 
+def test_wanted_address_and_aliases(hoy, net):
+    net("mine", "--subnet", "10.213.5.0/24")
+    hoy("run", "-d", "--name", "srv", "--network", "mine", "--ip", "10.213.5.77", "--network-alias", "db",
+        "--network-alias", "s", "busybox", "sleep", "100")
+    assert address(hoy, "srv") == "10.213.5.77"
+    for name in ("srv", "db", "s"):
+        hoy("run", "--rm", "--network", "mine", "busybox", "ping", "-c1", "-W5", name)
+    hoy("stop", "-t", "0", "srv")
+    hoy("start", "srv")
+    assert address(hoy, "srv") == "10.213.5.77"
+    assert json.loads(hoy("inspect", "srv").out)[0]["NetworkSettings"]["Networks"]["mine"]["Aliases"] == ["db", "s"]
+    for wish, want in (("10.213.5.77", "in use"), ("10.213.5.255", "10.213.5.0/24"), ("10.213", "10.213")):
+        assert want in hoy("run", "--rm", "--network", "mine", "--ip", wish, "busybox", "true", code=125).err
+    for wish in (("--ip", "172.29.0.9"), ("--network-alias", "db")):
+        assert "networks of your own" in hoy("run", "--rm", *wish, "busybox", "true", code=125).err
+    hoy("run", "--rm", "--network", "mine", "--network-alias", "two words", "busybox", "true", code=125)
+
+
 def test_every_way_to_a_published_port(hoy):
     port = free_port()
     hoy("run", "-d", "--name", "web", "-p", f"{port}:80", "busybox", "sh", "-c", SERVER)
