@@ -599,9 +599,11 @@ static int read_table(void *ctx, const struct nlmsghdr *h)
 struct err *table_find(int nft_fd, const char *name, struct table_found *out_found)
 {
 	auto_batch struct nl_batch m = NL_BATCH();
-	struct finding f = { name, out_found };
+	struct table_found found = { 0 };
+	struct finding f = { name, &found };
 
-	*out_found = (struct table_found){ 0 };
 	nft(&m, NFT_MSG_GETTABLE, NLM_F_DUMP);
-	return nl_query(nft_fd, &m, "list nftables tables", read_table, &f);
+	TRY(nl_query(nft_fd, &m, "list nftables tables", read_table, &f));
+	*out_found = found;
+	return NULL;
 }
