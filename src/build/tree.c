@@ -167,19 +167,11 @@ static char *base_link(const struct tree *t, const char *path)
 	return xstrdup(target);
 }
 
-/* Directory path (absolute, clean) with the stage's links followed; borrowed from the tree. The stage is read-only meanwhile. */
-static FALLIBLE real_dir(struct tree *t, const char *path, const char **out_real)
+FALLIBLE tree_real_dir(const struct tree *t, const char *path, char **out_real)
 {
-	void **slot = map_get(&t->real, path);
-	auto_free char *rest = NULL, *done = NULL;
+	auto_free char *rest = xstrdup(path), *done = xstrdup("");
 	unsigned links = 0;
 
-	if (slot) {
-		*out_real = *slot;
-		return NULL;
-	}
-	rest = xstrdup(path);
-	done = xstrdup("");
 	while (rest[strspn(rest, "/")]) {
 		const char *from = rest + strspn(rest, "/");
 		size_t n = strcspn(from, "/");
@@ -203,8 +195,21 @@ static FALLIBLE real_dir(struct tree *t, const char *path, const char **out_real
 			done = TAKE(next);
 		}
 	}
-	slot = map_put(&t->real, path);
-	*slot = xstrdup(*done ? done : "/");
+	*out_real = xstrdup(*done ? done : "/");
+	return NULL;
+}
+
+/* The same, remembered; borrowed from the tree. The stage is read-only meanwhile. */
+static FALLIBLE real_dir(struct tree *t, const char *path, const char **out_real)
+{
+	void **slot = map_get(&t->real, path);
+	char *real;
+
+	if (!slot) {
+		TRY(tree_real_dir(t, path, &real));
+		slot = map_put(&t->real, path);
+		*slot = real;
+	}
 	*out_real = *slot;
 	return NULL;
 }

@@ -53,6 +53,8 @@ void tree_fini(struct tree *t);
 bool tree_base_is_dir(const struct tree *t, const char *path);
 /* A directory at path (absolute) and those above it; those that the stage does not have are made with mode 0755 and the forced owner. */
 FALLIBLE tree_add_dir(struct tree *t, const char *path);
+/* Directory path (absolute, clean) with the stage's links followed; owned. ERR_INVALID too many links. */
+FALLIBLE tree_real_dir(const struct tree *t, const char *path, char **out_real);
 /* A file with this text. */
 FALLIBLE tree_add_text(struct tree *t, const char *path, const char *text, mode_t mode);
 

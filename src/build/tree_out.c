@@ -141,20 +141,50 @@ static FALLIBLE parents_of(struct out *o, const char *path)
 	return NULL;
 }
 
+static bool is_link_to_dir(const struct tree *t, const char *name)
+{
+	auto_fd int fd = t->base_fd < 0 ? -1 : sys_open_in_root(t->base_fd, name, O_PATH | O_NOFOLLOW, 0);
+	auto_free char *absolute = xasprintf("/%s", name);
+	struct stat st;
+
+	return fd >= 0 && sys_fstat(fd, &st) == 0 && S_ISLNK(st.st_mode) && tree_base_is_dir(t, absolute);
+}
+
+/* name with the image's links of its directory followed; owned. */
+static FALLIBLE follow(const struct tree *t, const char *name, char **out_name)
+{
+	const char *slash = strrchr(name, '/');
+	auto_free char *dir = NULL, *real = NULL;
+
+	if (!slash) {
+		*out_name = xstrdup(name);
+		return NULL;
+	}
+	dir = xasprintf("/%.*s", (int)(slash - name), name);
+	TRY(tree_real_dir(t, dir, &real));
+	*out_name = xasprintf("%s%s", real + 1, strcmp(real, "/") == 0 ? slash + 1 : slash);
+	return NULL;
+}
+
 static FALLIBLE unpack_entry(struct out *o, const struct tree_entry *a, const struct tar_entry *in, struct tar_reader *tar)
 {
-	auto_free char *name = NULL, *link = NULL;
+	auto_free char *named = NULL, *name = NULL, *link = NULL;
 	struct tar_entry e = *in;
 
 	if (has_dotdot(in->name) || (in->type == '1' && has_dotdot(in->link)))
 		return FAIL(ERR_INVALID, "%s: %s escapes the destination", a->source, in->name);
 	if (!*in->name || strcmp(in->name, ".") == 0)
 		return NULL;
-	name = xasprintf("%s%s%s", a->path, *a->path ? "/" : "", in->name + strspn(in->name, "/"));
+	named = xasprintf("%s%s%s", a->path, *a->path ? "/" : "", in->name + strspn(in->name, "/"));
+	if (in->type == '5' && is_link_to_dir(o->t, named))
+		return NULL; /* what it holds goes where the image's link leads: /bin of an archive on a merged /usr */
+	TRY(follow(o->t, named, &name));
 	e.name = name;
 	e.mtime_ns = o->t->mtime_ns;
 	if (in->type == '1') {
-		link = xasprintf("%s%s%s", a->path, *a->path ? "/" : "", in->link + strspn(in->link, "/"));
+		auto_free char *target = xasprintf("%s%s%s", a->path, *a->path ? "/" : "", in->link + strspn(in->link, "/"));
+
+		TRY(follow(o->t, target, &link));
 		e.link = link;
 	}
 	if (o->t->attrs.has_owner) {

@@ -36,6 +36,17 @@ def archive(path, mode, **files):
             tar.addfile(info, io.BytesIO(text.encode()))
 
 
+def test_archives_follow_links_of_the_image(hoy, tmp_path):
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        for name, kind, link in (("lib", tarfile.DIRTYPE, ""), ("lib/f", tarfile.REGTYPE, ""), ("h", tarfile.LNKTYPE, "lib/f"),
+                                 ("new", tarfile.SYMTYPE, "usr"), ("new/g", tarfile.REGTYPE, "")):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname, info.mode = kind, link, 0o755
+            tar.addfile(info)
+    built(hoy, tmp_path, "FROM busybox\nRUN mkdir -p /usr/lib && ln -s usr/lib /lib\nADD x.tar /\n")
+    assert sh(hoy, "readlink /lib; readlink /new; ls /usr/lib/f /h; ls /usr") == "usr/lib\nusr\n/h\n/usr/lib/f\ng\nlib\n"
+
+
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
 def test_add_unpacks_archives(hoy, tmp_path, mode):
     archive(tmp_path / "x.bin", mode, d__f="hello")
