@@ -9,6 +9,9 @@
  * host have names of their own and choose subnets of their own.
  * IPv4 only: containers have no IPv6 beyond ::1. A firewall of the host that drops forwarded packets (docker's FORWARD
  * policy, ufw) still drops ours: an accept in one table cannot overrule a drop in another.
+ * ip_forward is on while a network is up: until then a host with several interfaces may not have routed between them, and
+ * only its own firewall decides whether it does now (docker sets FORWARD to drop, which breaks other programs' networks).
+ * Datagram flows follow a published port when it comes, goes or changes hands (flow.h).
  * Layer: network.  Threads: calls for one host are serialised by a lock on its network namespace.  Blocks: netlink, one sync.
  * Limits: 1023 containers a network (ports of a bridge).
  */
