@@ -16,6 +16,7 @@
 #include "supervise/conf.h"
 
 #define CTR_ID_MAX 65
+#define CTR_UNSEEN 255 /* exit code of what nobody saw end: its keeper was killed, the power went */
 
 /* In the record's State.Status; only CTR_MOVES of ctr.c are allowed between them. */
 enum ctr_state { CTR_CREATED, CTR_STARTING, CTR_RUNNING, CTR_PAUSED, CTR_RESTARTING, CTR_EXITED, CTR_STATES };

@@ -26,7 +26,10 @@ FALLIBLE container_resolve(struct engine *e, const char *text, char **out_id)
 
 /* ---- the end of a container ---- */
 
-/* Exit facts: the last status of the keeper, else the durable exit record, else what a power cut leaves. */
+/*
+ * Exit facts: the last status of the keeper, else the durable exit record. A keeper that was killed leaves a status that does
+ * not say "exited", a power cut leaves none: then NULL, nobody saw it end.
+ */
 static void read_exit(struct engine *e, const char *id, json_t **out_facts)
 {
 	auto_fd int run = sys_openat(engine_run_fd(e), id, O_RDONLY | O_DIRECTORY, 0);
@@ -44,6 +47,10 @@ static void read_exit(struct engine *e, const char *id, json_t **out_facts)
 	if (!err)
 		err = json_parse(sv_from(text, n), "status", 65536, out_facts);
 	err_free(err);
+	if (strcmp(json_str_at(*out_facts, "Status", "exited"), "exited") != 0) {
+		json_decref(*out_facts);
+		*out_facts = NULL;
+	}
 }
 
 static void set_exited(json_t *doc, const json_t *facts)
@@ -56,8 +63,7 @@ static void set_exited(json_t *doc, const json_t *facts)
 	(void)json_object_set_new(state, "Running", json_false());
 	(void)json_object_set_new(state, "Paused", json_false());
 	(void)json_object_set_new(state, "Pid", json_integer(0));
-	/* 255: nobody saw it end, as after a power cut */
-	(void)json_object_set_new(state, "ExitCode", json_integer(json_int_at(facts, "ExitCode", 255)));
+	(void)json_object_set_new(state, "ExitCode", json_integer(json_int_at(facts, "ExitCode", CTR_UNSEEN)));
 	(void)json_object_set_new(state, "OOMKilled", json_boolean(json_bool_at(facts, "OOMKilled", false)));
 	(void)json_object_set_new(state, "FinishedAt",
 				  json_string(*finished ? finished : time_format(time_now_ns(), now)));
@@ -227,7 +233,9 @@ FALLIBLE container_wait(struct engine *e, const char *text, int *out_code)
 	if (facts && (!doc || strcmp(json_str_at(doc, "State.Status", ""), "exited") != 0))
 		code = (int)json_int_at(facts, "ExitCode", 0);
 	else if (doc)
-		code = (int)json_int_at(doc, "State.ExitCode", 0);
+		code = strcmp(json_str_at(doc, "State.Status", ""), "running") == 0 ?
+			       CTR_UNSEEN :
+			       (int)json_int_at(doc, "State.ExitCode", 0);
 	*out_code = code;
 	return NULL;
 }

@@ -74,6 +74,50 @@ static FALLIBLE end_unnamed(struct engine *e, const char *id)
 	return ctr_remove_tree(AT_FDCWD, path);
 }
 
+/* Its record says that it runs, or it was started and should have gone with its keeper. */
+static bool was_started(const json_t *doc, int home)
+{
+	struct stat st;
+
+	if (json_bool_at(doc, "HostConfig.AutoRemove", false))
+		return sys_fstatat(home, "hostname", &st, 0) == 0;
+	return strcmp(json_str_at(doc, "State.Status", ""), "running") == 0;
+}
+
+static FALLIBLE end_cut(struct engine *e, const char *id)
+{
+	auto_json json_t *doc = NULL;
+	auto_fd int lock = -1;
+	struct err *err = ctr_lock(e, id, true, &lock); /* not to be had: somebody is at it */
+
+	if (!err)
+		err = ctr_load(e, id, &doc);
+	if (err) {
+		err_free(err);
+		return NULL;
+	}
+	return ctr_live(e, id, NULL) || !was_started(doc, lock) ? NULL : ctr_end(e, id, doc);
+}
+
+/*
+ * RUN goes with a power cut, and with it the marks of what ran: then every record is read once. What says that it runs did
+ * not end in order; its addresses are given back.
+ */
+static FALLIBLE after_boot(struct engine *e, char *const *homes)
+{
+	struct stat st;
+	int fd;
+
+	if (sys_fstatat(engine_run_fd(e), "reconciled", &st, 0) == 0)
+		return NULL;
+	for (size_t i = 0; homes[i]; i++)
+		if (is_id(homes[i]))
+			TRY(end_cut(e, homes[i]));
+	fd = sys_openat(engine_run_fd(e), "reconciled", O_WRONLY | O_CREAT, 0600);
+	own_close(&fd);
+	return fd < 0 ? FAIL_OS(-fd, "write %s/reconciled", engine_run(e)) : NULL;
+}
+
 FALLIBLE engine_reconcile(struct engine *e)
 {
 	auto_list char **live = NULL, **homes = NULL;
@@ -88,5 +132,5 @@ FALLIBLE engine_reconcile(struct engine *e)
 	for (size_t i = 0; homes[i]; i++)
 		if (is_id(homes[i]))
 			TRY(end_unnamed(e, homes[i]));
-	return NULL;
+	return after_boot(e, homes);
 }

@@ -440,6 +440,7 @@ static FALLIBLE launch(struct start *s, struct err *(*on_ready)(void *ctx), void
 	struct err *e;
 
 	TRY(open_run(s));
+	(void)sys_unlink(s->home_fd, "exit"); /* of the run before */
 	TRY(write_names(s));
 	TRY(write_hosts(s, "", "")); /* it must exist for the plan to bind it; the address comes later */
 	TRY(build_plan(s, &plan));

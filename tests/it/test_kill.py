@@ -1,8 +1,12 @@
 """kill -9 of hoy at random moments: the next command reconciles, nothing is left, the operation succeeds."""
 import os
+import pathlib
 import random
+import shutil
 import signal
 import time
+
+import pytest
 
 from conftest import check_census
 from census import census
@@ -32,6 +36,36 @@ def test_run_detached(hoy):
     assert hit
     hoy.remove_all()
     check_census(before)
+
+
+def kill_keepers(hoy):
+    """kill -9 of every keeper of this root; what they keep dies with them."""
+    for proc in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            if (proc / "comm").read_text() == "hoy-keeper\n" and \
+                    any(os.readlink(fd).startswith(str(hoy.root)) for fd in (proc / "fd").iterdir()):
+                os.kill(int(proc.name), signal.SIGKILL)
+        except OSError:
+            continue
+    time.sleep(0.3)
+
+
+@pytest.mark.parametrize("power_cut", [False, True])
+def test_keeper_killed(fresh_hoy, busybox_tar, power_cut):
+    """Nobody saw the container end: 255, its network is free, it starts again. A power cut takes RUN along."""
+    fresh_hoy("import", busybox_tar, "busybox")
+    fresh_hoy("run", "-d", "--name", "kept", "busybox", "sleep", "100")
+    fresh_hoy("run", "-d", "--rm", "--name", "gone", "busybox", "sleep", "100")
+    fresh_hoy("create", "--rm", "--name", "waiting", "busybox", "true")
+    kill_keepers(fresh_hoy)
+    if power_cut:
+        shutil.rmtree(fresh_hoy.run_dir)
+    listing = fresh_hoy("ps", "-a").out
+    assert "Exited (255)" in listing and "gone" not in listing and "waiting" in listing
+    assert fresh_hoy("wait", "kept").out == "255\n"
+    fresh_hoy("start", "kept")
+    assert "Up" in fresh_hoy("ps").out
+    fresh_hoy("rm", "-f", "kept")
 
 
 def test_build(hoy, tmp_path):

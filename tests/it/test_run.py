@@ -253,6 +253,7 @@ def test_names_on_a_network_of_the_user(hoy):
     hoy("rm", "-f", "one")
     hoy("network", "rm", "apart")
 
+
 def test_input_and_output_do_not_wait_for_each_other(hoy):
     """A program that writes more than it reads: whoever pumps for it must not stand still in a write of its input."""
     text = "0123456789abcdef" * 60000
