@@ -290,6 +290,7 @@ FALLIBLE container_remove(struct engine *e, const char *text, struct container_r
 	auto_json json_t *doc = NULL, *now = NULL;
 	auto_fd int lock = -1;
 	char id[CTR_ID_MAX];
+	struct stat st;
 	struct err *err;
 
 	TRY(ctr_find(e, text, id, &doc));
@@ -303,7 +304,8 @@ FALLIBLE container_remove(struct engine *e, const char *text, struct container_r
 	if (ctr_live(e, id, NULL) && !ctr_wait_gone(e, id, 5000))
 		return FAIL(ERR_CONFLICT, "container %s was started meanwhile", text);
 	TRY(ctr_load(e, id, &now));
-	TRY(ctr_sweep(e, id, now));
+	if (sys_fstatat(engine_run_fd(e), id, &st, 0) == 0) /* no mark: it never ran, or was swept at its end */
+		TRY(ctr_sweep(e, id, now));
 	TRY(ctr_delete(e, id, now, how.volumes));
 	return ctr_unmark(e, id);
 }
