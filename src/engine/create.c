@@ -377,15 +377,34 @@ static FALLIBLE commit(const struct naming *n)
 
 /* ---- all of it ---- */
 
+/* Made and locked. Between the two a command that reconciles may have taken it for a dead one's: then again. */
+static int open_home(const char *path)
+{
+	for (int tries = 0; tries < 100; tries++) {
+		int r = sys_mkdir(AT_FDCWD, path, 0710);
+		auto_fd int fd = r < 0 ? r : sys_open_dir(path);
+		struct stat st;
+
+		if (fd == -ENOENT && r >= 0)
+			continue;
+		if (fd < 0 || (r = sys_flock(fd, LOCK_EX)) < 0 || (r = sys_fstat(fd, &st)) < 0)
+			return fd < 0 ? fd : r;
+		if (st.st_nlink)
+			return TAKE_FD(fd);
+	}
+	return -EBUSY;
+}
+
 static FALLIBLE make_home(struct engine *e, const char *id, int *out_fd)
 {
 	auto_free char *path = ctr_path(e, id, NULL);
-	int r = sys_mkdir(AT_FDCWD, path, 0710);
-	auto_fd int fd = r < 0 ? r : sys_open_dir(path);
+	int fd = open_home(path);
 
-	if (fd < 0 || (r = sys_flock(fd, LOCK_EX)) < 0)
-		return FAIL_OS(fd < 0 ? -fd : -r, "create %s", path);
-	*out_fd = TAKE_FD(fd);
+	if (fd < 0) {
+		(void)sys_rmdir(AT_FDCWD, path);
+		return FAIL_OS(-fd, "create %s", path);
+	}
+	*out_fd = fd;
 	return NULL;
 }
 

@@ -1,4 +1,6 @@
 /* create_test.c - containers that are not started: names, refusals, merging with the image, volumes, what reconciling sweeps. */
+#include "base/mem.h"
+#include "base/own.h"
 #include "engine/container.h"
 #include "engine/ctr.h"
 #include "engine/image_fixture_test.h"
@@ -8,6 +10,7 @@
 #include "sys/event.h"
 #include "sys/spawn.h"
 #include "sys/sys.h"
+#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 
@@ -41,6 +44,43 @@ TEST(names_are_unique_and_prefixes_find)
 	CHECK_INT(json_array_size(none), 0);
 	CHECK_OK(container_remove(e, "second", (struct container_rm){ false, false }));
 	CHECK_ERR(ERR_NOT_FOUND, container_remove(e, "second", (struct container_rm){ false, false }));
+}
+
+/* What a command that reconciles may do to a home that is not locked yet. */
+static struct {
+	const char *dir, *at; /* the containers; before which call of ours */
+	bool made, swept;
+} sweeper;
+
+static int sweep_once(const char *call)
+{
+	if (strcmp(call, "mkdir") == 0)
+		sweeper.made = true;
+	if (sweeper.made && !sweeper.swept && strcmp(call, sweeper.at) == 0) {
+		DIR *d = opendir(sweeper.dir);
+
+		for (struct dirent *entry; (entry = readdir(d));)
+			if (strlen(entry->d_name) == 64 && unlinkat(dirfd(d), entry->d_name, AT_REMOVEDIR) == 0)
+				sweeper.swept = true;
+		closedir(d);
+	}
+	return 0;
+}
+
+TEST(a_home_that_is_swept_before_its_lock_is_made_again)
+{
+	static const char *const moments[] = { "open", "flock" };
+	auto_engine struct engine *e = fixture_open();
+	auto_free char *image = fixture_image(e, "one", "box"), *dir = xasprintf("%s/containers", engine_root(e));
+
+	for (size_t i = 0; i < LEN(moments); i++) {
+		sweeper = (typeof(sweeper)){ .dir = dir, .at = moments[i] };
+		sys_fault = sweep_once;
+		CHECK_OK(create(e, moments[i], "{\"Image\": \"box\", \"Cmd\": [\"a\"]}"));
+		sys_fault = NULL;
+		CHECK(sweeper.swept);
+		CHECK_OK(container_remove(e, moments[i], (struct container_rm){ false, false }));
+	}
 }
 
 TEST(what_we_cannot_do_is_refused)
