@@ -59,18 +59,22 @@ static FALLIBLE check_keys(const json_t *object, const char *const *known, const
 	return NULL;
 }
 
-/* The network of NetworkMode may be named again; addresses, aliases and further networks are not to be had. */
+/* The network of NetworkMode may be named again, with an address and aliases (endpoint.h); further networks are not to be had. */
 static FALLIBLE check_endpoints(const json_t *body)
 {
-	const char *mode = json_str_at(body, "HostConfig.NetworkMode", "bridge"), *name, *key;
-	json_t *endpoint, *v;
+	static const char *const endpoint_keys[] = { "IPAMConfig", "Aliases", NULL }, *const ipam_keys[] = { "IPv4Address", NULL };
+	const char *mode = json_str_at(body, "HostConfig.NetworkMode", "bridge"), *name;
+	json_t *endpoint;
 
 	json_object_foreach (json_at(body, "NetworkingConfig.EndpointsConfig"), name, endpoint) {
+		char where[512];
+
 		if (strcmp(name, strcmp(mode, "default") == 0 || !*mode ? "bridge" : mode) != 0)
 			return FAIL(ERR_UNSUPPORTED, "a container on a second network (%s) is not supported", name);
-		json_object_foreach (endpoint, key, v)
-			if (!asks_for_nothing(v))
-				return FAIL(ERR_UNSUPPORTED, "NetworkingConfig.EndpointsConfig.%s.%s is not supported", name, key);
+		(void)snprintf(where, sizeof where, "NetworkingConfig.EndpointsConfig.%.200s.", name);
+		TRY(check_keys(endpoint, endpoint_keys, where));
+		(void)snprintf(where, sizeof where, "NetworkingConfig.EndpointsConfig.%.200s.IPAMConfig.", name);
+		TRY(check_keys(json_object_get(endpoint, "IPAMConfig"), ipam_keys, where));
 	}
 	return NULL;
 }
