@@ -198,7 +198,7 @@ static FALLIBLE keep(struct runner *r, const struct rootfs *root, char out_diff_
 	TRY(ingest_commit(in, NULL, 0, out_diff_id));
 	if (layer_exists(engine_snapshotter(b->e), out_diff_id))
 		return NULL;
-	return layer_adopt(engine_snapshotter(b->e), root->upper, out_diff_id);
+	return layer_adopt(engine_snapshotter(b->e), root->upper, r->s->clamp_ns, out_diff_id);
 }
 
 static FALLIBLE run_and_keep(struct runner *r, struct told *told, char out_diff_id[DIGEST_MAX])

@@ -4,6 +4,7 @@
  */
 #include "base/own.h"
 #include "snapshot/driver.h"
+#include "snapshot/pump.h"
 #include "sys/cgroup.h"
 #include "sys/mount.h"
 #include "sys/sys.h"
@@ -43,4 +44,40 @@ static struct err *overlay_fill(int dir_fd, struct zip_source tar, uint64_t *out
 	return extract_tar(tree, tar, true, out_size);
 }
 
-const struct layer_driver overlay_driver = { "overlay", overlay_probe, overlay_fill, "tree" };
+struct filling {
+	int dir_fd;
+	uint64_t *size;
+};
+
+static struct err *fill(void *ctx, struct zip_source tar)
+{
+	struct filling *f = ctx;
+
+	return overlay_fill(f->dir_fd, tar, f->size);
+}
+
+/* The tar is extracted once more, and the two trees compared. */
+static struct err *overlay_verify(int dir_fd, const char *diff_id, struct zip_source tar, int scratch_fd,
+				  const struct layer_tell *tell, uint64_t *out_size)
+{
+	auto_fd int have = sys_openat(dir_fd, "tree", O_RDONLY | O_DIRECTORY, 0), want = -1;
+	struct filling f = { scratch_fd, out_size };
+	char got[DIGEST_MAX];
+
+	if (!tar.read)
+		return FAIL(ERR_UNSUPPORTED, "its blob is not in the store");
+	TRY(pump_run(tar, fill, &f, got));
+	if (strcmp(got, diff_id) != 0)
+		return FAIL(ERR_CORRUPT, "its blob holds %s", got);
+	if (have == -ENOENT) {
+		tell->tell(tell->ctx, "/", "is missing");
+		return NULL;
+	}
+	if (have >= 0)
+		want = sys_openat(scratch_fd, "tree", O_RDONLY | O_DIRECTORY, 0);
+	if (have < 0 || want < 0)
+		return FAIL_OS(have < 0 ? -have : -want, "open the layer's tree");
+	return compare_trees(have, want, tell);
+}
+
+const struct layer_driver overlay_driver = { "overlay", overlay_probe, overlay_fill, "tree", overlay_verify };

@@ -209,8 +209,45 @@ FALLIBLE layer_apply(struct snapshotter *s, struct zip_source source, const char
 	return NULL;
 }
 
-/* Bytes of content; a file with several names counts once. */
-static FALLIBLE tree_size(int dir_fd, struct map *seen, uint64_t *sum)
+/* A tree that becomes a layer: bytes of content (a file with several names counts once), and times as its tar has them. */
+struct settling {
+	struct map seen;
+	uint64_t size;
+	int64_t clamp_ns;
+};
+
+static void settling_fini(struct settling *s)
+{
+	map_fini(&s->seen);
+}
+
+static void settle_size(struct settling *s, const struct stat *st)
+{
+	char key[32];
+	void **slot = NULL;
+
+	(void)snprintf(key, sizeof key, "%llx", (unsigned long long)st->st_ino);
+	if (st->st_nlink > 1)
+		slot = map_put(&s->seen, key);
+	if (!slot || !*slot)
+		s->size += (uint64_t)st->st_size;
+	if (slot)
+		*slot = s;
+}
+
+static FALLIBLE settle_time(const struct settling *s, int dir_fd, const char *name, const struct stat *st)
+{
+	const struct timespec to = { s->clamp_ns / 1000000000, s->clamp_ns % 1000000000 };
+	const struct timespec times[2] = { to, to };
+	int r;
+
+	if (s->clamp_ns < 0 || st->st_mtim.tv_sec * INT64_C(1000000000) + st->st_mtim.tv_nsec <= s->clamp_ns)
+		return NULL;
+	r = sys_utimens(dir_fd, name, times, AT_SYMLINK_NOFOLLOW);
+	return r < 0 ? FAIL_OS(-r, "set the time of %s", name) : NULL;
+}
+
+static FALLIBLE settle(struct settling *s, int dir_fd)
 {
 	auto_list char **names = NULL;
 	int r = fs_list(dir_fd, &names);
@@ -227,39 +264,30 @@ static FALLIBLE tree_size(int dir_fd, struct map *seen, uint64_t *sum)
 
 			if (fd < 0)
 				return FAIL_OS(-fd, "open %s", names[i]);
-			TRY(tree_size(fd, seen, sum));
+			TRY(settle(s, fd));
 		} else if (S_ISREG(st.st_mode)) {
-			char key[32];
-			void **slot = NULL;
-
-			(void)snprintf(key, sizeof key, "%llx", (unsigned long long)st.st_ino);
-			if (st.st_nlink > 1)
-				slot = map_put(seen, key);
-			if (!slot || !*slot)
-				*sum += (uint64_t)st.st_size;
-			if (slot)
-				*slot = seen;
+			settle_size(s, &st);
 		}
+		TRY(settle_time(s, dir_fd, names[i], &st));
 	}
 	return NULL;
 }
 
-FALLIBLE layer_adopt(struct snapshotter *s, const char *upper, const char *diff_id)
+FALLIBLE layer_adopt(struct snapshotter *s, const char *upper, int64_t clamp_ns, const char *diff_id)
 {
 	CLEANUP(draft_drop) struct draft d = { .fd = -1 };
-	auto_map struct map seen = { 0 };
+	CLEANUP(settling_fini) struct settling settling = { .clamp_ns = clamp_ns };
 	auto_fd int tree = -1;
-	uint64_t size = 0;
 	int r;
 
 	TRY(digest_check(sv_of(diff_id)));
 	if ((tree = sys_open(upper, O_RDONLY | O_DIRECTORY, 0)) < 0)
 		return FAIL_OS(-tree, "adopt %s as a layer", upper);
-	TRY(tree_size(tree, &seen, &size));
+	TRY(settle(&settling, tree));
 	TRY(draft_begin(s, &d));
 	if ((r = sys_renameat(AT_FDCWD, upper, d.fd, s->driver->lower, 0)) < 0)
 		return FAIL_OS(-r, "adopt %s as a layer", upper);
-	return draft_name(&d, diff_id, size);
+	return draft_name(&d, diff_id, settling.size);
 }
 
 FALLIBLE layer_delete(struct snapshotter *s, const char *diff_id)
@@ -273,6 +301,27 @@ FALLIBLE layer_delete(struct snapshotter *s, const char *diff_id)
 	TRY(draft_begin(s, &d));
 	r = sys_renameat(s->layers_fd, digest_hex(diff_id), d.fd, "gone", 0);
 	return r < 0 && r != -ENOENT ? FAIL_OS(-r, "delete layer %s", diff_id) : NULL;
+}
+
+FALLIBLE layer_verify(struct snapshotter *s, const char *diff_id, struct zip_source tar, const struct layer_tell *tell)
+{
+	CLEANUP(draft_drop) struct draft d = { .fd = -1 };
+	auto_fd int fd = -1;
+	uint64_t size = 0;
+
+	TRY(digest_check(sv_of(diff_id)));
+	fd = sys_openat(s->layers_fd, digest_hex(diff_id), O_RDONLY | O_DIRECTORY, 0);
+	if (fd == -ENOENT) {
+		tell->tell(tell->ctx, "/", "is missing");
+		return NULL;
+	}
+	if (fd < 0)
+		return FAIL_OS(-fd, "open layer %s", diff_id);
+	TRY(draft_begin(s, &d));
+	TRY(s->driver->verify(fd, diff_id, tar, d.fd, tell, &size));
+	if (size != layer_size(s, diff_id))
+		tell->tell(tell->ctx, "size", "is not the size of the content");
+	return NULL;
 }
 
 FALLIBLE layer_each(const struct snapshotter *s,

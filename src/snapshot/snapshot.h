@@ -27,6 +27,17 @@ uint64_t layer_size(const struct snapshotter *s, const char *diff_id); /* bytes 
 FALLIBLE layer_apply(struct snapshotter *s, struct zip_source source, const char *want_diff_id,
 		     char out_diff_id[DIGEST_MAX]);
 FALLIBLE layer_delete(struct snapshotter *s, const char *diff_id);
+/* Told of each thing in a layer that is not as it was applied: path below its root, and what ("mode is 0700, not 0755"). */
+struct layer_tell {
+	void (*tell)(void *ctx, const char *path, const char *what);
+	void *ctx;
+};
+/*
+ * Compares a layer, byte for byte, with what its plain tar makes. tar.read NULL: its blob is not at hand; ERR_UNSUPPORTED where
+ * the driver needs it. Errors tell why it could not be compared; ERR_CORRUPT: tar is not that diff id. Needs room for a copy
+ * of the layer where it is a tree.
+ */
+FALLIBLE layer_verify(struct snapshotter *s, const char *diff_id, struct zip_source tar, const struct layer_tell *tell);
 FALLIBLE layer_each(const struct snapshotter *s, struct err *(*each)(void *ctx, const char *diff_id, uint64_t size),
 		    void *ctx);
 
@@ -53,8 +64,9 @@ FALLIBLE rootfs_view_read(const struct rootfs *r, int *out_root_fd);
  * whiteouts as .wh. files, overlay xattrs dropped, sockets skipped. mtimes above clamp_ns (if >= 0) are set to it.
  */
 FALLIBLE rootfs_diff(const char *upper, int64_t clamp_ns, struct zip_sink sink);
-/* Adopts upper as the layer of diff_id (its tar was produced by rootfs_diff): a rename instead of extracting again. */
-FALLIBLE layer_adopt(struct snapshotter *s, const char *upper, const char *diff_id);
+/* Adopts upper as the layer of diff_id (its tar was produced by rootfs_diff with clamp_ns): a rename instead of extracting
+ * again. Times get their clamp here, too, so that the layer is what its tar is. */
+FALLIBLE layer_adopt(struct snapshotter *s, const char *upper, int64_t clamp_ns, const char *diff_id);
 /*
  * A tar (perhaps compressed) into directory tree_fd (borrowed), over what is there, never leading out of it, even when a
  * container changes the tree meanwhile. Names with .wh. are ordinary. What was extracted before an error stays.

@@ -67,7 +67,7 @@ TEST(diff_is_reproducible_and_applies)
 	in = (struct bytes){ b1.data, b1.n, 0 };
 	CHECK_OK(layer_apply(s, (struct zip_source){ take, &in }, NULL, ids[1]));
 	CHECK_OK(layer_delete(s, ids[1]));
-	CHECK_OK(layer_adopt(s, r.upper, ids[1]));
+	CHECK_OK(layer_adopt(s, r.upper, -1, ids[1]));
 	rootfs_fini(&r);
 	list[1] = ids[1];
 	CHECK_OK(rootfs_prepare(s, list, NULL, &r));
@@ -368,6 +368,20 @@ TEST(a_view_opens_no_devices)
 	snapshotter_close(s);
 }
 
+static void no_difference(void *ctx, const char *path, const char *what)
+{
+	(void)ctx;
+	t_fail(__FILE__, __LINE__, "%s %s", path, what);
+}
+
+static void check_is_its_tar(struct snapshotter *s, const char *id, const struct buf *tar)
+{
+	struct layer_tell tell = { no_difference, NULL };
+	struct bytes in = { tar->data, tar->n, 0 };
+
+	CHECK_OK(layer_verify(s, id, (struct zip_source){ take, &in }, &tell));
+}
+
 TEST(adopting)
 {
 	auto_free char *upper = xasprintf("%s/upper", t_tmppath());
@@ -384,16 +398,17 @@ TEST(adopting)
 			fill_upper(fd);
 		}
 		buf_reset(&tar);
-		CHECK_OK(rootfs_diff(upper, 0, (struct zip_sink){ give, &tar }));
+		CHECK_OK(rootfs_diff(upper, 1000000000, (struct zip_sink){ give, &tar }));
 		digest_of(tar.data, tar.n, id);
 		CHECK_OK(snapshotter_open(t_tmpdir(), &s));
 		t_sweep_on();
-		e = layer_adopt(s, upper, id);
+		e = layer_adopt(s, upper, 1000000000, id);
 		t_sweep_off();
 		CHECK(!e == !t_sweep_fired() || layer_exists(s, id));
 		if (layer_exists(s, id)) {
 			CHECK_INT(layer_size(s, id), 7);
 			CHECK_INT(look(id, "d/f").st_size, 7);
+			check_is_its_tar(s, id, &tar);
 			CHECK_OK(layer_delete(s, id));
 		}
 		err_free(e);
@@ -411,10 +426,10 @@ TEST(adopting_what_is_there_or_is_not)
 
 	CHECK_OK(snapshotter_open(t_tmpdir(), &s));
 	CHECK_OK(apply(s, e, 1, id));
-	CHECK_ERR(ERR_NOT_FOUND, layer_adopt(s, upper, id));
+	CHECK_ERR(ERR_NOT_FOUND, layer_adopt(s, upper, -1, id));
 	CHECK(mkdir(upper, 0755) == 0);
-	CHECK_ERR(ERR_INVALID, layer_adopt(s, upper, "sha256:1"));
-	CHECK_OK(layer_adopt(s, upper, id));
+	CHECK_ERR(ERR_INVALID, layer_adopt(s, upper, -1, "sha256:1"));
+	CHECK_OK(layer_adopt(s, upper, -1, id));
 	CHECK(look(id, "f").st_size == 3 && access(upper, F_OK) < 0 && is_empty("tmp"));
 	CHECK_OK(layer_delete(s, id));
 	CHECK_OK(layer_delete(s, id));

@@ -134,6 +134,19 @@ size_t t_entries(int dir_fd)
 	return n;
 }
 
+void t_shell(const char *command)
+{
+	pid_t pid = fork();
+	int status = -1;
+
+	if (pid == 0) {
+		(void)execl("/bin/sh", "sh", "-c", command, (char *)NULL);
+		_exit(127);
+	}
+	if (pid < 0 || waitpid(pid, &status, 0) != pid || status != 0)
+		t_fail(__FILE__, __LINE__, "%s: status %d", command, status);
+}
+
 static void source_path(const char *path, char out[512])
 {
 	const char *root = getenv("T_SOURCE");
@@ -175,12 +188,14 @@ void t_golden(const char *name, const char *text)
 static int sweep_os, sweep_at, sweep_count;
 static bool sweep_armed, sweep_has_fired, sweep_started;
 
+static const char *sweep_call = "";
+
 static int sweep_hook(const char *call)
 {
-	(void)call;
 	if (++sweep_count != sweep_at)
 		return 0;
 	sweep_has_fired = true;
+	sweep_call = call;
 	return sweep_os;
 }
 
@@ -213,6 +228,11 @@ void t_sweep_on(void)
 void t_sweep_off(void)
 {
 	sys_fault = NULL;
+}
+
+const char *t_sweep_call(void)
+{
+	return sweep_has_fired ? sweep_call : "";
 }
 
 bool t_sweep_fired(void)

@@ -46,6 +46,7 @@ const char *t_tmppath(void);	/* its path; borrowed */
 bool t_file_is(int dir_fd, const char *name, const char *want);
 void t_file_write(int dir_fd, const char *name, const char *text);
 size_t t_entries(int dir_fd);	/* how many names, without . and .. */
+void t_shell(const char *command); /* sh -c; fails the test unless it exits with 0 */
 /* The bytes of a file below the source tree (tests/golden/…, tests/corpus/…), owned; fails the test when missing. */
 char *t_source_file(const char *path, size_t *out_len);
 /* Compares text with tests/golden/<name>; with T_UPDATE=1 rewrites the file instead. */
@@ -61,6 +62,7 @@ bool t_sweep_next(void);
 void t_sweep_on(void);
 void t_sweep_off(void);
 bool t_sweep_fired(void);
+const char *t_sweep_call(void); /* the call that was made to fail, "" when none */
 
 /*
  * Crash sweep: runs setup, then op in a child that _exits at its n-th system call, for every n, then judge.
