@@ -1,9 +1,10 @@
 /*
  * cgroup.c - making a container's control group: directories, limits, device rules, joining.
  *
- * Everything is reached from the mount point's fd by openat2 without links. Nothing is cached between calls:
- * the hierarchies are read anew (30 us), so that a long-lived keeper never writes to a mount that was
- * replaced. A limit that cannot be set is an error naming it; controllers nobody asked for are not missed.
+ * Files are reached by their whole path: control groups have no symbolic links, and no component is "..".
+ * Nothing is cached between operations: the hierarchies are read anew (30 us), so that a long-lived keeper
+ * never writes to a mount that was replaced. A limit that cannot be set is an error naming it; controllers
+ * nobody asked for are not missed.
  */
 #include "runtime/cgroup.h"
 #include "base/own.h"
@@ -20,18 +21,6 @@
 #include <string.h>
 
 enum { MOUNTINFO_MAX = 4 << 20, DEVICE_INSNS = 4096, UPDATE_MAX = 1 << 20 };
-
-bool cgroup_is_v2(void)
-{
-	return sys_fs_magic(CGROUP_ROOT) == CGROUP2_SUPER_MAGIC;
-}
-
-void cgroup_set_fini(struct cgroup_set *s)
-{
-	for (size_t i = 0; i < s->n; i++)
-		own_close(&s->h[i].fd);
-	s->n = 0;
-}
 
 /* "rw,cpu,cpuacct" -> "cpu,cpuacct"; "rw,xattr,name=systemd" -> "systemd". false: no room. */
 static bool controllers(struct sv options, char *out, size_t size)
@@ -104,12 +93,11 @@ static struct err *v1_hierarchies(struct cgroup_set *s)
 	TRY(buf_check(&b, "/proc/self/mountinfo"));
 	text = sv_from(b.data, b.n);
 	while (text.n && s->n < CGROUP_HIERARCHIES)
-		if (v1_line(s, sv_trim(sv_cut(&text, '\n')), &s->h[s->n]))
-			s->h[s->n++].fd = -1;
+		s->n += v1_line(s, sv_trim(sv_cut(&text, '\n')), &s->h[s->n]);
 	return NULL;
 }
 
-struct err *cgroup_set_open(struct cgroup_set *out_set)
+struct err *cgroup_set_find(struct cgroup_set *out_set)
 {
 	struct cgroup_set *s = out_set;
 	int64_t magic = sys_fs_magic(CGROUP_ROOT);
@@ -119,15 +107,10 @@ struct err *cgroup_set_open(struct cgroup_set *out_set)
 		return FAIL_OS((int)-magic, "control groups: " CGROUP_ROOT);
 	s->v2 = magic == CGROUP2_SUPER_MAGIC;
 	if (s->v2) {
-		s->h[0] = (struct cgroup_hier){ .dir = CGROUP_ROOT, .fd = -1 };
+		s->h[0] = (struct cgroup_hier){ .dir = CGROUP_ROOT };
 		s->n = 1;
 	} else {
 		TRY(v1_hierarchies(s));
-	}
-	for (size_t i = 0; i < s->n; i++) {
-		s->h[i].fd = sys_open(s->h[i].dir, O_PATH | O_DIRECTORY, 0);
-		if (s->h[i].fd < 0)
-			return FAIL_OS(-s->h[i].fd, "control groups: open %s", s->h[i].dir);
 	}
 	if (!s->n)
 		return FAIL(ERR_UNSUPPORTED, "control groups are not mounted below " CGROUP_ROOT);
@@ -177,13 +160,37 @@ struct err *cgroup_check_path(const char *path)
 	return NULL;
 }
 
+int cgroup_name(const struct cgroup_hier *h, const char *path, const char *file, char out[CGROUP_PATH])
+{
+	const char *parts[] = { h->dir, path[0] ? "/" : "", path, file[0] ? "/" : "", file };
+	size_t n = 0;
+
+	for (size_t i = 0; i < LEN(parts); i++) {
+		size_t len = strlen(parts[i]);
+
+		if (n + len >= CGROUP_PATH)
+			return -ENAMETOOLONG;
+		memcpy(out + n, parts[i], len);
+		n += len;
+	}
+	out[n] = '\0';
+	return 0;
+}
+
 static int open_file(const struct cgroup_hier *h, const char *path, const char *file, int flags)
 {
 	char name[CGROUP_PATH];
+	int r = cgroup_name(h, path, file, name);
 
-	if (snprintf(name, sizeof name, "%s%s%s", path, path[0] ? "/" : "", file) >= (int)sizeof name)
-		return -ENAMETOOLONG;
-	return sys_open_beneath(h->fd, name, flags, 0);
+	return r < 0 ? r : sys_open(name, flags, 0);
+}
+
+static int make_one(const struct cgroup_hier *h, const char *path)
+{
+	char name[CGROUP_PATH];
+	int r = cgroup_name(h, path, "", name);
+
+	return r < 0 ? r : sys_mkdir(AT_FDCWD, name, 0755);
 }
 
 int cgroup_write(const struct cgroup_hier *h, const char *path, const char *file, const char *value)
@@ -210,8 +217,9 @@ ssize_t cgroup_read(const struct cgroup_hier *h, const char *path, const char *f
 	return n;
 }
 
-/* A new cpuset is empty and nobody can join it: it takes what its parent has. */
-static int fill_cpuset(const struct cgroup_hier *h, const char *path)
+/* A new cpuset is empty and nobody can join it: it takes what its parent has. is_new: we made it this moment.
+ */
+static int fill_cpuset(const struct cgroup_hier *h, const char *path, bool is_new)
 {
 	static const char *const files[] = { "cpuset.cpus", "cpuset.mems" };
 	const char *slash = strrchr(path, '/');
@@ -219,13 +227,13 @@ static int fill_cpuset(const struct cgroup_hier *h, const char *path)
 
 	(void)snprintf(parent, sizeof parent, "%.*s", slash ? (int)(slash - path) : 0, path);
 	for (size_t i = 0; i < LEN(files); i++) {
-		ssize_t n = cgroup_read(h, path, files[i], value, sizeof value);
+		ssize_t n = is_new ? 0 : cgroup_read(h, path, files[i], value, sizeof value);
 
 		if (n < 0)
 			return n == -ENOENT ? 0 : (int)n;
 		if (n > 0 && value[0] != '\n')
 			continue;
-		if (parent[0] && (n = fill_cpuset(h, parent)) < 0)
+		if (parent[0] && (n = fill_cpuset(h, parent, false)) < 0)
 			return (int)n;
 		n = cgroup_read(h, parent, files[i], value, sizeof value);
 		if (n > 0 && value[0] != '\n')
@@ -242,14 +250,14 @@ static int make_dir(const struct cgroup_hier *h, const char *path, bool *out_exi
 	int r = -ENOENT;
 
 	for (int tries = 0; tries < 16 && r == -ENOENT; tries++) {
-		r = sys_mkdir(h->fd, path, 0755);
+		r = make_one(h, path);
 		if (r != -ENOENT)
 			break;
 		for (const char *slash = strchr(path, '/'); slash; slash = strchr(slash + 1, '/')) {
 			char parent[CGROUP_PATH];
 
 			(void)snprintf(parent, sizeof parent, "%.*s", (int)(slash - path), path);
-			(void)sys_mkdir(h->fd, parent, 0755); /* its failure shows in the next try */
+			(void)make_one(h, parent); /* its failure shows in the next try */
 		}
 	}
 	*out_existed = r == -EEXIST;
@@ -309,7 +317,7 @@ static struct err *make_dirs(const struct cgroup_set *s, const char *path)
 		if (existed && cgroup_read(h, path, "cgroup.procs", some, sizeof some) > 0)
 			return FAIL(ERR_CONFLICT, "control group %s/%s has processes in it already", h->dir,
 				    path);
-		if (h == cgroup_find(s, "cpuset") && !s->v2 && (r = fill_cpuset(h, path)) < 0)
+		if (h == cgroup_find(s, "cpuset") && !s->v2 && (r = fill_cpuset(h, path, !existed)) < 0)
 			return FAIL_OS(-r, "control group %s/%s: copy the parent's cpus and mems", h->dir,
 				       path);
 	}
@@ -427,37 +435,36 @@ static bool inner_root(const struct plan *p, uid_t *out_uid, gid_t *out_gid)
 static struct err *delegate(const struct cgroup_set *s, const struct plan *p)
 {
 	const struct cgroup_hier *h = &s->h[0];
-	uid_t uid;
-	gid_t gid;
+	char name[CGROUP_PATH];
+	uid_t uid = 0;
+	gid_t gid = 0;
 	int r;
 
 	if (!s->v2 || !inner_root(p, &uid, &gid))
 		return NULL;
-	r = sys_fchownat(h->fd, p->cgroup, uid, gid, AT_SYMLINK_NOFOLLOW);
+	r = cgroup_name(h, p->cgroup, "", name);
+	if (r >= 0)
+		r = sys_fchownat(AT_FDCWD, name, uid, gid, AT_SYMLINK_NOFOLLOW);
 	for (size_t i = 0; i < LEN(delegated) && r >= 0; i++) {
-		char name[CGROUP_PATH];
-
-		(void)snprintf(name, sizeof name, "%s/%s", p->cgroup, delegated[i]);
-		r = sys_fchownat(h->fd, name, uid, gid, AT_SYMLINK_NOFOLLOW);
+		if ((r = cgroup_name(h, p->cgroup, delegated[i], name)) >= 0)
+			r = sys_fchownat(AT_FDCWD, name, uid, gid, AT_SYMLINK_NOFOLLOW);
 		r = r == -ENOENT ? 0 : r; /* younger than this kernel */
 	}
 	return r < 0 ? FAIL_OS(-r, "control group %s: give it to user %u", p->cgroup, (unsigned)uid) : NULL;
 }
 
-struct err *cgroup_create(const struct plan *p)
+struct err *cgroup_create(const struct cgroup_set *s, const struct plan *p)
 {
-	auto_cgroups struct cgroup_set s = CGROUP_SET;
 	struct err *e;
 
 	TRY(cgroup_check_path(p->cgroup));
-	TRY(cgroup_set_open(&s));
-	e = make_dirs(&s, p->cgroup);
+	e = make_dirs(s, p->cgroup);
 	if (e && e->kind == ERR_CONFLICT)
 		return e; /* not ours: it stays as it is */
 	if (!e)
-		e = write_limits(&s, p);
+		e = write_limits(s, p);
 	if (!e)
-		e = delegate(&s, p);
+		e = delegate(s, p);
 	if (e)
 		err_free(runtime_cgroup_remove(p->cgroup));
 	return e;
@@ -476,62 +483,51 @@ static int join_below(void *ctx, const char *sub)
 	return cgroup_write(j->h, sub, "cgroup.procs", j->pid) == 0 ? -EALREADY : 0;
 }
 
+/* One hierarchy; *out_fd is open afterwards, whatever the result. */
+static int join_one(const struct cgroup_set *s, const struct cgroup_hier *h, const char *path,
+		    const char *pid, int *out_fd)
+{
+	ssize_t r;
+
+	*out_fd = open_file(h, path, "cgroup.procs", O_WRONLY);
+	r = *out_fd < 0 ? *out_fd : sys_write(*out_fd, pid, strlen(pid));
+	/* v2: an init inside made groups of its own, so that only the leaves hold processes */
+	if (r == -EBUSY && s->v2 &&
+	    cgroup_walk(h, path, join_below, &(struct joining){ h, pid }) == -EALREADY)
+		r = 0;
+	return r < 0 ? (int)r : 0;
+}
+
 static struct err *join(const struct cgroup_set *s, const char *path, pid_t pid)
 {
+	int fds[CGROUP_HIERARCHIES], r = 0;
 	char text[24];
+	size_t n = 0;
 
 	(void)snprintf(text, sizeof text, "%d", (int)pid);
-	for (size_t i = 0; i < s->n; i++) {
-		const struct cgroup_hier *h = &s->h[i];
-		int r = cgroup_write(h, path, "cgroup.procs", text);
-
-		/* v2: an init inside made groups of its own, so that only the leaves hold processes */
-		if (r == -EBUSY && s->v2 &&
-		    cgroup_walk(h, path, join_below, &(struct joining){ h, text }) == -EALREADY)
-			r = 0;
-		if (r < 0)
-			return FAIL_OS(-r, "control group %s/%s: join", h->dir, path);
+	while (n < s->n && r >= 0) {
+		r = join_one(s, &s->h[n], path, text, &fds[n]);
+		n++;
 	}
-	return NULL;
+	sys_close_all(fds, n);
+	return r < 0 ? FAIL_OS(-r, "control group %s/%s: join", s->h[n - 1].dir, path) : NULL;
 }
 
 struct err *cgroup_join(const char *path, pid_t pid)
 {
-	auto_cgroups struct cgroup_set s = CGROUP_SET;
+	struct cgroup_set s;
 
 	TRY(cgroup_check_path(path));
-	TRY(cgroup_set_open(&s));
+	TRY(cgroup_set_find(&s));
 	return join(&s, path, pid);
 }
 
-int cgroup_fd(const char *path)
+int cgroup_fd(const struct cgroup_set *s, const char *path)
 {
-	struct err *e = cgroup_check_path(path);
-	auto_fd int root = -1;
+	char name[CGROUP_PATH];
+	int r = s->v2 ? cgroup_name(&s->h[0], path, "", name) : -EOPNOTSUPP;
 
-	err_free(e);
-	if (e)
-		return -EINVAL;
-	if (!cgroup_is_v2())
-		return -EOPNOTSUPP;
-	root = sys_open(CGROUP_ROOT, O_PATH | O_DIRECTORY, 0);
-	return root < 0 ? root : sys_open_beneath(root, path, O_RDONLY | O_DIRECTORY, 0);
-}
-
-struct err *cgroup_each(const char *path, struct err *(*each)(void *ctx, const char *name, const char *dir),
-			void *ctx)
-{
-	auto_cgroups struct cgroup_set s = CGROUP_SET;
-
-	TRY(cgroup_check_path(path));
-	TRY(cgroup_set_open(&s));
-	for (size_t i = 0; i < s.n; i++) {
-		char dir[CGROUP_PATH + sizeof s.h[i].dir];
-
-		(void)snprintf(dir, sizeof dir, "%s/%s", s.h[i].dir, path);
-		TRY(each(ctx, s.h[i].name, dir));
-	}
-	return NULL;
+	return r < 0 ? r : sys_open(name, O_RDONLY | O_DIRECTORY, 0);
 }
 
 /* "c 1:3 rwm". With type a v1 ignores the numbers: such a rule is written once for c and once for b. */
@@ -544,6 +540,22 @@ static void rule_text(const struct plan_cgroup_rule *r, char type, char out[80])
 	if (r->minor >= 0)
 		(void)snprintf(minor, sizeof minor, "%lld", (long long)r->minor);
 	(void)snprintf(out, 80, "%c %s:%s %.3s", type, major, minor, r->access);
+}
+
+/* Whether rule i, which allows, stands there before with nothing denied in between (callers add the defaults,
+ * and so do we). */
+static bool is_repeated(const struct plan *p, size_t i)
+{
+	const struct plan_cgroup_rule *r = &p->device_rules.p[i];
+
+	for (size_t k = i; r->allow && k-- > 0 && p->device_rules.p[k].allow;) {
+		const struct plan_cgroup_rule *q = &p->device_rules.p[k];
+
+		if (q->type == r->type && q->major == r->major && q->minor == r->minor &&
+		    strcmp(q->access, r->access) == 0)
+			return true;
+	}
+	return false;
 }
 
 static struct err *devices_v1(const struct cgroup_set *s, const struct plan *p)
@@ -566,7 +578,7 @@ static struct err *devices_v1(const struct cgroup_set *s, const struct plan *p)
 				    : r->type == 'c'      ? "c"
 							  : "b";
 
-		for (; *types; types++) {
+		for (; *types && !is_repeated(p, i); types++) {
 			char text[80];
 			ssize_t n;
 
@@ -580,10 +592,10 @@ static struct err *devices_v1(const struct cgroup_set *s, const struct plan *p)
 	return NULL;
 }
 
-static struct err *devices_v2(const struct plan *p)
+static struct err *devices_v2(const struct cgroup_set *s, const struct plan *p)
 {
 	auto_free struct device_insn *insns = xcalloc(DEVICE_INSNS, sizeof *insns);
-	auto_fd int group = cgroup_fd(p->cgroup), program = -1;
+	auto_fd int group = cgroup_fd(s, p->cgroup), program = -1;
 	size_t n = device_program(p, insns, DEVICE_INSNS);
 	int r;
 
@@ -599,26 +611,23 @@ static struct err *devices_v2(const struct plan *p)
 	return NULL;
 }
 
-struct err *cgroup_enter(const struct plan *p, pid_t pid)
+struct err *cgroup_enter(const struct cgroup_set *s, const struct plan *p, pid_t pid, bool is_in)
 {
-	auto_cgroups struct cgroup_set s = CGROUP_SET;
-
-	TRY(cgroup_check_path(p->cgroup));
-	TRY(cgroup_set_open(&s));
-	TRY(join(&s, p->cgroup, pid));
+	if (!is_in)
+		TRY(join(s, p->cgroup, pid));
 	if (!p->device_rules.n)
 		return NULL;
-	return s.v2 ? devices_v2(p) : devices_v1(&s, p);
+	return s->v2 ? devices_v2(s, p) : devices_v1(s, p);
 }
 
 struct err *runtime_update(const char *cgroup_path, const json_t *resources)
 {
-	auto_cgroups struct cgroup_set s = CGROUP_SET;
+	struct cgroup_set s;
 	struct plan p = { .cgroup = cgroup_path };
 	struct err *e;
 
 	TRY(cgroup_check_path(cgroup_path));
-	TRY(cgroup_set_open(&s));
+	TRY(cgroup_set_find(&s));
 	arena_init(&p.arena, UPDATE_MAX);
 	e = plan_resources(&p, resources);
 	if (!e && json_bool_at(resources, "memory.checkBeforeUpdate", false))

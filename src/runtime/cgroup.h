@@ -1,5 +1,5 @@
 /*
- * cgroup.h - the mounted control group hierarchies, opened once per operation. Layer: runtime, private.
+ * cgroup.h - the mounted control group hierarchies, found once per operation. Layer: runtime, private.
  *
  * v1: one hierarchy per line of fstype cgroup in /proc/self/mountinfo; v2: exactly one, with the empty name.
  * A group's path is relative to every hierarchy's mount point: "hoy/<id>". No component may be "." or "..".
@@ -21,19 +21,14 @@ enum { CGROUP_HIERARCHIES = 24 };
 struct cgroup_hier {
 	char name[56]; /* "memory", "cpu,cpuacct", "systemd" (a named one), "" (v2) */
 	char dir[136]; /* mount point */
-	int fd;        /* of dir; owned */
 };
 struct cgroup_set {
 	bool v2;
 	size_t n;
 	struct cgroup_hier h[CGROUP_HIERARCHIES];
 };
-#define auto_cgroups __attribute__((cleanup(cgroup_set_fini)))
-#define CGROUP_SET   ((struct cgroup_set){ .n = 0 })
-
 /* ERR_UNSUPPORTED when nothing is mounted. */
-FALLIBLE cgroup_set_open(struct cgroup_set *out_set);
-void cgroup_set_fini(struct cgroup_set *s);
+FALLIBLE cgroup_set_find(struct cgroup_set *out_set);
 /* The hierarchy with this controller; v2: the one there is. NULL: not mounted. */
 const struct cgroup_hier *cgroup_find(const struct cgroup_set *s, const char *controller);
 /* The hierarchy whose cgroup.procs tells a container's processes: freezer if there. */
@@ -41,6 +36,8 @@ const struct cgroup_hier *cgroup_procs_hier(const struct cgroup_set *s);
 /* ERR_INVALID: empty, or a component that is empty, "." or "..". */
 FALLIBLE cgroup_check_path(const char *path);
 
+/* DIR/path/file as out; file may be "". -ENAMETOOLONG. */
+int cgroup_name(const struct cgroup_hier *h, const char *path, const char *file, char out[CGROUP_PATH]);
 /* Small files of a group. Both return >= 0 or -errno; read terminates out and returns the length. */
 int cgroup_write(const struct cgroup_hier *h, const char *path, const char *file, const char *value);
 ssize_t cgroup_read(const struct cgroup_hier *h, const char *path, const char *file, char *out, size_t size);
@@ -49,13 +46,21 @@ ssize_t cgroup_read(const struct cgroup_hier *h, const char *path, const char *f
 int cgroup_walk(const struct cgroup_hier *h, const char *path, int (*each)(void *ctx, const char *sub),
 		void *ctx);
 
+struct plan;
+/* With its limits; ERR_CONFLICT: someone lives there. On error nothing is left. */
+FALLIBLE cgroup_create(const struct cgroup_set *s, const struct plan *p);
+/* The first process: joins (unless it was born there), then the device rules hold. */
+FALLIBLE cgroup_enter(const struct cgroup_set *s, const struct plan *p, pid_t pid, bool is_in);
+FALLIBLE cgroup_join(const char *path, pid_t pid); /* a further one */
+/* v2: owned fd of the group for sys_clone; -EOPNOTSUPP on v1; else -errno. */
+int cgroup_fd(const struct cgroup_set *s, const char *path);
+
 /* device_bpf.c: rules as an eBPF program of type CGROUP_DEVICE. */
 struct device_insn {        /* struct bpf_insn without its bit fields */
 	uint8_t code, regs; /* source << 4 | destination */
 	int16_t off;
 	int32_t imm;
 };
-struct plan;
 struct plan_cgroup_rule;
 bool device_rule_is_all(const struct plan_cgroup_rule *r); /* every device, every access */
 size_t device_program(const struct plan *p, struct device_insn *out,

@@ -39,10 +39,13 @@ int cgroup_walk(const struct cgroup_hier *h, const char *path, int (*each)(void 
 
 	names_add(&todo, xstrdup(path));
 	for (size_t i = 0; i < todo.n && r >= 0; i++) {
-		int fd = sys_open_beneath(h->fd, todo.p[i], O_RDONLY | O_DIRECTORY, 0);
-		DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+		char name[CGROUP_PATH];
+		int fd = cgroup_name(h, todo.p[i], "", name);
 		struct dirent *d;
+		DIR *dir;
 
+		fd = fd < 0 ? fd : sys_open(name, O_RDONLY | O_DIRECTORY, 0);
+		dir = fd < 0 ? NULL : fdopendir(fd);
 		if (!dir && fd >= 0)
 			own_close(&fd);
 		if (i == 0 && fd < 0)
@@ -74,12 +77,10 @@ static int pids_of(void *ctx, const char *sub)
 	struct pids *all = ctx;
 	auto_buf struct buf b = BUF(PIDS_TEXT_MAX);
 	char name[CGROUP_PATH];
-	auto_fd int fd = -1;
+	auto_fd int fd = cgroup_name(all->h, sub, "cgroup.procs", name);
 	ssize_t n = 1;
 
-	if (snprintf(name, sizeof name, "%s/cgroup.procs", sub) >= (int)sizeof name)
-		return -ENAMETOOLONG;
-	fd = sys_open_beneath(all->h->fd, name, O_RDONLY, 0);
+	fd = fd < 0 ? fd : sys_open(name, O_RDONLY, 0);
 	if (fd < 0)
 		return fd == -ENOENT ? 0 : fd;
 	while (n > 0) {
@@ -108,19 +109,19 @@ static FALLIBLE not_found(const struct cgroup_hier *h, const char *path, int r)
 	return FAIL_OS(-r, "control group %s/%s", h->dir, path);
 }
 
-static FALLIBLE open_set(const char *path, struct cgroup_set *s)
+static FALLIBLE find_set(const char *path, struct cgroup_set *s)
 {
 	TRY(cgroup_check_path(path));
-	return cgroup_set_open(s);
+	return cgroup_set_find(s);
 }
 
 struct err *runtime_pids(const char *cgroup_path, pid_t **out_pids, size_t *out_n)
 {
-	auto_cgroups struct cgroup_set s = CGROUP_SET;
+	struct cgroup_set s;
 	struct pids all = { 0 };
 	int r;
 
-	TRY(open_set(cgroup_path, &s));
+	TRY(find_set(cgroup_path, &s));
 	all.h = cgroup_procs_hier(&s);
 	r = cgroup_walk(all.h, cgroup_path, pids_of, &all);
 	if (r < 0) {
@@ -173,10 +174,10 @@ static int kill_all(const struct cgroup_set *s, const char *path, int signo)
 
 struct err *runtime_kill_all(const char *cgroup_path, int signo)
 {
-	auto_cgroups struct cgroup_set s = CGROUP_SET;
+	struct cgroup_set s;
 	int r;
 
-	TRY(open_set(cgroup_path, &s));
+	TRY(find_set(cgroup_path, &s));
 	r = kill_all(&s, cgroup_path, signo);
 	return r < 0 ? not_found(cgroup_procs_hier(&s), cgroup_path, r) : NULL;
 }
@@ -193,12 +194,12 @@ static bool is_frozen(const struct cgroup_set *s, const struct cgroup_hier *h, c
 
 struct err *runtime_freeze(const char *cgroup_path, bool frozen)
 {
-	auto_cgroups struct cgroup_set s = CGROUP_SET;
+	struct cgroup_set s;
 	const struct cgroup_hier *h;
 	int64_t end = time_monotonic_ns() + freeze_wait_ns;
 	int r;
 
-	TRY(open_set(cgroup_path, &s));
+	TRY(find_set(cgroup_path, &s));
 	if (!(h = cgroup_find(&s, "freezer")))
 		return FAIL(ERR_UNSUPPORTED, "the freezer controller is not mounted");
 	do {
@@ -215,14 +216,15 @@ struct err *runtime_freeze(const char *cgroup_path, bool frozen)
 
 struct err *runtime_frozen(const char *cgroup_path, bool *out_frozen)
 {
-	auto_cgroups struct cgroup_set s = CGROUP_SET;
+	struct cgroup_set s;
 	const struct cgroup_hier *h;
 	char text[256];
 
 	*out_frozen = false;
-	TRY(open_set(cgroup_path, &s));
+	TRY(find_set(cgroup_path, &s));
 	h = cgroup_find(&s, "freezer");
-	if (h && cgroup_read(h, cgroup_path, s.v2 ? "cgroup.events" : "freezer.state", text, sizeof text) >= 0)
+	if (h &&
+	    cgroup_read(h, cgroup_path, s.v2 ? "cgroup.events" : "freezer.state", text, sizeof text) >= 0)
 		*out_frozen = strstr(text, s.v2 ? "frozen 1" : "FR") != NULL; /* FREEZING and FROZEN */
 	return NULL;
 }
@@ -235,17 +237,25 @@ static int remember(void *ctx, const char *sub)
 	return 0;
 }
 
+static int remove_one(const struct cgroup_hier *h, const char *path)
+{
+	char name[CGROUP_PATH];
+	int r = cgroup_name(h, path, "", name);
+
+	return r < 0 ? r : sys_rmdir(AT_FDCWD, name);
+}
+
 /* Children before parents. The result of the last one, path itself, counts. */
 static int remove_tree(const struct cgroup_hier *h, const char *path)
 {
 	struct names d = { 0 };
-	int r = sys_rmdir(h->fd, path);
+	int r = remove_one(h, path);
 
 	if (r != -EBUSY && r != -ENOTEMPTY)
 		return r;
 	(void)cgroup_walk(h, path, remember, &d);
 	for (size_t i = d.n; i-- > 0;) {
-		r = sys_rmdir(h->fd, d.p[i]);
+		r = remove_one(h, d.p[i]);
 		free(d.p[i]);
 	}
 	vec_fini(&d);
@@ -262,18 +272,18 @@ static void remove_parents(const struct cgroup_hier *h, const char *path)
 	(void)snprintf(parent, sizeof parent, "%s", path);
 	while ((slash = strrchr(parent, '/'))) {
 		*slash = '\0';
-		if (sys_rmdir(h->fd, parent) < 0)
+		if (remove_one(h, parent) < 0)
 			return;
 	}
 }
 
 struct err *runtime_cgroup_remove(const char *cgroup_path)
 {
-	auto_cgroups struct cgroup_set s = CGROUP_SET;
+	struct cgroup_set s;
 	int64_t pause = 500000, end = time_monotonic_ns() + remove_wait_ns;
 	bool gone[CGROUP_HIERARCHIES] = { false }, all;
 
-	TRY(open_set(cgroup_path, &s));
+	TRY(find_set(cgroup_path, &s));
 	for (;;) {
 		size_t busy = 0;
 
@@ -393,13 +403,13 @@ static void stats_v2(struct reader *r, struct runtime_stats *out)
 
 struct err *runtime_stats(const char *cgroup_path, struct runtime_stats *out_stats)
 {
-	auto_cgroups struct cgroup_set s = CGROUP_SET;
+	struct cgroup_set s;
 	struct reader r = { .s = &s, .path = cgroup_path };
 	const struct cgroup_hier *h;
 	char some[16];
 	ssize_t n;
 
-	TRY(open_set(cgroup_path, &s));
+	TRY(find_set(cgroup_path, &s));
 	h = cgroup_procs_hier(&s);
 	if ((n = cgroup_read(h, cgroup_path, "cgroup.procs", some, sizeof some)) < 0 && n != -EOPNOTSUPP)
 		return not_found(h, cgroup_path, (int)n);

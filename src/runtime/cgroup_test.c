@@ -27,15 +27,24 @@ static void fini(struct plan *p)
 
 static void need_groups(void)
 {
-	auto_cgroups struct cgroup_set s = CGROUP_SET;
+	struct cgroup_set s;
 	struct err *e;
 
 	if (geteuid() != 0)
 		t_skip("needs root");
-	e = cgroup_set_open(&s);
+	e = cgroup_set_find(&s);
 	err_free(e);
 	if (e)
 		t_skip("needs mounted control groups");
+}
+
+static const struct cgroup_set *set(void)
+{
+	static struct cgroup_set s;
+
+	if (!s.n)
+		CHECK_OK(cgroup_set_find(&s));
+	return &s;
 }
 
 static const char *group(const char *sub)
@@ -63,14 +72,15 @@ static struct err *resources(struct plan *p, const char *text)
 /* How many hierarchies have the group. */
 static int present(const char *path)
 {
-	auto_cgroups struct cgroup_set s = CGROUP_SET;
+	struct cgroup_set s;
 	int n = 0;
 
-	CHECK_OK(cgroup_set_open(&s));
+	CHECK_OK(cgroup_set_find(&s));
 	for (size_t i = 0; i < s.n; i++) {
+		char name[CGROUP_PATH];
 		struct stat st;
 
-		n += fstatat(s.h[i].fd, path, &st, 0) == 0;
+		n += cgroup_name(&s.h[i], path, "", name) == 0 && stat(name, &st) == 0;
 	}
 	return n;
 }
@@ -78,10 +88,10 @@ static int present(const char *path)
 static const char *value(const char *controller, const char *v1, const char *v2)
 {
 	static char text[4096];
-	auto_cgroups struct cgroup_set s = CGROUP_SET;
+	struct cgroup_set s;
 	const struct cgroup_hier *h;
 
-	CHECK_OK(cgroup_set_open(&s));
+	CHECK_OK(cgroup_set_find(&s));
 	h = cgroup_find(&s, controller);
 	if (!h)
 		t_skip("needs one more controller");
@@ -128,10 +138,10 @@ TEST(a_group_is_made_with_its_limits_and_removed_without_a_trace)
 
 	CHECK_OK(resources(&p, "{\"memory\":{\"limit\":67108864},\"pids\":{\"limit\":9},\"cpu\":{\"quota\":"
 			       "50000,\"period\":100000}}"));
-	CHECK_OK(cgroup_create(&p));
+	CHECK_OK(cgroup_create(set(), &p));
 	CHECK_STR(value("memory", "memory.limit_in_bytes", "memory.max"), "67108864\n");
 	CHECK_STR(value("pids", "pids.max", "pids.max"), "9\n");
-	CHECK_STR(value("cpu", "cpu.cfs_quota_us", "cpu.max"), cgroup_is_v2() ? "50000 100000\n" : "50000\n");
+	CHECK_STR(value("cpu", "cpu.cfs_quota_us", "cpu.max"), set()->v2 ? "50000 100000\n" : "50000\n");
 	CHECK_OK(runtime_cgroup_remove(p.cgroup));
 	CHECK_INT(present(p.cgroup), 0);
 	CHECK_OK(runtime_cgroup_remove(p.cgroup)); /* idempotent */
@@ -142,7 +152,7 @@ TEST(empty_parents_of_ours_go_too)
 	PLAN(p);
 
 	p.cgroup = plan_text(&p, group("/a/b"));
-	CHECK_OK(cgroup_create(&p));
+	CHECK_OK(cgroup_create(set(), &p));
 	CHECK(present(p.cgroup) > 0);
 	CHECK_OK(runtime_cgroup_remove(p.cgroup));
 	CHECK_INT(present(group("")), 0);
@@ -154,14 +164,14 @@ TEST(a_limit_that_cannot_be_set_is_an_error_and_leaves_nothing)
 
 	*vec_push(&p.cgroup_v1) = (struct plan_pair){ "nonsense/nonsense.max", "1" };
 	*vec_push(&p.cgroup_v2) = (struct plan_pair){ "nonsense.max", "1" };
-	CHECK_ERR(ERR_UNSUPPORTED, cgroup_create(&p));
+	CHECK_ERR(ERR_UNSUPPORTED, cgroup_create(set(), &p));
 	CHECK_INT(present(p.cgroup), 0);
 	p.cgroup_v1.p[0] = (struct plan_pair){ "pids/pids.max", "many" };
 	p.cgroup_v2.p[0] = (struct plan_pair){ "pids.max", "many" };
-	CHECK_ERR(ERR_INVALID, cgroup_create(&p));
+	CHECK_ERR(ERR_INVALID, cgroup_create(set(), &p));
 	CHECK_INT(present(p.cgroup), 0);
 	p.cgroup_v1.p[0].value = p.cgroup_v2.p[0].value = NULL;
-	CHECK_ERR(ERR_UNSUPPORTED, cgroup_create(&p));
+	CHECK_ERR(ERR_UNSUPPORTED, cgroup_create(set(), &p));
 	CHECK_INT(present(p.cgroup), 0);
 }
 
@@ -173,7 +183,7 @@ TEST(optional_files_may_be_absent)
 	*vec_push(&p.cgroup_v1) = (struct plan_pair){ "pids/pids.nonsense|pids/pids.max", "1|7" };
 	*vec_push(&p.cgroup_v2) = (struct plan_pair){ "pids.nonsense|", "1" };
 	*vec_push(&p.cgroup_v2) = (struct plan_pair){ "pids.nonsense|pids.max", "1|7" };
-	CHECK_OK(cgroup_create(&p));
+	CHECK_OK(cgroup_create(set(), &p));
 	CHECK_STR(value("pids", "pids.max", "pids.max"), "7\n");
 	CHECK_OK(runtime_cgroup_remove(p.cgroup));
 }
@@ -186,7 +196,7 @@ TEST(processes_join_are_listed_frozen_killed_and_removed)
 	size_t n;
 	PLAN(p);
 
-	CHECK_OK(cgroup_create(&p));
+	CHECK_OK(cgroup_create(set(), &p));
 	one = sleeper();
 	two = sleeper();
 	CHECK_OK(cgroup_join(p.cgroup, one));
@@ -196,10 +206,10 @@ TEST(processes_join_are_listed_frozen_killed_and_removed)
 	CHECK_OK(runtime_stats(p.cgroup, &st));
 	CHECK_INT(st.pids, 2);
 	CHECK(st.mem_limit_bytes == 0 && !st.oom_killed);
-	CHECK_ERR(ERR_CONFLICT, cgroup_create(&p)); /* somebody lives there */
+	CHECK_ERR(ERR_CONFLICT, cgroup_create(set(), &p)); /* somebody lives there */
 	CHECK_OK(runtime_freeze(p.cgroup, true));
 	CHECK(strstr(value("freezer", "freezer.state", "cgroup.events"),
-		     cgroup_is_v2() ? "frozen 1" : "FROZEN"));
+		     set()->v2 ? "frozen 1" : "FROZEN"));
 	CHECK_OK(runtime_freeze(p.cgroup, false));
 	CHECK_OK(runtime_freeze(p.cgroup, true));
 	CHECK_OK(runtime_kill_all(p.cgroup, SIGKILL)); /* also when frozen */
@@ -216,13 +226,13 @@ TEST(removing_kills_what_lives_there_and_in_groups_made_inside)
 	pid_t one, two;
 	PLAN(p);
 
-	CHECK_OK(cgroup_create(&p));
+	CHECK_OK(cgroup_create(set(), &p));
 	one = sleeper();
 	CHECK_OK(cgroup_join(p.cgroup, one));
-	if (!cgroup_is_v2()) { /* a v2 group with controllers has no processes beside child groups */
+	if (!set()->v2) { /* a v2 group with controllers has no processes beside child groups */
 		struct plan inner = { .id = "i", .cgroup = plan_text(&p, group("/inner/deep")) };
 
-		CHECK_OK(cgroup_create(&inner));
+		CHECK_OK(cgroup_create(set(), &inner));
 		two = sleeper();
 		CHECK_OK(cgroup_join(inner.cgroup, two));
 	} else {
@@ -241,7 +251,7 @@ TEST(a_fork_storm_is_killed_too)
 	PLAN(p);
 
 	CHECK_OK(resources(&p, "{\"pids\":{\"limit\":40}}"));
-	CHECK_OK(cgroup_create(&p));
+	CHECK_OK(cgroup_create(set(), &p));
 	one = fork();
 	CHECK(one >= 0);
 	if (one == 0) {
@@ -262,12 +272,12 @@ TEST(a_v2_group_can_be_given_to_clone)
 	int fd;
 	PLAN(p);
 
-	if (!cgroup_is_v2()) {
-		CHECK_INT(cgroup_fd(p.cgroup), -EOPNOTSUPP);
+	if (!set()->v2) {
+		CHECK_INT(cgroup_fd(set(), p.cgroup), -EOPNOTSUPP);
 		t_skip("needs cgroup v2");
 	}
-	CHECK_OK(cgroup_create(&p));
-	fd = cgroup_fd(p.cgroup);
+	CHECK_OK(cgroup_create(set(), &p));
+	fd = cgroup_fd(set(), p.cgroup);
 	CHECK(fd >= 0);
 	close(fd);
 	CHECK_OK(runtime_cgroup_remove(p.cgroup));
@@ -283,11 +293,11 @@ TEST(device_rules_hold_in_the_kernel)
 	PLAN(p);
 
 	CHECK_OK(resources(&p, rules));
-	CHECK_OK(cgroup_create(&p));
+	CHECK_OK(cgroup_create(set(), &p));
 	pid = fork();
 	CHECK(pid >= 0);
 	if (pid == 0) {
-		struct err *e = cgroup_enter(&p, getpid());
+		struct err *e = cgroup_enter(set(), &p, getpid(), false);
 
 		if (e)
 			_exit(9);
@@ -315,7 +325,7 @@ TEST(limits_can_be_changed_up_and_down)
 	PLAN(p);
 
 	CHECK_OK(resources(&p, "{\"memory\":{\"limit\":16777216,\"swap\":33554432},\"pids\":{\"limit\":9}}"));
-	CHECK_OK(cgroup_create(&p));
+	CHECK_OK(cgroup_create(set(), &p));
 	CHECK_OK(json_parse(SV("{\"memory\":{\"limit\":67108864,\"swap\":67108864},\"pids\":{\"limit\":-1}}"),
 			    "r", 1000, &raise));
 	CHECK_OK(
@@ -326,7 +336,7 @@ TEST(limits_can_be_changed_up_and_down)
 	CHECK_STR(value("pids", "pids.max", "pids.max"), "max\n");
 	CHECK_OK(runtime_update(p.cgroup, low));
 	CHECK_STR(value("memory", "memory.memsw.limit_in_bytes", "memory.swap.max"),
-		  cgroup_is_v2() ? "0\n" : "16777216\n");
+		  set()->v2 ? "0\n" : "16777216\n");
 	CHECK_OK(runtime_cgroup_remove(p.cgroup));
 	CHECK_ERR(ERR_UNSUPPORTED, runtime_update(p.cgroup, raise)); /* gone */
 }
@@ -353,7 +363,7 @@ TEST(use_is_counted_and_an_out_of_memory_kill_is_told)
 	PLAN(p);
 
 	CHECK_OK(resources(&p, "{\"memory\":{\"limit\":33554432,\"swap\":33554432}}"));
-	CHECK_OK(cgroup_create(&p));
+	CHECK_OK(cgroup_create(set(), &p));
 	if ((pid = fork()) == 0)
 		hog(p.cgroup, 8 << 20);
 	do {
@@ -380,13 +390,13 @@ TEST(every_call_that_fails_is_told)
 	PLAN(p);
 
 	CHECK_OK(resources(&p, "{\"devices\":[{\"allow\":false,\"access\":\"rwm\"}]}"));
-	CHECK_OK(cgroup_create(&p));
+	CHECK_OK(cgroup_create(set(), &p));
 	pid = sleeper();
 	FAULT_SWEEP (EIO) {
 		struct err *e;
 
 		t_sweep_on();
-		e = cgroup_enter(&p, pid);
+		e = cgroup_enter(set(), &p, pid, false);
 		t_sweep_off();
 		CHECK(!e == !t_sweep_fired());
 		err_free(e);
@@ -414,7 +424,7 @@ static void make_and_remove(int rounds)
 	(void)snprintf(path, sizeof path, "hoy/unit-test-%d/deep/leaf-%d", (int)getppid(), (int)getpid());
 	for (int i = 0; i < rounds; i++) {
 		pid_t pid = sleeper();
-		struct err *e = cgroup_create(&p);
+		struct err *e = cgroup_create(set(), &p);
 
 		if (!e)
 			e = cgroup_join(path, pid);
@@ -453,10 +463,13 @@ TEST(making_a_group_survives_every_failing_call)
 
 	CHECK_OK(resources(&p, "{\"pids\":{\"limit\":9}}"));
 	FAULT_SWEEP (EIO) {
+		struct cgroup_set s;
 		struct err *e;
 
 		t_sweep_on();
-		e = cgroup_create(&p);
+		e = cgroup_set_find(&s);
+		if (!e)
+			e = cgroup_create(&s, &p);
 		t_sweep_off();
 		CHECK(!e || t_sweep_fired());
 		err_free(e);

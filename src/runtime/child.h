@@ -4,12 +4,9 @@
  * Layer: runtime, private.  The plan and everything it points to is the parent's memory, copied by clone.
  */
 #pragma once
+#include "runtime/cgroup.h"
 #include "runtime/plan.h"
 
-/* A v1 hierarchy ("memory") and the container's directory in it; v2: one with name "". */
-struct child_cgroup {
-	char name[64], dir[448];
-};
 struct child {
 	const struct plan *p;
 	int sync;	/* our end of the socket pair to the parent */
@@ -20,8 +17,7 @@ struct child {
 	unsigned preserve_fds;
 	int stdio[3];
 	const int *ns_fds; /* of p->ns entries with a path; -1 otherwise */
-	const struct child_cgroup *cgroups;
-	size_t n_cgroups;
+	const struct cgroup_set *groups; /* the hierarchies; NULL: exec */
 	pid_t pid;	   /* as the parent sees us */
 	int root_fd;	   /* of the new root, from child_rootfs on */
 	int tty_fd;	   /* slave, or -1 */

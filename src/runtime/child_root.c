@@ -231,9 +231,9 @@ static void cgroup_mount(struct child *c, const struct plan_mount *m)
 {
 	static const char *data[] = { "mode=755", NULL };
 	struct plan_mount tmpfs = *m, bind = *m;
-	char target[576];
+	char target[576], source[CGROUP_PATH];
 
-	if (c->n_cgroups == 1 && !c->cgroups[0].name[0]) {
+	if (c->groups->v2) {
 		bool own_ns = false;
 
 		for (size_t i = 0; i < c->p->ns.n; i++)
@@ -249,10 +249,11 @@ static void cgroup_mount(struct child *c, const struct plan_mount *m)
 	tmpfs.data = data;
 	tmpfs.attr_set &= ~(uint64_t)MOUNT_ATTR_RDONLY;
 	one_mount(c, &tmpfs);
-	for (size_t i = 0; i < c->n_cgroups; i++) {
-		child_cat(target, sizeof target, m->target, "/", c->cgroups[i].name);
+	for (size_t i = 0; i < c->groups->n; i++) {
+		child_cat(target, sizeof target, m->target, "/", c->groups->h[i].name);
+		child_need(c, cgroup_name(&c->groups->h[i], c->p->cgroup, "", source), "find control group", c->p->cgroup);
 		bind.type = NULL;
-		bind.source = c->cgroups[i].dir;
+		bind.source = source;
 		bind.target = target;
 		one_mount(c, &bind);
 	}

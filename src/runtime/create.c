@@ -16,17 +16,18 @@
 #include <stdio.h>
 #include <sys/socket.h>
 
-enum { NS_MAX = 8, CGROUPS_MAX = 24 };
+enum { NS_MAX = 8 };
 
 /* What a creation holds until the child has it all. */
 struct launch {
 	const struct plan *p;
 	struct child child;
 	int ns_fds[NS_MAX];
-	struct child_cgroup cgroups[CGROUPS_MAX];
+	struct cgroup_set groups;
 	int sync; /* our end */
 	pid_t pid;
 	int pid_fd, tty_fd;
+	bool in_group;	/* the child was born in it */
 	bool has_group; /* we made it; someone else's stays when we fail */
 };
 
@@ -42,7 +43,10 @@ static void launch_fini(struct launch *l)
 
 static void launch_init(struct launch *l, const struct plan *p, const struct runtime_stdio *io)
 {
-	*l = (struct launch){ .p = p, .sync = -1, .pid_fd = -1, .tty_fd = -1 };
+	l->p = p;
+	l->sync = l->pid_fd = l->tty_fd = -1;
+	l->pid = 0;
+	l->has_group = false;
 	for (int i = 0; i < NS_MAX; i++)
 		l->ns_fds[i] = -1;
 	l->child = (struct child){ .p = p,
@@ -52,7 +56,7 @@ static void launch_init(struct launch *l, const struct plan *p, const struct run
 				   .net_fd = -1,
 				   .target_fd = -1,
 				   .ns_fds = l->ns_fds,
-				   .cgroups = l->cgroups,
+				   .groups = &l->groups,
 				   .root_fd = -1,
 				   .tty_fd = -1 };
 	memcpy(l->child.stdio, io->fd, sizeof io->fd);
@@ -66,19 +70,6 @@ static FALLIBLE open_namespaces(struct launch *l)
 		if (path && (l->ns_fds[i] = sys_open(path, O_RDONLY, 0)) < 0)
 			return FAIL_OS(-l->ns_fds[i], "open namespace %s", path);
 	}
-	return NULL;
-}
-
-static struct err *add_cgroup(void *ctx, const char *name, const char *dir)
-{
-	struct launch *l = ctx;
-	struct child_cgroup *g;
-
-	if (l->child.n_cgroups == CGROUPS_MAX)
-		return NULL;
-	g = &l->cgroups[l->child.n_cgroups++];
-	child_cat(g->name, sizeof g->name, name, NULL, NULL);
-	child_cat(g->dir, sizeof g->dir, dir, NULL, NULL);
 	return NULL;
 }
 
@@ -169,12 +160,14 @@ static FALLIBLE hooks_before(struct launch *l)
 	return NULL;
 }
 
-static bool wants_cgroup_mount(const struct plan *p)
+/* On v2 the child is born in its group, if the kernel can; else it joins afterwards, or says why not. */
+static pid_t clone_into(struct launch *l, uint64_t flags)
 {
-	for (size_t i = 0; i < p->mounts.n; i++)
-		if (p->mounts.p[i].is_cgroup)
-			return true;
-	return false;
+	auto_fd int group = cgroup_fd(&l->groups, l->p->cgroup);
+	pid_t pid = group < 0 ? group : sys_clone(flags, group, &l->pid_fd);
+
+	l->in_group = pid >= 0;
+	return pid >= 0 ? pid : sys_clone(flags, -1, &l->pid_fd);
 }
 
 /* A pid namespace is entered by the parent, for its next child. */
@@ -192,7 +185,7 @@ static FALLIBLE clone_child(struct launch *l, uint64_t flags)
 		if ((r = sys_setns(pid_ns, CLONE_NEWPID)) < 0)
 			return FAIL_OS(-r, "join the pid namespace");
 	}
-	l->pid = sys_clone(flags, -1, &l->pid_fd);
+	l->pid = clone_into(l, flags);
 	if (l->pid == 0) {
 		(void)sys_close(l->sync);
 		child_run(&l->child);
@@ -229,10 +222,9 @@ static FALLIBLE launch(struct launch *l, int net_fd)
 
 	TRY(open_namespaces(l));
 	TRY(pair(l));
-	TRY(cgroup_create(p));
+	TRY(cgroup_set_find(&l->groups));
+	TRY(cgroup_create(&l->groups, p));
 	l->has_group = true;
-	if (wants_cgroup_mount(p))
-		TRY(cgroup_each(p->cgroup, add_cgroup, l));
 	l->child.net_fd = net_fd;
 	TRY(clone_child(l, clone_flags(p, net_fd < 0)));
 	own_close(&l->child.sync);
@@ -241,7 +233,7 @@ static FALLIBLE launch(struct launch *l, int net_fd)
 		TRY(write_map(l->pid, "uid_map", p->uid_map.p, p->uid_map.n));
 		TRY(write_map(l->pid, "gid_map", p->gid_map.p, p->gid_map.n));
 	}
-	TRY(cgroup_enter(p, l->pid));
+	TRY(cgroup_enter(&l->groups, p, l->pid, l->in_group));
 	TRY(hooks_before(l));
 	TRY(say(l->sync, CHILD_GO, l->pid));
 	return wait_ready(l);

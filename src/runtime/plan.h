@@ -108,13 +108,3 @@ FALLIBLE plan_seccomp(struct plan *p, const json_t *seccomp);
 FALLIBLE plan_seccomp_default(struct plan *p); /* docker's profile, shaped by p->caps[0] */
 const char *plan_text(struct plan *p, const char *s); /* a copy in the arena (NULL stays NULL) */
 char **plan_list(struct plan *p, const json_t *array, const char *what, struct err **out_err);
-
-
-/* cgroup.c */
-bool cgroup_is_v2(void);
-FALLIBLE cgroup_create(const struct plan *p); /* with its limits; ERR_CONFLICT: someone lives there. On error nothing is left */
-FALLIBLE cgroup_enter(const struct plan *p, pid_t pid); /* the first process: joins, then the device rules hold */
-FALLIBLE cgroup_join(const char *path, pid_t pid);	/* a further one */
-int cgroup_fd(const char *path); /* v2: owned fd for sys_clone; -EOPNOTSUPP on v1; else -errno */
-/* v1: calls each with the host directory and the name of each hierarchy ("memory", "cpu,cpuacct"); v2: once, name "". */
-FALLIBLE cgroup_each(const char *path, struct err *(*each)(void *ctx, const char *name, const char *dir), void *ctx);

@@ -150,6 +150,16 @@ ssize_t sys_read_full(int fd, void *p, size_t n)
 	return (ssize_t)got;
 }
 
+void sys_close_all(const int *fds, size_t n)
+{
+	for (size_t i = 0, end; i < n; i = end) {
+		for (end = i + 1; fds[i] >= 0 && end < n && fds[end] == fds[end - 1] + 1;)
+			end++;
+		if (fds[i] >= 0)
+			(void)syscall(SYS_close_range, fds[i], fds[end - 1], 0);
+	}
+}
+
 int sys_close(int fd)
 {
 	SYS_FAULT("close");

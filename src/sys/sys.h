@@ -36,6 +36,8 @@ ssize_t sys_pread(int fd, void *p, size_t n, off_t at);
 int sys_write_all(int fd, const void *p, size_t n);
 int sys_pwrite_all(int fd, const void *p, size_t n, off_t at);
 ssize_t sys_read_full(int fd, void *p, size_t n); /* until n bytes or the end; returns how many */
+/* Closes them, in one call for each run of consecutive numbers; negative ones are skipped. */
+void sys_close_all(const int *fds, size_t n);
 int sys_close(int fd);				  /* only where the result matters; never retried */
 int sys_fsync(int fd);
 int sys_fdatasync(int fd);

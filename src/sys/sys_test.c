@@ -59,3 +59,15 @@ TEST(an_injected_fault_is_returned)
 		own_close(&fd);
 	}
 }
+
+TEST(many_descriptors_are_closed_whatever_their_order)
+{
+	int fds[6] = { -1 };
+
+	for (int i = 1; i < 6; i++)
+		CHECK((fds[i] = sys_open("/dev/null", O_RDONLY, 0)) >= 0);
+	sys_close_all((const int[]){ fds[4], -1, fds[1], fds[2], fds[5], fds[3] }, 6);
+	for (int i = 1; i < 6; i++)
+		CHECK(fcntl(fds[i], F_GETFD) < 0);
+	sys_close_all(fds, 0);
+}
