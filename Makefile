@@ -22,8 +22,10 @@ asan:
 	@[ -e build-asan/build.ninja ] || meson setup build-asan -Db_sanitize=address,undefined -Db_lundef=false >/dev/null
 	@tools/test.py build-asan unit
 fuzz:
+	@tools/deps.sh lint
 	@tools/fuzz.sh $(T) $(S)
 lint: all
+	@tools/deps.sh lint
 	@tools/lint.sh $(B)
 bench: all
 	@bench/run.sh $(B)

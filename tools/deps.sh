@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what hoy needs from Debian packages: "build", "demo" or "test" (each includes the one before). Root only; as
+# Installs what hoy needs from Debian packages: "build", "demo", "test" or "lint" (each includes the one before). Root only; as
 # another user it names what is missing.
 set -eu
 build="gcc meson ninja-build pkg-config python3 libc6-dev linux-libc-dev liblmdb-dev libjansson-dev libcurl4-gnutls-dev
@@ -7,11 +7,13 @@ build="gcc meson ninja-build pkg-config python3 libc6-dev linux-libc-dev liblmdb
 demo="$build mmdebstrap docker-registry curl ca-certificates nftables iproute2 procps"
 test="$demo python3-pytest busybox-static skopeo podman crun buildah docker.io user-mode-linux strace attr e2fsprogs apache2-utils openssl
  shellcheck"
+lint="$test clang clang-format cppcheck codespell"
 case "${1:-build}" in
 build) want=$build ;;
 demo) want=$demo ;;
 test) want=$test ;;
-*) echo "deps.sh: unknown set \"$1\" (build, demo, test)" >&2; exit 2 ;;
+lint) want=$lint ;;
+*) echo "deps.sh: unknown set \"$1\" (build, demo, test, lint)" >&2; exit 2 ;;
 esac
 missing=
 for p in $want; do

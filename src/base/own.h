@@ -5,7 +5,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define CLEANUP(fn) __attribute__((cleanup(fn)))
+/* unused: an owner that is only there for its end (a lock) is no mistake. */
+#define CLEANUP(fn) __attribute__((cleanup(fn), unused))
 #define auto_free   CLEANUP(own_free)
 #define auto_fd	    CLEANUP(own_close)
 #define TAKE(p)                         \

@@ -242,7 +242,7 @@ static FALLIBLE plan(struct copy *c)
 
 static FALLIBLE run_copy(struct copy *c, int base_fd, bool *out_cached)
 {
-	auto_free char *chmod = NULL, *line = NULL, *history = NULL, *checked = NULL;
+	auto_free char *chmod = NULL, *line = NULL, *history = NULL;
 
 	TRY(mode(c->s, c->at, &chmod));
 	TRY(owner(c->s, c->at, base_fd, &c->tree.attrs));

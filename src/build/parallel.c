@@ -75,7 +75,7 @@ FALLIBLE stage_build(struct stage *s)
 {
 	struct build *b = s->b;
 	struct err *e = NULL;
-	int state;
+	enum stage_state state;
 
 	(void)pthread_mutex_lock(&b->lock);
 	while (s->state == STAGE_RUNS)

@@ -27,7 +27,7 @@ struct stage {
 	const char *name;	  /* as written after AS, or NULL; borrowed */
 	const struct instr *from; /* its FROM */
 	size_t first, end;	  /* instructions [first, end) of the file */
-	enum { STAGE_WAITS, STAGE_RUNS, STAGE_DONE, STAGE_FAILED } state; /* guarded by the build's lock */
+	enum stage_state { STAGE_WAITS, STAGE_RUNS, STAGE_DONE, STAGE_FAILED } state; /* guarded by the build's lock */
 	bool is_needed;
 	pthread_t thread;
 	bool has_thread;

@@ -77,7 +77,7 @@ static FALLIBLE add_env(char ***env, const char *entry)
 }
 
 /* Lines of NAME=VALUE, NAME or # comments. */
-static FALLIBLE each_line(const char *path, FALLIBLE (*line)(void *ctx, const char *text), void *ctx)
+static FALLIBLE each_line(const char *path, struct err *(*line)(void *ctx, const char *text), void *ctx)
 {
 	auto_free char *text = NULL;
 	struct sv rest;

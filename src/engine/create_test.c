@@ -59,6 +59,7 @@ static int sweep_once(const char *call)
 	if (sweeper.made && !sweeper.swept && strcmp(call, sweeper.at) == 0) {
 		DIR *d = opendir(sweeper.dir);
 
+		CHECK(d);
 		for (struct dirent *entry; (entry = readdir(d));)
 			if (strlen(entry->d_name) == 64 && unlinkat(dirfd(d), entry->d_name, AT_REMOVEDIR) == 0)
 				sweeper.swept = true;

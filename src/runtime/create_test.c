@@ -115,7 +115,7 @@ static int finish(struct box *b, char *text, size_t size)
 
 static int run(json_t *v, char *text, size_t size)
 {
-	struct box b;
+	struct box b = { 0 };
 
 	CHECK_OK(launch(v, &b));
 	CHECK_OK(runtime_start(&b.proc));

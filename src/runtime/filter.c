@@ -298,7 +298,7 @@ static bool lets_through(uint32_t ret)
 static size_t put_abi(const struct filter_policy *f, struct program *g, enum filter_abi_kind kind)
 {
 	const struct filter_abi *a = &f->abi[kind];
-	struct range ranges[FILTER_NRS + 1];
+	struct range ranges[FILTER_NRS + 1] = { 0 };
 	size_t n = 0, entry;
 	bool enosys = (f->def & SECCOMP_RET_ACTION_FULL) == SECCOMP_RET_ERRNO && a->top >= 0;
 

@@ -335,8 +335,10 @@ static void drain(struct keeper *k)
 {
 	bool more = true;
 
-	while (more && !k->clients.todo)
-		more = output_read(k, 0) | output_read(k, 1);
+	while (more && !k->clients.todo) {
+		more = output_read(k, 0);
+		more = output_read(k, 1) || more;
+	}
 	if (!k->clients.todo)
 		drained(k);
 }
