@@ -5,6 +5,7 @@
 
 struct err *num_parse(struct sv text, unsigned base, uint64_t min, uint64_t max, uint64_t *out_value)
 {
+	bool fits = true;
 	uint64_t v = 0;
 
 	if (text.n == 0)
@@ -14,10 +15,9 @@ struct err *num_parse(struct sv text, unsigned base, uint64_t min, uint64_t max,
 
 		if (d >= base || d > 9)
 			return FAIL(ERR_INVALID, "\"" SV_FMT "\" is not a number", SV_ARG(text));
-		if (__builtin_mul_overflow(v, (uint64_t)base, &v) || __builtin_add_overflow(v, (uint64_t)d, &v))
-			v = UINT64_MAX, i = text.n;
+		fits = fits && !__builtin_mul_overflow(v, (uint64_t)base, &v) && !__builtin_add_overflow(v, (uint64_t)d, &v);
 	}
-	if (v < min || v > max)
+	if (!fits || v < min || v > max)
 		return FAIL(ERR_INVALID, "\"" SV_FMT "\" is out of range (%llu to %llu)", SV_ARG(text),
 			    (unsigned long long)min, (unsigned long long)max);
 	*out_value = v;

@@ -76,6 +76,27 @@ TEST(json_refuses_what_is_not_strict)
 	CHECK_ERR(ERR_LIMIT, json_parse(SV("[1,2,3]"), "x", 3, &v));
 }
 
+TEST(json_integers_have_all_64_bits)
+{
+	static const char *const bad[] = { "[18446744073709551616]", "[-9223372036854775809]",
+					   "[99999999999999999999999]" };
+	auto_json json_t *v = NULL;
+	json_t *none = NULL;
+	uint64_t n = 0;
+
+	CHECK_OK(json_parse(SV("{\"18446744073709551615\":[18446744073709551615,9223372036854775808,7,-7],"
+			       "\"s\":\"\\\"9223372036854775809\"}"),
+			    "x", 1000, &v));
+	CHECK(json_u64(json_array_get(json_object_get(v, "18446744073709551615"), 0), &n) && n == UINT64_MAX);
+	CHECK(json_u64(json_array_get(json_object_get(v, "18446744073709551615"), 1), &n) &&
+	      n == (uint64_t)INT64_MAX + 1);
+	CHECK(json_u64(json_array_get(json_object_get(v, "18446744073709551615"), 2), &n) && n == 7);
+	CHECK(!json_u64(json_array_get(json_object_get(v, "18446744073709551615"), 3), &n));
+	CHECK_STR(json_str_at(v, "s", ""), "\"9223372036854775809");
+	for (size_t i = 0; i < LEN(bad); i++)
+		CHECK_ERR(ERR_INVALID, json_parse(sv_of(bad[i]), "x", 100, &none));
+}
+
 TEST(json_values_are_found_by_path)
 {
 	auto_json json_t *v = NULL;

@@ -1,8 +1,63 @@
 #include "codec/json.h"
 #include "base/mem.h"
+#include "base/num.h"
 #include "base/own.h"
 #include "base/text.h"
 #include <errno.h>
+#include <stdint.h>
+
+/* An integer that only unsigned 64 bits hold stands at the start of the text: its length, else 0. */
+static size_t big_integer(struct sv text)
+{
+	size_t n = 0;
+	uint64_t value;
+	struct err *e;
+
+	while (n < text.n && text.p[n] >= '0' && text.p[n] <= '9')
+		n++;
+	if (n < 19 || (n < text.n && memchr(".eE", text.p[n], 3)))
+		return 0;
+	e = num_parse(sv_from(text.p, n), 10, (uint64_t)INT64_MAX + 1, UINT64_MAX, &value);
+	err_free(e);
+	return e ? 0 : n;
+}
+
+/* Puts such integers in quotes. What a digit run is, strings and digits before it decide. */
+static void quote_big(struct sv text, struct buf *out)
+{
+	bool in_string = false;
+	size_t n;
+
+	for (size_t i = 0; i < text.n; i += n) {
+		bool starts = !in_string && (i == 0 || !memchr("-+.0123456789", text.p[i - 1], 13));
+		size_t big = starts ? big_integer(sv_skip(text, i)) : 0;
+
+		n = big ? big : in_string && text.p[i] == '\\' && i + 1 < text.n ? 2 : 1;
+		if (text.p[i] == '"')
+			in_string = !in_string;
+		if (big)
+			buf_ch(out, '"');
+		buf_add(out, text.p + i, n);
+		if (big)
+			buf_ch(out, '"');
+	}
+}
+
+bool json_u64(const json_t *value, uint64_t *out)
+{
+	struct err *e = NULL;
+
+	if (json_is_integer(value) && json_integer_value(value) >= 0) {
+		*out = (uint64_t)json_integer_value(value);
+		return true;
+	}
+	if (!json_is_string(value) ||
+	    (e = num_parse(sv_of(json_string_value(value)), 10, 0, UINT64_MAX, out))) {
+		err_free(e);
+		return false;
+	}
+	return true;
+}
 
 struct err *json_parse(struct sv text, const char *what, size_t max_bytes, json_t **out_value)
 {
@@ -12,6 +67,12 @@ struct err *json_parse(struct sv text, const char *what, size_t max_bytes, json_
 	if (text.n > max_bytes)
 		return FAIL(ERR_LIMIT, "%s: %zu bytes of JSON, at most %zu", what, text.n, max_bytes);
 	v = json_loadb(text.n ? text.p : "", text.n, JSON_REJECT_DUPLICATES, &at);
+	if (!v && json_error_code(&at) == json_error_numeric_overflow) {
+		auto_buf struct buf quoted = BUF(max_bytes + max_bytes / 4 + 16);
+
+		quote_big(text, &quoted);
+		v = json_loadb(buf_text(&quoted), quoted.n, JSON_REJECT_DUPLICATES, &at);
+	}
 	if (!v)
 		return FAIL(ERR_INVALID, "%s:%d:%d: %s", what, at.line, at.column, at.text);
 	*out_value = v;

@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/sv.h"
 #include <jansson.h>
+#include <stdint.h>
 
 static inline void own_json(json_t **slot)
 {
@@ -17,7 +18,11 @@ static inline void own_json(json_t **slot)
 }
 #define auto_json __attribute__((cleanup(own_json)))
 
-/* One whole document; ERR_INVALID "what:LINE:COLUMN: reason", ERR_LIMIT beyond max_bytes. Owned. */
+/*
+ * One whole document; ERR_INVALID "what:LINE:COLUMN: reason", ERR_LIMIT beyond max_bytes. Owned.
+ * Integers above INT64_MAX, which jansson cannot hold, become strings of their digits: read those by
+ * json_u64.
+ */
 FALLIBLE json_parse(struct sv text, const char *what, size_t max_bytes, json_t **out_value);
 /* The same from an fd at its position. */
 FALLIBLE json_read(int fd, const char *what, size_t max_bytes, json_t **out_value);
@@ -30,6 +35,8 @@ json_t *json_at(const json_t *value, const char *path);
 /* The string at path, borrowed, or fallback. */
 const char *json_str_at(const json_t *value, const char *path, const char *fallback);
 int64_t json_int_at(const json_t *value, const char *path, int64_t fallback);
+/* An integer from 0 to UINT64_MAX (see json_parse); false: something else. */
+bool json_u64(const json_t *value, uint64_t *out);
 bool json_bool_at(const json_t *value, const char *path, bool fallback);
 /* A NULL-terminated owned copy (text_list_free) of an array of strings; NULL when absent or null; ERR_INVALID otherwise. */
 FALLIBLE json_list_at(const json_t *value, const char *path, char ***out_list);
