@@ -155,7 +155,7 @@ static void set_stdio(struct child *c)
 			from[i] = child_need(c, sys_open("/dev/null", O_RDWR, 0), "open", "/dev/null");
 		/* so that /dev/stdout can be opened again by the user; a pipe or socket made for us, never a file of the host */
 		if (c->p->uid && sys_fstat(from[i], &st) == 0 && (c->tty_fd >= 0 || S_ISFIFO(st.st_mode)))
-			(void)sys_fchown(from[i], c->p->uid, (gid_t)-1);
+			(void)sys_fchown(from[i], c->p->uid, c->tty_fd >= 0 ? (gid_t)-1 : c->p->gid);
 	}
 	for (int i = 0; i < 3; i++)
 		child_need(c, sys_dup2(from[i], i), "place standard streams", NULL);
@@ -174,11 +174,8 @@ static void set_limits(const struct child *c)
 static void set_cwd(const struct child *c)
 {
 	char now[4096];
-	int r = sys_chdir(c->p->cwd);
 
-	if (r == -ENOENT && !c->p->is_exec && child_mkdirs(c->root_fd, c->p->cwd) >= 0)
-		r = sys_chdir(c->p->cwd);
-	child_need(c, r, "change to working directory", c->p->cwd);
+	child_need(c, sys_chdir(c->p->cwd), "change to working directory", c->p->cwd);
 	if (!getcwd(now, sizeof now) || now[0] != '/')
 		child_fail(c, ENOENT, "working directory is outside of the container:", c->p->cwd);
 }
@@ -318,6 +315,8 @@ static _Noreturn void become(struct child *c)
 	set_limits(c);
 	if (!p->args || !p->args[0])
 		child_fail(c, EINVAL, "process.args is missing", NULL);
+	child_policy(c);
+	child_home(c);
 	set_user(c);
 	set_cwd(c);
 	(void)umask(p->umask >= 0 ? (mode_t)p->umask : 022);
@@ -337,6 +336,16 @@ static _Noreturn void become(struct child *c)
 	child_need(c, sys_close_from(3 + (int)c->preserve_fds), "mark descriptors", NULL);
 	tell(c, CHILD_EXEC, -1);
 	child_fail(c, -sys_execve(program, p->args, p->env), "exec:", program);
+}
+
+/* While the root can still be written: a read-only one comes with the pivot. */
+static void make_cwd(const struct child *c)
+{
+	const char *cwd = c->p->cwd;
+	auto_fd int fd = sys_open_in_root(c->root_fd, cwd + strspn(cwd, "/"), O_PATH, 0);
+
+	if (fd == -ENOENT && strspn(cwd, "/") < strlen(cwd))
+		child_need(c, child_mkdirs(c->root_fd, cwd), "make the working directory", cwd);
 }
 
 static void create_hooks(const struct child *c)
@@ -364,6 +373,7 @@ void child_run(struct child *c)
 	reset_signals();
 	child_need(c, sys_setsid(), "start a session", NULL);
 	join_namespaces(c);
+	child_clocks(c);
 	c->pid = hear(c).os;
 	if (new_ns(p, CLONE_NEWUSER)) {
 		child_need(c, sys_setresgid(0), "become root of the user namespace", NULL);
@@ -379,6 +389,7 @@ void child_run(struct child *c)
 	child_devices(c);
 	if (p->terminal)
 		child_console(c);
+	make_cwd(c);
 	set_sysctls(c);
 	set_oom_score(c);
 	child_masks(c);

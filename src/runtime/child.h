@@ -63,7 +63,14 @@ int child_mkdirs(int root_fd, const char *path);
 /* child_copy.c: the tree of directory from_fd into to_fd. 0 or -errno. */
 int child_copy_tree(int from_fd, int to_fd);
 
-/* hook.c: usable by both sides. 0, -errno, or the hook's exit status > 0. state: JSON for its stdin. */
-int hook_run(const struct plan_hook *h, const char *state, size_t n);
+/* child_policy.c */
+void child_clocks(const struct child *c);
+void child_policy(const struct child *c);
+void child_home(struct child *c); /* inside the root */
+
+/* hook.c: usable by both sides. 0, -errno, or the hook's exit status > 0. state_fd: a file, for its stdin. */
+int hook_run(const struct plan_hook *h, int state_fd);
+/* Writes the state document to fd. >= 0 or -errno. */
+int hook_state(const struct plan *p, const char *status, pid_t pid, int fd);
 /* Runs a list in order; -1 or the index of the one that failed; *out_result as hook_run. */
 int hook_run_all(const struct plan *p, enum hook_kind kind, const char *status, pid_t pid, int *out_result);

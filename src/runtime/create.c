@@ -202,6 +202,8 @@ static uint64_t clone_flags(const struct plan *p, bool own_net)
 	for (size_t i = 0; i < p->ns.n; i++)
 		if (!p->ns.p[i].path && p->ns.p[i].kind != CLONE_NEWCGROUP)
 			flags |= (unsigned)p->ns.p[i].kind;
+	if (p->time_offsets) /* the child makes it, for they must be set before anyone enters */
+		flags &= ~(uint64_t)PLAN_NEWTIME;
 	return own_net ? flags : flags & ~(uint64_t)CLONE_NEWNET;
 }
 
@@ -213,6 +215,20 @@ static FALLIBLE pair(struct launch *l)
 		return FAIL_OS(-r, "make a socket pair");
 	l->sync = fds[0];
 	l->child.sync = fds[1];
+	return NULL;
+}
+
+/* By us, who may more than the process. When it is ready, so that no hook inherits a policy that cannot fork.
+ */
+static FALLIBLE set_scheduling(const struct launch *l)
+{
+	const struct plan *p = l->p;
+	int r;
+
+	if (p->has_scheduler && (r = sys_sched_setattr(l->pid, &p->scheduler)) < 0)
+		return FAIL_OS(-r, "set the scheduler (process.scheduler)");
+	if (p->io_priority >= 0 && (r = sys_ioprio_set(l->pid, p->io_priority)) < 0)
+		return FAIL_OS(-r, "set the I/O priority (process.ioPriority)");
 	return NULL;
 }
 
@@ -236,7 +252,8 @@ static FALLIBLE launch(struct launch *l, int net_fd)
 	TRY(cgroup_enter(&l->groups, p, l->pid, l->in_group));
 	TRY(hooks_before(l));
 	TRY(say(l->sync, CHILD_GO, l->pid));
-	return wait_ready(l);
+	TRY(wait_ready(l));
+	return set_scheduling(l);
 }
 
 static void hand_out(struct launch *l, struct runtime_proc *out_proc)
@@ -353,8 +370,9 @@ static int foreign_namespaces(pid_t pid)
 	static const struct {
 		const char *name;
 		int kind;
-	} all[] = { { "user", CLONE_NEWUSER }, { "mnt", CLONE_NEWNS },   { "pid", CLONE_NEWPID }, { "net", CLONE_NEWNET },
-		    { "ipc", CLONE_NEWIPC },   { "uts", CLONE_NEWUTS }, { "cgroup", CLONE_NEWCGROUP } };
+	} all[] = { { "user", CLONE_NEWUSER },     { "mnt", CLONE_NEWNS },  { "pid", CLONE_NEWPID },
+		    { "net", CLONE_NEWNET },       { "ipc", CLONE_NEWIPC }, { "uts", CLONE_NEWUTS },
+		    { "cgroup", CLONE_NEWCGROUP }, { "time", PLAN_NEWTIME } };
 	int flags = 0;
 
 	for (size_t i = 0; i < LEN(all); i++) {
@@ -367,6 +385,13 @@ static int foreign_namespaces(pid_t pid)
 			flags |= all[i].kind;
 	}
 	return flags;
+}
+
+static FALLIBLE set_cpus(const struct launch *l, const struct plan_bits *bits, const char *which)
+{
+	int r = bits->n ? sys_sched_setaffinity(l->pid, bits->p, bits->n) : 0;
+
+	return r < 0 ? FAIL_OS(-r, "set CPU affinity (process.execCPUAffinity.%s)", which) : NULL;
 }
 
 static FALLIBLE exec_launch(struct launch *l, pid_t container_pid)
@@ -397,9 +422,12 @@ static FALLIBLE exec_launch(struct launch *l, pid_t container_pid)
 	if (r.kind != CHILD_PID)
 		return FAIL(ERR_INTERNAL, "the process that joins the container ended early");
 	l->pid = r.os;
+	TRY(set_cpus(l, &l->p->cpus_initial, "initial"));
 	TRY(cgroup_join(l->p->cgroup, l->pid));
+	TRY(set_cpus(l, &l->p->cpus_final, "final"));
 	TRY(say(l->sync, CHILD_GO, l->pid));
 	TRY(wait_ready(l));
+	TRY(set_scheduling(l));
 	return runtime_start_by(l->sync);
 }
 

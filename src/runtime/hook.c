@@ -8,9 +8,11 @@
 #include <signal.h>
 #include <sys/wait.h>
 
+/* Without an environment of its own a hook has ours (as in runc and crun), but inside the container none. */
 static _Noreturn void hook_exec(const struct plan_hook *h, int in_fd)
 {
-	static char *const none[] = { NULL };
+	static char *none[] = { NULL };
+	char **env = h->env ? h->env : h->is_inside ? none : environ;
 	char *one[2] = { NULL, NULL };
 	union {
 		const char *in;
@@ -20,25 +22,21 @@ static _Noreturn void hook_exec(const struct plan_hook *h, int in_fd)
 	one[0] = u.out;
 	(void)sys_prctl(1 /* PR_SET_PDEATHSIG */, SIGKILL, 0, 0);
 	if (sys_dup2(in_fd, 0) >= 0 && sys_close_from(3) >= 0)
-		(void)sys_execve(h->path, h->args && h->args[0] ? h->args : one, h->env ? h->env : none);
+		(void)sys_execve(h->path, h->args && h->args[0] ? h->args : one, env);
 	_exit(127);
 }
 
-int hook_run(const struct plan_hook *h, const char *state, size_t n)
+int hook_run(const struct plan_hook *h, int state_fd)
 {
 	auto_fd int pid_fd = -1;
-	int p[2], status = 0, r = sys_pipe(p);
+	int status = 0, r;
 	pid_t pid;
 
-	if (r < 0)
+	if ((r = (int)sys_lseek(state_fd, 0, SEEK_SET)) < 0)
 		return r;
 	pid = sys_clone(0, -1, &pid_fd);
 	if (pid == 0)
-		hook_exec(h, p[0]);
-	(void)sys_close(p[0]);
-	if (pid > 0)
-		(void)sys_write(p[1], state, n); /* below a pipe's 64 KiB: never blocks; a hook may well not read it */
-	(void)sys_close(p[1]);
+		hook_exec(h, state_fd);
 	if (pid < 0)
 		return pid;
 	if (h->timeout_s > 0) {
@@ -54,40 +52,37 @@ int hook_run(const struct plan_hook *h, const char *state, size_t n)
 	return r < 0 ? r : WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-static size_t add(char *out, size_t n, size_t size, const char *a, const char *b)
-{
-	child_cat(out + n, size - n, a, b, NULL);
-	return n + strlen(out + n);
-}
-
-/* Ids and paths were checked to need no escape by the plan. */
-static size_t state_text(const struct plan *p, const char *status, pid_t pid, char *out, size_t size)
+int hook_state(const struct plan *p, const char *status, pid_t pid, int fd)
 {
 	char digits[12], *at = digits + sizeof digits - 1;
+	const char *parts[] = { p->state_head, ",\"status\":\"", status, "\",\"pid\":", NULL,
+				",",           p->state_tail };
 	unsigned v = (unsigned)pid;
-	size_t n = add(out, 0, size, "{\"ociVersion\":\"1.0.2\",\"id\":\"", p->id);
+	int r = 0;
 
 	*at = 0;
 	do
 		*--at = (char)('0' + v % 10);
 	while ((v /= 10) > 0);
-	n = add(out, n, size, "\",\"status\":\"", status);
-	n = add(out, n, size, "\",\"pid\":", at);
-	n = add(out, n, size, ",\"bundle\":\"", p->bundle);
-	n = add(out, n, size, p->annotations ? "\",\"annotations\":" : "\"", p->annotations);
-	return add(out, n, size, "}", NULL);
+	parts[4] = at;
+	for (size_t i = 0; i < LEN(parts) && r >= 0; i++)
+		r = sys_write_all(fd, parts[i], strlen(parts[i]));
+	return r;
 }
 
 int hook_run_all(const struct plan *p, enum hook_kind kind, const char *status, pid_t pid, int *out_result)
 {
-	char state[16384];
-	size_t n;
+	auto_fd int fd = -1;
 
 	if (p->hooks[kind].n == 0)
 		return -1;
-	n = state_text(p, status, pid, state, sizeof state);
+	/* a file, not a pipe: whatever its size it never blocks, and a hook that does not read costs no
+	 * SIGPIPE */
+	*out_result = fd = sys_memfd("state");
+	if (fd >= 0)
+		*out_result = hook_state(p, status, pid, fd);
 	for (size_t i = 0; i < p->hooks[kind].n; i++)
-		if ((*out_result = hook_run(&p->hooks[kind].p[i], state, n)) != 0)
+		if (*out_result < 0 || (*out_result = hook_run(&p->hooks[kind].p[i], fd)) != 0)
 			return (int)i;
 	return -1;
 }

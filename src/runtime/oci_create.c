@@ -475,7 +475,7 @@ FALLIBLE oci_exec(const struct oci *o, char *argv[], int *out_exit)
 	TRY(preserved(&fds, &io.preserve_fds));
 	po.id = b.id;
 	po.cgroup_path = oci_box_cgroup(&b);
-	po.seccomp = json_at(b.config, "linux.seccomp");
+	po.container = b.config;
 	TRY(plan_compile_exec(process, &po, b.pid, &plan));
 	e = runtime_exec(plan, b.pid, &io, &proc);
 	plan_free(plan);

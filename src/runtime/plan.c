@@ -43,8 +43,9 @@ char **plan_list(struct plan *p, const json_t *array, const char *what, struct e
 static const struct {
 	const char *name;
 	int kind;
-} ns_kinds[] = { { "pid", CLONE_NEWPID }, { "network", CLONE_NEWNET }, { "mount", CLONE_NEWNS }, { "ipc", CLONE_NEWIPC },
-		 { "uts", CLONE_NEWUTS }, { "user", CLONE_NEWUSER },   { "cgroup", CLONE_NEWCGROUP }, { "time", 0x80 } };
+} ns_kinds[] = { { "pid", CLONE_NEWPID },       { "network", CLONE_NEWNET }, { "mount", CLONE_NEWNS },
+		 { "ipc", CLONE_NEWIPC },       { "uts", CLONE_NEWUTS },     { "user", CLONE_NEWUSER },
+		 { "cgroup", CLONE_NEWCGROUP }, { "time", PLAN_NEWTIME } };
 
 static struct err *namespaces(struct plan *p, const json_t *list)
 {
@@ -127,17 +128,24 @@ static struct err *sysctls(struct plan *p, const json_t *object)
 	const char *key;
 	json_t *value;
 
-	json_object_foreach ((json_t *)(uintptr_t)object, key, value) {
-		bool net = strncmp(key, "net.", 4) == 0, ipc = strncmp(key, "kernel.msg", 10) == 0 ||
-							     strncmp(key, "kernel.sem", 10) == 0 ||
-							     strncmp(key, "kernel.shm", 10) == 0 ||
-							     strncmp(key, "fs.mqueue.", 10) == 0;
-		bool uts = strcmp(key, "kernel.domainname") == 0 || strcmp(key, "kernel.hostname") == 0;
+	json_object_foreach((json_t *)(uintptr_t)object, key, value)
+	{
+		bool net = strncmp(key, "net.", 4) == 0,
+		     ipc = strncmp(key, "kernel.msg", 10) == 0 || strncmp(key, "kernel.sem", 10) == 0 ||
+			   strncmp(key, "kernel.shm", 10) == 0 || strncmp(key, "fs.mqueue.", 10) == 0;
+		bool uts = strcmp(key, "kernel.domainname") == 0;
 		struct plan_pair *s;
 
-		/* SECURITY: a sysctl that no namespace holds would change the host */
-		if (!((net && has_ns(p, CLONE_NEWNET)) || (ipc && has_ns(p, CLONE_NEWIPC)) || (uts && has_ns(p, CLONE_NEWUTS))))
-			return FAIL(ERR_INVALID, "linux.sysctl: \"%s\" is not in a namespace of the container", key);
+		/* SECURITY: a sysctl that no namespace holds would change the host. The host name has its own
+		 * property. */
+		if (!((net && has_ns(p, CLONE_NEWNET)) || (ipc && has_ns(p, CLONE_NEWIPC)) ||
+		      (uts && has_ns(p, CLONE_NEWUTS))))
+			return FAIL(ERR_INVALID,
+				    "linux.sysctl: \"%s\" is not in a namespace of the container", key);
+		if (uts && p->domainname &&
+		    strcmp(p->domainname, json_is_string(value) ? json_string_value(value) : "") != 0)
+			return FAIL(ERR_INVALID, "linux.sysctl: \"%s\" says something else than domainname",
+				    key);
 		if (!json_is_string(value) || strstr(key, "..") || strchr(key, '/') == key)
 			return FAIL(ERR_INVALID, "linux.sysctl: bad entry \"%s\"", key);
 		s = vec_push(&p->sysctls);
@@ -207,12 +215,14 @@ static struct err *hooks(struct plan *p, const json_t *object)
 			h->path = plan_text(p, json_str_at(item, "path", ""));
 			if (!h->path || h->path[0] != '/')
 				return FAIL(ERR_INVALID, "hooks.%s[%zu].path: not absolute", names[k], i);
+			h->is_inside = k == HOOK_START_CONTAINER;
 			h->timeout_s = (int)json_int_at(item, "timeout", 0);
 			if (json_object_get(item, "timeout") && h->timeout_s <= 0)
 				return FAIL(ERR_INVALID, "hooks.%s[%zu].timeout: must be greater than zero", names[k], i);
 			h->args = plan_list(p, json_object_get(item, "args"), "hook args", &e);
 			TRY(e);
-			h->env = plan_list(p, json_object_get(item, "env"), "hook env", &e);
+			if (json_object_get(item, "env"))
+				h->env = plan_list(p, json_object_get(item, "env"), "hook env", &e);
 			TRY(e);
 		}
 	}
@@ -226,16 +236,26 @@ static struct err *filter(struct plan *p, const json_t *seccomp, const struct pl
 	return seccomp ? plan_seccomp(p, seccomp) : NULL;
 }
 
-/* As text, for the state that hooks read. */
-static struct err *annotations(struct plan *p, const json_t *object)
+/* What hooks and the seccomp agent read. */
+static struct err *state_document(struct plan *p, const char *id, const char *bundle,
+				  const json_t *annotations)
 {
-	auto_buf struct buf b = BUF(8192);
+	auto_json json_t *head = json_pack("{s:s, s:s?}", "ociVersion", RUNTIME_SPEC_VERSION, "id", id);
+	auto_json json_t *tail = json_pack("{s:s?}", "bundle", bundle ? bundle : "");
+	auto_buf struct buf b = BUF(SPEC_MAX), c = BUF(SPEC_MAX);
 
-	if (!json_object_size(object))
-		return NULL;
-	json_print(object, &b);
-	p->annotations = b.failed ? NULL : plan_text(p, buf_text(&b)); /* too long for a state document: left out */
-	return NULL;
+	if (!head || !tail)
+		return FAIL(ERR_INVALID, "bundle: a path that is not UTF-8");
+	if (json_object_size(annotations))
+		(void)json_object_set_new(tail, "annotations", json_deep_copy(annotations));
+	json_print(head, &b);
+	json_print(tail, &c);
+	TRY(buf_check(&b, "state"));
+	TRY(buf_check(&c, "annotations"));
+	b.data[b.n - 1] = 0;
+	p->state_head = plan_text(p, b.data);
+	p->state_tail = plan_text(p, buf_text(&c) + 1);
+	return p->state_head && p->state_tail ? NULL : FAIL(ERR_LIMIT, "annotations: too large");
 }
 
 static struct err *compile(struct plan *p, const json_t *spec, const struct plan_opts *o)
@@ -274,8 +294,9 @@ static struct err *compile(struct plan *p, const json_t *spec, const struct plan
 	TRY(plan_process(p, json_object_get(spec, "process")));
 	TRY(plan_resources(p, json_object_get(linux_part, "resources")));
 	TRY(filter(p, json_object_get(linux_part, "seccomp"), o));
-	TRY(annotations(p, json_object_get(spec, "annotations")));
+	TRY(plan_policy(p, linux_part));
 	p->bundle = plan_text(p, o->bundle ? o->bundle : "");
+	TRY(state_document(p, o->id, o->bundle, json_object_get(spec, "annotations")));
 	return hooks(p, json_object_get(spec, "hooks"));
 }
 
@@ -285,6 +306,8 @@ static struct plan *plan_new(void)
 
 	arena_init(&p->arena, PLAN_MAX);
 	p->umask = -1;
+	p->io_priority = p->memory_mode = -1;
+	p->personality = -1;
 	return p;
 }
 
@@ -348,7 +371,9 @@ struct err *plan_compile_exec(const json_t *process, const struct plan_opts *o, 
 	p->cgroup = plan_text(p, o->cgroup_path ? o->cgroup_path : o->id);
 	p->die_with_parent = o->die_with_parent;
 	TRY(plan_process(p, process));
-	TRY(filter(p, o->seccomp, o));
+	TRY(plan_policy(p, json_object_get(o->container, "linux")));
+	TRY(state_document(p, o->id, o->bundle, json_object_get(o->container, "annotations")));
+	TRY(filter(p, json_at(o->container, "linux.seccomp"), o));
 	*out_plan = TAKE(p);
 	return NULL;
 }

@@ -8,6 +8,8 @@
 #include "base/vec.h"
 #include "runtime/caps.h"
 #include "runtime/runtime.h"
+#include "runtime/words.h"
+#include "sys/sched.h"
 #include <linux/filter.h>
 #include <sys/resource.h>
 
@@ -33,6 +35,11 @@ struct plan_limit {
 	int resource;
 	struct rlimit limit;
 };
+enum { PLAN_NEWTIME = 0x80 }; /* CLONE_NEWTIME, which glibc 2.36 has not */
+struct plan_bits {
+	unsigned long *p;
+	size_t n; /* longs; 0: not given */
+};
 struct plan_ns {
 	int kind;	  /* CLONE_NEW* */
 	const char *path; /* NULL: a new one */
@@ -48,8 +55,9 @@ struct plan_cgroup_rule {
 };
 struct plan_hook {
 	const char *path;
-	char **args, **env;
+	char **args, **env; /* env NULL: not given */
 	int timeout_s;
+	bool is_inside; /* runs in the container */
 };
 enum hook_kind { HOOK_PRESTART, HOOK_CREATE_RUNTIME, HOOK_CREATE_CONTAINER, HOOK_START_CONTAINER, HOOK_POSTSTART,
 		 HOOK_POSTSTOP, HOOK_KINDS };
@@ -58,7 +66,9 @@ struct plan {
 	struct arena arena;
 	char *packed; /* the text this was compiled from, for plan_pack */
 	size_t packed_n;
-	const char *id, *cgroup, *bundle, *annotations; /* annotations: JSON object text */
+	const char *id, *cgroup, *bundle;
+	const char *state_head,
+	    *state_tail; /* the state document (JSON) but for status and pid, which stand between */
 	/* root */
 	const char *root;	    /* absolute; the overlay is mounted over it when n_lower */
 	const char **lower;
@@ -90,6 +100,16 @@ struct plan {
 	bool has_oom_score;
 	int oom_score;
 	bool die_with_parent;
+	/* how the kernel is to treat it */
+	bool has_scheduler;
+	struct sys_sched scheduler;
+	int io_priority; /* class << 13 | level; -1: untouched */
+	struct plan_bits cpus_initial,
+	    cpus_final;   /* exec only: before and after it joins the control group */
+	long personality; /* -1: untouched */
+	int memory_mode;  /* mode | flags of set_mempolicy(2); -1: untouched */
+	struct plan_bits memory_nodes;
+	const char *time_offsets;   /* the text for timens_offsets; NULL: none */
 	struct sock_filter *filter; /* NULL: none */
 	size_t n_filter;
 	unsigned filter_flags;
@@ -103,7 +123,13 @@ struct plan {
 /* plan_*.c, each a part of the specification */
 FALLIBLE plan_mounts(struct plan *p, const json_t *spec, const char *bundle);
 FALLIBLE plan_process(struct plan *p, const json_t *process);
+FALLIBLE plan_scheduling(struct plan *p, const json_t *process);
+FALLIBLE
+plan_policy(struct plan *p,
+	    const json_t *linux_part); /* personality, memoryPolicy, timeOffsets; after the namespaces */
+extern const struct word plan_memory_modes[], plan_memory_flags[];
 FALLIBLE plan_resources(struct plan *p, const json_t *resources);
+extern const struct word plan_seccomp_actions[], plan_seccomp_ops[], plan_seccomp_flags[], plan_seccomp_arches[];
 FALLIBLE plan_seccomp(struct plan *p, const json_t *seccomp);
 FALLIBLE plan_seccomp_default(struct plan *p); /* docker's profile, shaped by p->caps[0] */
 const char *plan_text(struct plan *p, const char *s); /* a copy in the arena (NULL stays NULL) */

@@ -119,6 +119,21 @@ static struct err *user(struct plan *p, const json_t *object)
 	return NULL;
 }
 
+/* With room for one more, which the child may find out. */
+static struct err *environment(struct plan *p, const json_t *array)
+{
+	struct err *e = NULL;
+	char **list = plan_list(p, array, "process.env", &e);
+
+	TRY(e);
+	p->env = arena_alloc(&p->arena, (json_array_size(array) + 2) * sizeof *p->env);
+	if (!list || !p->env)
+		return FAIL(ERR_LIMIT, "process.env: too large");
+	for (size_t i = 0; list[i]; i++)
+		p->env[i] = list[i];
+	return NULL;
+}
+
 struct err *plan_process(struct plan *p, const json_t *process)
 {
 	struct err *e = NULL;
@@ -132,8 +147,7 @@ struct err *plan_process(struct plan *p, const json_t *process)
 	TRY(e);
 	if (!p->args || !p->args[0])
 		return FAIL(ERR_INVALID, "process.args: empty");
-	p->env = plan_list(p, json_object_get(process, "env"), "process.env", &e);
-	TRY(e);
+	TRY(environment(p, json_object_get(process, "env")));
 	p->cwd = plan_text(p, json_str_at(process, "cwd", ""));
 	if (!p->cwd || p->cwd[0] != '/')
 		return FAIL(ERR_INVALID, "process.cwd: \"%s\" is not an absolute path", p->cwd);
@@ -143,6 +157,7 @@ struct err *plan_process(struct plan *p, const json_t *process)
 	p->no_new_privs = json_bool_at(process, "noNewPrivileges", false);
 	p->has_oom_score = json_object_get(process, "oomScoreAdj") != NULL;
 	p->oom_score = (int)json_int_at(process, "oomScoreAdj", 0);
+	TRY(plan_scheduling(p, process));
 	TRY(user(p, json_object_get(process, "user")));
 	TRY(capabilities(p, json_object_get(process, "capabilities")));
 	return resource_limits(p, json_object_get(process, "rlimits"));

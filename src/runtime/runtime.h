@@ -13,6 +13,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#define RUNTIME_SPEC_VERSION "1.3.0" /* the newest configuration we know all of */
+
 struct plan; /* opaque: what the child will do, in order */
 
 struct plan_opts {
@@ -24,7 +26,8 @@ struct plan_opts {
 	bool no_pivot, no_keyring; /* as runc's --no-pivot, --no-new-keyring */
 	bool die_with_parent; /* SIGKILL when the creating thread ends: what the keeper wants */
 	bool default_seccomp; /* our built-in profile, shaped by the process's capabilities; a profile in the spec wins */
-	const json_t *seccomp; /* plan_compile_exec: linux.seccomp of the container (borrowed); NULL: none */
+	const json_t *container; /* plan_compile_exec: the container's configuration (borrowed), for what
+				    holds for each process */
 	const char *cgroup_path; /* relative to the cgroup root, e.g. "hoy/<id>"; NULL: linux.cgroupsPath, else "/<id>" */
 };
 /* Compiles a specification. ERR_INVALID names the JSON path ("process.cwd: not absolute"); ERR_UNSUPPORTED. Owned. */

@@ -7,11 +7,7 @@
 
 #define SECCOMP "linux.seccomp"
 
-struct word {
-	const char *name;
-	uint32_t value;
-};
-static const struct word actions[] = {
+const struct word plan_seccomp_actions[] = {
 	{ "SCMP_ACT_ALLOW", SECCOMP_RET_ALLOW },
 	{ "SCMP_ACT_ERRNO", SECCOMP_RET_ERRNO },
 	{ "SCMP_ACT_KILL", SECCOMP_RET_KILL_THREAD },
@@ -21,20 +17,23 @@ static const struct word actions[] = {
 	{ "SCMP_ACT_NOTIFY", SECCOMP_RET_USER_NOTIF },
 	{ "SCMP_ACT_TRACE", SECCOMP_RET_TRACE },
 	{ "SCMP_ACT_TRAP", SECCOMP_RET_TRAP },
+	{ NULL, 0 },
 };
-static const struct word ops[] = {
+const struct word plan_seccomp_ops[] = {
 	{ "SCMP_CMP_EQ", OP_EQ }, { "SCMP_CMP_GE", OP_GE }, { "SCMP_CMP_GT", OP_GT },
 	{ "SCMP_CMP_LE", OP_LE }, { "SCMP_CMP_LT", OP_LT }, { "SCMP_CMP_MASKED_EQ", OP_MASKED_EQ },
 	{ "SCMP_CMP_NE", OP_NE },
+	{ NULL, 0 },
 };
-static const struct word flags[] = {
+const struct word plan_seccomp_flags[] = {
 	{ "SECCOMP_FILTER_FLAG_LOG", SECCOMP_FILTER_FLAG_LOG },
 	{ "SECCOMP_FILTER_FLAG_SPEC_ALLOW", SECCOMP_FILTER_FLAG_SPEC_ALLOW },
 	{ "SECCOMP_FILTER_FLAG_TSYNC", SECCOMP_FILTER_FLAG_TSYNC },
 	{ "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", 0 }, /* says something about NOTIFY only */
+	{ NULL, 0 },
 };
 /* value: the ABI + 1; 0: of other machines, or x32, whose calls take the default */
-static const struct word arches[] = {
+const struct word plan_seccomp_arches[] = {
 	{ "SCMP_ARCH_AARCH64", 0 },
 	{ "SCMP_ARCH_ARM", 0 },
 	{ "SCMP_ARCH_LOONGARCH64", 0 },
@@ -58,29 +57,22 @@ static const struct word arches[] = {
 	{ "SCMP_ARCH_X32", 0 },
 	{ "SCMP_ARCH_X86", ABI_I386 + 1 },
 	{ "SCMP_ARCH_X86_64", ABI_X86_64 + 1 },
+	{ NULL, 0 },
 };
-
-static const struct word *find(const struct word *words, size_t n, const char *name)
-{
-	for (size_t i = 0; i < n; i++)
-		if (strcmp(words[i].name, name) == 0)
-			return &words[i];
-	return NULL;
-}
 
 /* action with its errno; fallback: what errnoRet is when absent. */
 static struct err *action(const json_t *object, const char *key, const char *errno_key, const char *where,
 			  uint32_t *out_ret)
 {
 	const char *name = json_string_value(json_object_get(object, key));
-	const struct word *w = name ? find(actions, LEN(actions), name) : NULL;
+	const struct word *w = word_find(plan_seccomp_actions, name);
 	const json_t *os = json_object_get(object, errno_key);
 
 	if (!w)
 		return FAIL(ERR_INVALID, "%s.%s: unknown action \"%s\"", where, key, name ? name : "");
 	if (w->value == SECCOMP_RET_USER_NOTIF)
 		return FAIL(ERR_UNSUPPORTED, "%s.%s: SCMP_ACT_NOTIFY is not supported", where, key);
-	*out_ret = w->value;
+	*out_ret = (uint32_t)w->value;
 	if (w->value != SECCOMP_RET_ERRNO && w->value != SECCOMP_RET_TRACE)
 		return os && !json_is_null(os)
 			   ? FAIL(ERR_INVALID, "%s.%s: %s takes none", where, errno_key, name)
@@ -108,7 +100,7 @@ static bool number64(const json_t *v, uint64_t *out)
 static struct err *condition(const json_t *item, const char *where, size_t i, struct filter_cond *out)
 {
 	const char *op = json_str_at(item, "op", "");
-	const struct word *w = find(ops, LEN(ops), op);
+	const struct word *w = word_find(plan_seccomp_ops, op);
 	const json_t *index = json_object_get(item, "index");
 
 	if (!json_is_integer(index) || json_integer_value(index) < 0 || json_integer_value(index) > 5)
@@ -212,7 +204,7 @@ static struct err *options(struct filter_policy *f, const json_t *seccomp, unsig
 	json_array_foreach(json_object_get(seccomp, "architectures"), i, item)
 	{
 		const char *name = json_is_string(item) ? json_string_value(item) : "";
-		const struct word *w = find(arches, LEN(arches), name);
+		const struct word *w = word_find(plan_seccomp_arches, name);
 
 		if (!w)
 			return FAIL(ERR_INVALID, SECCOMP ".architectures[%zu]: unknown \"%s\"", i, name);
@@ -222,11 +214,11 @@ static struct err *options(struct filter_policy *f, const json_t *seccomp, unsig
 	json_array_foreach(json_object_get(seccomp, "flags"), i, item)
 	{
 		const char *name = json_is_string(item) ? json_string_value(item) : "";
-		const struct word *w = find(flags, LEN(flags), name);
+		const struct word *w = word_find(plan_seccomp_flags, name);
 
 		if (!w)
 			return FAIL(ERR_INVALID, SECCOMP ".flags[%zu]: unknown \"%s\"", i, name);
-		*out_flags |= w->value;
+		*out_flags |= (unsigned)w->value;
 	}
 	return NULL;
 }
