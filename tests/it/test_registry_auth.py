@@ -1,0 +1,295 @@
+"""Whom hoy-transfer tells what: TLS, tokens, credentials, redirects, proxies."""
+import base64
+import json
+import shutil
+import socket
+import subprocess
+import threading
+
+import pytest
+
+from conftest import Registry, free_port
+from liar import Image, Liar, digest
+from registry_rig import (  # fixtures among them
+    bearer, certs_of, distant, docker_conf, leaked, liar, make_certificate, other, own_address,
+    PASSWORD, seed, transfer, want_token)
+
+@pytest.fixture(scope="session")
+def locked_registry(tmp_path_factory):
+    """docker-registry with TLS and a password."""
+    if not shutil.which("docker-registry") or not shutil.which("htpasswd"):
+        pytest.skip("needs docker-registry and htpasswd")
+    base = tmp_path_factory.mktemp("locked")
+    line = subprocess.run(["htpasswd", "-Bbn", "-C", "5", "joe", PASSWORD], check=True, capture_output=True, text=True).stdout
+    (base / "users").write_text(line.strip() + "\n")
+    r = Registry(base, tls=make_certificate(base, "127.0.0.1"), htpasswd=base / "users")
+    yield r
+    r.stop()
+
+
+def test_login_pull_push_logout(transfer, locked_registry, tmp_path):
+    host = locked_registry.host
+    seed(Image(), tmp_path, f"{host}/private:1", f"--dest-creds=joe:{PASSWORD}")
+    error = transfer.fails("pull", f"{host}/private:1")
+    assert error["kind"] == "denied" and f"pull access denied for {host}/private" in error["message"]
+    error = transfer.fails("login", "--username", "joe", host, stdin="wrong\n")
+    assert error["kind"] == "denied" and "incorrect user name or password" in error["message"]
+    assert not (transfer.home / "config.json").exists()
+    assert transfer.ok("login", "--username", "joe", host, stdin=PASSWORD + "\n") == {"status": "Login Succeeded"}
+    config = transfer.home / "config.json"
+    assert config.stat().st_mode & 0o777 == 0o600
+    assert json.loads(config.read_text()) == {"auths": {host: {"auth": base64.b64encode(f"joe:{PASSWORD}".encode()).decode()}}}
+    got = transfer.ok("pull", f"{host}/private:1")["digest"]
+    assert transfer.ok("push", f"{host}/private:2", got)["digest"] == got
+    assert transfer.ok("logout", host) == {"status": f"Removing login credentials for {host}"}
+    assert transfer.ok("logout", host) == {"status": f"Not logged in to {host}"}
+    assert transfer.fails("push", f"{host}/private:3", got)["kind"] == "denied"
+
+
+def test_certificates_are_checked(transfer, distant):
+    error = transfer.fails("pull", f"{distant.host}/x")
+    assert error["kind"] == "unavailable" and "certificate" in error["message"]
+    assert f"certs.d/{distant.host}/ca.crt" in error["message"]
+    assert not distant.seen
+    transfer.ok("pull", f"{distant.host}/x", env={"SSL_CERT_FILE": str(distant.ca)})
+
+
+def test_insecure_takes_any_certificate(transfer, distant):
+    transfer.ok("pull", "--insecure", f"{distant.host}/x")
+
+
+def test_certificates_of_one_host(transfer, distant):
+    with certs_of(distant.host, ca_crt=distant.ca):
+        transfer.ok("pull", f"{distant.host}/x")
+    assert transfer.fails("pull", f"{distant.host}/x:2")["kind"] == "unavailable"
+
+
+def test_a_client_certificate_of_one_host(transfer, tmp_path):
+    address = own_address()
+    tls = make_certificate(tmp_path, address)
+    server = Liar(address, tls=tls, client_ca=tls[0])
+    try:
+        with certs_of(server.host, ca_crt=tls[0]):
+            assert transfer.fails("pull", f"{server.host}/x")["kind"] == "unavailable"
+        with certs_of(server.host, ca_crt=tls[0], client_cert=tls[0], client_key=tls[1]):
+            transfer.ok("pull", f"{server.host}/x")
+    finally:
+        server.stop()
+
+
+def test_plain_http_needs_insecure(transfer):
+    server = Liar(own_address())
+    try:
+        error = transfer.fails("pull", f"{server.host}/x")
+        assert error["kind"] == "unavailable" and "--insecure" in error["message"]
+        assert not [x for x in server.seen if x[1].startswith("/v2")]
+        transfer.ok("pull", "--insecure", f"{server.host}/x")
+    finally:
+        server.stop()
+
+
+def test_insecure_registries_of_docker(transfer, tmp_path):
+    server = Liar(own_address())
+    try:
+        docker_conf(transfer, tmp_path, **{"insecure-registries": [server.host.rsplit(".", 1)[0] + ".0/24"]})
+        transfer.ok("pull", f"{server.host}/x")
+        docker_conf(transfer, tmp_path, **{"insecure-registries": ["192.0.3.0/24", "other:5000"]})
+        assert transfer.fails("pull", f"{server.host}/x:2")["kind"] == "unavailable"
+    finally:
+        server.stop()
+
+
+def test_mirrors_of_docker(transfer, liar, other, tmp_path):
+    """The first has nothing, the second has it; the origin is not asked."""
+    liar.honest = lambda method, path: (404, {}, b"")
+    docker_conf(transfer, tmp_path, **{"registry-mirrors": ["http://127.0.0.1:1", "not a url", liar.url + "/", other.url]})
+    transfer.remember("docker.io")
+    assert transfer.ok("pull", "some/image:1")["digest"] == digest(other.image.manifest())
+    assert any(x[1] == "/v2/some/image/manifests/1" for x in liar.seen)
+    assert not leaked(liar) and not leaked(other)
+    liar.seen.clear()
+    transfer.ok("pull", f"{other.host}/some/image:1")  # mirrors are for docker.io only
+    assert not liar.seen
+
+
+def test_a_broken_docker_conf_is_named(transfer, liar, tmp_path):
+    (tmp_path / "daemon.json").write_text("{")
+    transfer.env["HOY_DOCKER_CONF"] = str(tmp_path / "daemon.json")
+    assert "daemon.json" in transfer.fails("pull", f"{liar.host}/x")["message"]
+
+
+def test_token_server(transfer, liar):
+    liar.realm = f"{liar.url}/token"
+    want_token(liar, "abc.def")
+    liar.routes["/token"] = (200, {}, b'{"token":"abc.def","expires_in":300}')
+    transfer.remember(liar.host)
+    transfer.ok("pull", f"{liar.host}/x")
+    asked = [x for x in liar.seen if x[1].startswith("/token")]
+    assert len(asked) == 1 and "scope=repository%3Ax%3Apull" in asked[0][1] and "account=joe" in asked[0][1]
+    assert base64.b64decode(asked[0][2]["Authorization"].split()[1]).decode() == f"joe:{PASSWORD}"
+
+
+def test_token_login_and_wrong_password(transfer, liar):
+    liar.realm = f"{liar.url}/token"
+    want_token(liar, "tok")
+    liar.routes["/token"] = lambda h: (200, {}, b'{"access_token":"tok"}') if h.headers.get("Authorization") == "Basic " + \
+        base64.b64encode(f"joe:{PASSWORD}".encode()).decode() else (401, {}, b'{"details":"no"}')
+    assert transfer.fails("login", "--username", "joe", liar.host, stdin="bad")["kind"] == "denied"
+    transfer.ok("login", "--username", "joe", liar.host, stdin=PASSWORD)
+
+
+def test_identity_token_is_posted(transfer, liar):
+    liar.realm = f"{liar.url}/token"
+    want_token(liar, "tok")
+    liar.routes[("POST", "/token")] = lambda h: (200, {}, b'{"access_token":"tok"}') \
+        if b"refresh_token=refresh-me" in h.sent and b"grant_type=refresh_token" in h.sent else (400, {}, b"")
+    transfer.home.mkdir()
+    (transfer.home / "config.json").write_text(json.dumps({"auths": {liar.host: {"identitytoken": "refresh-me"}}}))
+    transfer.ok("pull", f"{liar.host}/x")
+
+
+def test_an_expired_token_is_renewed_once_for_all(transfer, liar):
+    tokens = iter(f"tok{i}" for i in range(100))
+    state = {"now": None, "uses": 0}
+    honest = liar.honest
+
+    def issue(_):
+        state["now"], state["uses"] = next(tokens), 0
+        return 200, {}, json.dumps({"token": state["now"]}).encode()
+
+    def guarded(method, path):
+        state["uses"] += 1
+        if state["uses"] > 5 or liar.seen[-1][2].get("Authorization") != f"Bearer {state['now']}":
+            state["now"] = None
+            return bearer(f"{liar.url}/token")
+        return honest(method, path)
+    liar.routes["/token"] = issue
+    liar.honest = guarded
+    transfer.ok("pull", f"{liar.host}/x")
+
+
+def test_a_realm_elsewhere_gets_no_credentials(transfer, liar, other):
+    liar.realm = f"http://localhost:{other.host.split(':')[1]}/token"
+    want_token(liar, "tok")
+    other.routes["/token"] = (200, {}, b'{"token":"tok"}')
+    transfer.remember(liar.host)
+    transfer.ok("pull", f"{liar.host}/x")
+    assert other.seen and not leaked(other)
+
+
+def test_a_redirect_elsewhere_gets_no_credentials(transfer, liar, other):
+    layer = liar.image.layers[0]["digest"]
+    honest = liar.honest
+    liar.honest = lambda m, p: honest(m, p) if "Authorization" in liar.seen[-1][2] else \
+        (401, {"WWW-Authenticate": 'Basic realm="x"'}, b"")
+    liar.routes[f"/v2/x/blobs/{layer}"] = (307, {"Location": f"{other.url}/storage?signature=1"}, b"")
+    other.routes["/storage"] = (200, {}, liar.image.blobs[layer])
+    transfer.remember(liar.host)
+    transfer.ok("pull", f"{liar.host}/x")
+    assert other.seen and not leaked(other)
+    assert leaked(liar)
+
+
+def test_a_redirect_there_and_back_gets_no_credentials(transfer, liar, other):
+    layer = liar.image.layers[0]["digest"]
+    honest = liar.honest
+    liar.honest = lambda m, p: honest(m, p) if "Authorization" in liar.seen[-1][2] or p == "/back" else \
+        (401, {"WWW-Authenticate": 'Basic realm="x"'}, b"")
+    liar.routes[f"/v2/x/blobs/{layer}"] = (302, {"Location": f"{other.url}/away"}, b"")
+    other.routes["/away"] = (302, {"Location": f"{liar.url}/back"}, b"")
+    liar.routes["/back"] = (200, {}, liar.image.blobs[layer])
+    transfer.remember(liar.host)
+    transfer.ok("pull", f"{liar.host}/x")
+    assert not leaked(other) and not [x for x in leaked(liar) if x[1] == "/back"]
+
+
+def test_credentials_of_one_registry_are_not_for_another(transfer, liar, other):
+    liar.routes["/v2/"] = liar.routes["/v2/x/manifests/latest"] = (401, {"WWW-Authenticate": 'Basic realm="x"'}, b"")
+    transfer.remember(other.host)
+    assert transfer.fails("pull", f"{liar.host}/x")["kind"] == "denied"
+    assert not leaked(liar)
+
+
+# --- proxies
+
+
+class Proxy:
+    """Forwards CONNECT and plain requests, and keeps the heads it saw."""
+
+    def __init__(self):
+        self.heads = []
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        while True:
+            try:
+                client, _ = self.socket.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(client,), daemon=True).start()
+
+    def serve(self, client):
+        head = b""
+        while b"\r\n\r\n" not in head:
+            more = client.recv(65536)
+            if not more:
+                return
+            head += more
+        self.heads.append(head.decode())
+        verb, target = head.decode().split(" ")[:2]
+        if verb != "CONNECT":
+            client.sendall(b"HTTP/1.1 403 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            client.close()
+            return
+        host, port = target.rsplit(":", 1)
+        server = socket.create_connection((host, int(port)))
+        client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        back = threading.Thread(target=self.copy, args=(server, client), daemon=True)
+        back.start()
+        self.copy(client, server)
+        back.join()
+
+    @staticmethod
+    def copy(source, target):
+        try:
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def stop(self):
+        self.socket.shutdown(socket.SHUT_RDWR)
+        self.socket.close()
+
+
+@pytest.fixture
+def proxy():
+    p = Proxy()
+    yield p
+    p.stop()
+
+
+def test_a_proxy_is_used_and_sees_no_credentials(transfer, distant, proxy):
+    honest = distant.honest
+    distant.honest = lambda m, p: honest(m, p) if "Authorization" in distant.seen[-1][2] else \
+        (401, {"WWW-Authenticate": 'Basic realm="x"'}, b"")
+    transfer.remember(distant.host)
+    transfer.ok("pull", f"{distant.host}/x", env={"SSL_CERT_FILE": str(distant.ca), "HTTPS_PROXY": proxy.url, "NO_PROXY": ""})
+    assert proxy.heads and all(x.startswith(f"CONNECT {distant.host} ") for x in proxy.heads)
+    assert not any("Authorization" in x for x in proxy.heads) and leaked(distant)
+
+
+def test_no_proxy_and_loopback_go_straight(transfer, distant, liar, proxy):
+    env = {"SSL_CERT_FILE": str(distant.ca), "https_proxy": proxy.url, "http_proxy": proxy.url, "HTTPS_PROXY": proxy.url}
+    transfer.ok("pull", f"{liar.host}/x", env=env)
+    transfer.ok("pull", f"{distant.host}/x", env=dict(env, NO_PROXY=distant.host.split(":")[0], no_proxy=distant.host.split(":")[0]))
+    assert not proxy.heads
+
+
+def test_a_dead_proxy_is_named(transfer, distant):
+    port = free_port()
+    error = transfer.fails("pull", f"{distant.host}/x", env={"HTTPS_PROXY": f"http://127.0.0.1:{port}", "NO_PROXY": ""})
+    assert error["kind"] == "unavailable" and str(port) in error["message"] and "proxy" in error["message"]
