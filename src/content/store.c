@@ -1,18 +1,24 @@
 /*
- * store.c - an OCI image layout. Order of an ingest: write and hash ROOT/tmp/ingest-*, check, fdatasync, link into
- * blobs/sha256 under its digest, sync that directory. So a name in blobs/ always has all its bytes on disk. Whoever writes
- * holds a flock on its temporary file; store_open removes those that nobody holds.
+ * store.c - an OCI image layout. Order of an ingest: write and hash ROOT/tmp/ingest-*, check, fdatasync, link
+ * into blobs/sha256 under its digest, sync that directory. So a name in blobs/ always has all its bytes on
+ * disk. Whoever writes holds a flock on its temporary file; store_open removes those that nobody holds. Of a
+ * part-<hex> only the bytes before its first hole are believed to have come, and only the digest of the whole
+ * decides.
  */
 #include "content/store.h"
 #include "base/buf.h"
 #include "base/mem.h"
 #include "base/own.h"
+#include "base/time.h"
 #include "sys/sys.h"
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/file.h>
+
+#define PART_SECONDS (7 * 86400) /* so long a part waits */
+#define CHUNK_BYTES  (1u << 18)
 
 struct store {
 	int root_fd; /* borrowed */
@@ -21,7 +27,8 @@ struct store {
 struct ingest {
 	struct store *store;
 	int fd;
-	char name[64];
+	char name[80];
+	bool is_part;
 	struct digest_state *digest;
 	uint64_t size;
 };
@@ -56,8 +63,24 @@ static struct err *write_layout(int root_fd)
 	return NULL;
 }
 
-/* Removes temporary files of writers that are gone. */
-static void sweep(const struct store *s)
+/* A temporary file goes when nobody holds it; one that is a blob's second name (killed after naming it) as
+ * well. */
+static void sweep_file(const struct store *s, const char *name, int64_t part_seconds)
+{
+	bool is_part = strncmp(name, "part-", 5) == 0;
+	auto_fd int file = -1;
+	struct stat st;
+
+	if (!is_part && strncmp(name, "ingest-", 7) != 0)
+		return;
+	file = sys_openat(s->tmp_fd, name, O_RDONLY, 0);
+	if (file < 0 || sys_flock(file, LOCK_EX | LOCK_NB) < 0 || sys_fstat(file, &st) < 0)
+		return;
+	if (!is_part || st.st_nlink > 1 || time_now_ns() / 1000000000 - st.st_mtime >= part_seconds)
+		(void)sys_unlink(s->tmp_fd, name);
+}
+
+static void sweep(const struct store *s, int64_t part_seconds)
 {
 	int fd = sys_openat(s->tmp_fd, ".", O_RDONLY | O_DIRECTORY, 0);
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
@@ -66,15 +89,8 @@ static void sweep(const struct store *s)
 		own_close(&fd);
 		return;
 	}
-	for (struct dirent *e; (e = readdir(d));) {
-		auto_fd int file = -1;
-
-		if (strncmp(e->d_name, "ingest-", 7) != 0)
-			continue;
-		file = sys_openat(s->tmp_fd, e->d_name, O_RDONLY, 0);
-		if (file >= 0 && sys_flock(file, LOCK_EX | LOCK_NB) == 0)
-			(void)sys_unlink(s->tmp_fd, e->d_name);
-	}
+	for (struct dirent *e; (e = readdir(d));)
+		sweep_file(s, e->d_name, part_seconds);
 	(void)closedir(d);
 }
 
@@ -89,7 +105,7 @@ struct err *store_open(int root_fd, struct store **out_store)
 	TRY(write_layout(root_fd));
 	s = xnew(struct store);
 	*s = (struct store){ .root_fd = root_fd, .blobs_fd = TAKE_FD(sha), .tmp_fd = TAKE_FD(tmp) };
-	sweep(s);
+	sweep(s, PART_SECONDS);
 	*out_store = s;
 	return NULL;
 }
@@ -113,7 +129,8 @@ bool store_has(const struct store *s, const char *digest, uint64_t *out_size)
 	struct stat st;
 
 	if (!digest_is_valid(sv_of(digest)) ||
-	    sys_fstatat(s->blobs_fd, digest_hex(digest), &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
+	    sys_fstatat(s->blobs_fd, digest_hex(digest), &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+	    !S_ISREG(st.st_mode))
 		return false;
 	if (out_size)
 		*out_size = (uint64_t)st.st_size;
@@ -133,7 +150,8 @@ struct err *store_blob_open(const struct store *s, const char *digest, uint64_t 
 	if ((r = sys_fstat(fd, &st)) < 0)
 		return FAIL_OS(-r, "blob %s", digest);
 	if (want_size && (uint64_t)st.st_size != want_size)
-		return FAIL(ERR_CORRUPT, "blob %s is damaged: %lld bytes, expected %llu (pull or load it again)", digest,
+		return FAIL(ERR_CORRUPT,
+			    "blob %s is damaged: %lld bytes, expected %llu (pull or load it again)", digest,
 			    (long long)st.st_size, (unsigned long long)want_size);
 	*out_fd = TAKE_FD(fd);
 	return NULL;
@@ -144,7 +162,8 @@ static struct err *mismatch(const char *want, const char *got)
 	return FAIL(ERR_CORRUPT, "digest mismatch: wanted %s, got %s", want, got);
 }
 
-struct err *store_blob_read(const struct store *s, const char *digest, size_t max_bytes, char **out_body, size_t *out_len)
+struct err *store_blob_read(const struct store *s, const char *digest, size_t max_bytes, char **out_body,
+			    size_t *out_len)
 {
 	auto_buf struct buf b = BUF(max_bytes);
 	char got[DIGEST_MAX];
@@ -156,7 +175,8 @@ struct err *store_blob_read(const struct store *s, const char *digest, size_t ma
 	if ((n = sys_fstat(fd, &st)) < 0)
 		return FAIL_OS((int)-n, "blob %s", digest);
 	if ((uint64_t)st.st_size > max_bytes || !buf_room(&b, (size_t)st.st_size))
-		return FAIL(ERR_LIMIT, "blob %s: %lld bytes, at most %zu", digest, (long long)st.st_size, max_bytes);
+		return FAIL(ERR_LIMIT, "blob %s: %lld bytes, at most %zu", digest, (long long)st.st_size,
+			    max_bytes);
 	n = sys_read_full(fd, b.data, (size_t)st.st_size);
 	if (n < 0)
 		return FAIL_OS((int)-n, "blob %s: read", digest);
@@ -183,13 +203,13 @@ struct err *store_blob_delete(struct store *s, const char *digest)
 struct err *store_blob_verify(const struct store *s, const char *digest)
 {
 	auto_digest struct digest_state *d = digest_new();
-	auto_free char *chunk = xmalloc(1 << 18);
+	auto_free char *chunk = xmalloc(CHUNK_BYTES);
 	char got[DIGEST_MAX];
 	auto_fd int fd = -1;
 	ssize_t n;
 
 	TRY(store_blob_open(s, digest, 0, &fd));
-	while ((n = sys_read(fd, chunk, 1 << 18)) > 0)
+	while ((n = sys_read(fd, chunk, CHUNK_BYTES)) > 0)
 		digest_add(d, chunk, (size_t)n);
 	if (n < 0)
 		return FAIL_OS((int)-n, "blob %s: read", digest);
@@ -197,8 +217,8 @@ struct err *store_blob_verify(const struct store *s, const char *digest)
 	return strcmp(got, digest) ? mismatch(digest, got) : NULL;
 }
 
-struct err *store_blob_each(const struct store *s, struct err *(*each)(void *ctx, const char *digest, uint64_t size),
-			    void *ctx)
+struct err *store_blob_each(const struct store *s,
+			    struct err *(*each)(void *ctx, const char *digest, uint64_t size), void *ctx)
 {
 	int fd = sys_openat(s->blobs_fd, ".", O_RDONLY | O_DIRECTORY, 0);
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
@@ -247,7 +267,8 @@ struct err *ingest_begin(struct store *s, struct ingest **out_ingest)
 	int r;
 
 	in->store = s;
-	(void)snprintf(in->name, sizeof in->name, "ingest-%d-%u", (int)getpid(), atomic_fetch_add(&serial, 1));
+	(void)snprintf(in->name, sizeof in->name, "ingest-%d-%u", (int)getpid(),
+		       atomic_fetch_add(&serial, 1));
 	in->fd = open_locked(s, in->name);
 	if (in->fd < 0) {
 		r = -in->fd;
@@ -259,15 +280,111 @@ struct err *ingest_begin(struct store *s, struct ingest **out_ingest)
 	return NULL;
 }
 
+/* Opened and locked; -EWOULDBLOCK: somebody is at it. */
+static int open_part(const struct store *s, const char *name, struct stat *out_st)
+{
+	for (int tries = 0; tries < 100; tries++) {
+		auto_fd int fd = sys_openat(s->tmp_fd, name, O_RDWR | O_CREAT, 0600);
+		int r = fd < 0 ? fd : sys_flock(fd, LOCK_EX | LOCK_NB);
+
+		if (r >= 0)
+			r = sys_fstat(fd, out_st);
+		if (r < 0 && r != -EWOULDBLOCK && fd >= 0 && sys_lseek(fd, 0, SEEK_END) == 0)
+			(void)sys_unlink(s->tmp_fd, name); /* just made */
+		if (r < 0)
+			return r;
+		if (out_st->st_nlink == 1)
+			return TAKE_FD(fd);
+		if (out_st->st_nlink > 1) /* SECURITY: a blob's second name: never written to */
+			(void)sys_unlink(s->tmp_fd, name);
+	}
+	return -EBUSY;
+}
+
+/* How many bytes from the start have been written for sure: the last block before a hole may end in zeros of
+ * its own. */
+static uint64_t whole_bytes(int fd, const struct stat *st)
+{
+	uint64_t size = (uint64_t)st->st_size,
+		 block = st->st_blksize > 4096 ? (uint64_t)st->st_blksize : 4096;
+	off_t hole = sys_lseek(fd, 0, SEEK_HOLE);
+
+	if (hole < 0 || (uint64_t)hole >= size)
+		return hole < 0 ? 0 : size;
+	return (uint64_t)hole > block ? (uint64_t)hole - block : 0;
+}
+
+static void part_name(const char *digest, char out[80])
+{
+	(void)snprintf(out, 80, "part-%.64s", digest_hex(digest));
+}
+
+struct err *ingest_resume(struct store *s, const char *digest, struct ingest **out_ingest)
+{
+	auto_ingest struct ingest *in = NULL;
+	struct stat st = { 0 };
+	char name[80];
+	int fd;
+
+	TRY(digest_check(sv_of(digest)));
+	part_name(digest, name);
+	fd = open_part(s, name, &st);
+	if (fd == -EWOULDBLOCK || fd == -EBUSY)
+		return ingest_begin(s, out_ingest);
+	if (fd < 0)
+		return FAIL_OS(-fd, "store: open a temporary file");
+	in = xnew(struct ingest);
+	*in = (struct ingest){ .store = s, .fd = fd, .is_part = true, .digest = digest_new() };
+	memcpy(in->name, name, sizeof in->name);
+	TRY(ingest_claim(in, NULL, whole_bytes(fd, &st)));
+	*out_ingest = TAKE(in);
+	return NULL;
+}
+
+struct err *ingest_put_at(const struct ingest *in, uint64_t at, const void *p, size_t n)
+{
+	int r = sys_pwrite_all(in->fd, p, n, (off_t)at);
+
+	return r < 0 ? FAIL_OS(-r, "store: write") : NULL;
+}
+
+struct err *ingest_claim(struct ingest *in, const void *p, uint64_t n)
+{
+	auto_free char *chunk = p ? NULL : xmalloc(CHUNK_BYTES);
+
+	if (p) {
+		digest_add(in->digest, p, (size_t)n);
+		in->size += n;
+		return NULL;
+	}
+	while (n) {
+		ssize_t got =
+		    sys_pread(in->fd, chunk, n < CHUNK_BYTES ? (size_t)n : CHUNK_BYTES, (off_t)in->size);
+
+		if (got <= 0)
+			return got < 0 ? FAIL_OS((int)-got, "store: read back")
+				       : FAIL(ERR_CORRUPT, "store: a temporary file ends early");
+		digest_add(in->digest, chunk, (size_t)got);
+		in->size += (uint64_t)got;
+		n -= (uint64_t)got;
+	}
+	return NULL;
+}
+
 struct err *ingest_write(struct ingest *in, const void *p, size_t n)
 {
-	int r = sys_write_all(in->fd, p, n);
+	TRY(ingest_put_at(in, in->size, p, n));
+	return ingest_claim(in, p, n);
+}
 
-	if (r < 0)
-		return FAIL_OS(-r, "store: write");
-	digest_add(in->digest, p, n);
-	in->size += n;
-	return NULL;
+struct err *ingest_restart(struct ingest *in)
+{
+	int r = sys_ftruncate(in->fd, 0);
+
+	digest_free(in->digest);
+	in->digest = digest_new();
+	in->size = 0;
+	return r < 0 ? FAIL_OS(-r, "store: empty a temporary file") : NULL;
 }
 
 uint64_t ingest_size(const struct ingest *in)
@@ -275,15 +392,16 @@ uint64_t ingest_size(const struct ingest *in)
 	return in->size;
 }
 
-struct err *ingest_commit(struct ingest *in, const char *want_digest, uint64_t want_size, char out_digest[DIGEST_MAX])
+struct err *ingest_commit(struct ingest *in, const char *want_digest, uint64_t want_size,
+			  char out_digest[DIGEST_MAX])
 {
 	char digest[DIGEST_MAX];
 	int r;
 
 	digest_end(in->digest, digest);
 	if (want_size && in->size != want_size)
-		return FAIL(ERR_CORRUPT, "size mismatch: wanted %llu bytes, got %llu", (unsigned long long)want_size,
-			    (unsigned long long)in->size);
+		return FAIL(ERR_CORRUPT, "size mismatch: wanted %llu bytes, got %llu",
+			    (unsigned long long)want_size, (unsigned long long)in->size);
 	if (want_digest && strcmp(digest, want_digest) != 0)
 		return mismatch(want_digest, digest);
 	if (!store_has(in->store, digest, NULL)) {
@@ -309,6 +427,31 @@ void ingest_free(struct ingest *in)
 	own_close(&in->fd);
 	digest_free(in->digest);
 	free(in);
+}
+
+void ingest_keep(struct ingest *in)
+{
+	if (in && in->is_part && in->size && sys_ftruncate(in->fd, (off_t)in->size) == 0) {
+		own_close(&in->fd);
+		digest_free(in->digest);
+		free(in);
+		return;
+	}
+	ingest_free(in);
+}
+
+uint64_t store_part_size(const struct store *s, const char *digest)
+{
+	struct stat st;
+	char name[80];
+
+	part_name(digest, name);
+	return sys_fstatat(s->tmp_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ? 0 : (uint64_t)st.st_blocks * 512;
+}
+
+void store_parts_drop(struct store *s)
+{
+	sweep(s, 0);
 }
 
 struct err *store_put(struct store *s, const void *p, size_t n, char out_digest[DIGEST_MAX])

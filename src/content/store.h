@@ -2,7 +2,8 @@
  * store.h - blobs by digest in an OCI image layout (image-spec image-layout.md): ROOT/oci-layout, index.json, blobs/sha256.
  *
  * A blob is verified while it is written, durable before it is named, and never modified. A crash leaves only files in
- * ROOT/tmp, which store_open sweeps when nobody holds them (flock).
+ * ROOT/tmp: ingest-* go at the next store_open when nobody holds them (flock); part-<hex>, what came of a blob from a
+ * registry, waits a week for the pull that goes on with it.
  * Layer: content.  Threads: a store is shared; an ingest belongs to one thread.  Blocks: fsync at commit.
  */
 #pragma once
@@ -29,14 +30,30 @@ FALLIBLE store_blob_each(const struct store *s, struct err *(*each)(void *ctx, c
 
 struct ingest; /* one blob on its way in */
 FALLIBLE ingest_begin(struct store *s, struct ingest **out_ingest);
+/*
+ * The same for a blob whose digest is known and that may take several goes: what ingest_keep left of it is there, hashed again
+ * (ingest_size). While somebody else is at it: an empty one.
+ */
+FALLIBLE ingest_resume(struct store *s, const char *digest, struct ingest **out_ingest);
 FALLIBLE ingest_write(struct ingest *in, const void *p, size_t n);
-uint64_t ingest_size(const struct ingest *in);
+uint64_t ingest_size(const struct ingest *in); /* of what is hashed, from the first byte on */
+/*
+ * Out of order: puts n bytes at byte `at`; any thread, each byte at most once. Then ingest_claim, one thread at a time: hashes
+ * the n bytes at ingest_size, which have been put: they are p (NULL: read back).
+ */
+FALLIBLE ingest_put_at(const struct ingest *in, uint64_t at, const void *p, size_t n);
+FALLIBLE ingest_claim(struct ingest *in, const void *p, uint64_t n);
+FALLIBLE ingest_restart(struct ingest *in); /* forgets every byte */
 /*
  * Verifies against want_digest (NULL: take what it is) and want_size (0: any), syncs, names it. out_digest may be NULL.
  * Already there: the new copy is dropped. ERR_CORRUPT "digest mismatch: wanted …, got …": nothing is named.
  */
 FALLIBLE ingest_commit(struct ingest *in, const char *want_digest, uint64_t want_size, char out_digest[DIGEST_MAX]);
 void ingest_free(struct ingest *in); /* without commit: everything is removed */
+/* Instead of ingest_free: what is hashed waits for the next ingest_resume; of one that did not come from there nothing. */
+void ingest_keep(struct ingest *in);
+uint64_t store_part_size(const struct store *s, const char *digest); /* about what ingest_resume will find */
+void store_parts_drop(struct store *s);				     /* all that nobody is at */
 /* All in one for small bodies. */
 FALLIBLE store_put(struct store *s, const void *p, size_t n, char out_digest[DIGEST_MAX]);
 static inline void own_ingest(struct ingest **slot)

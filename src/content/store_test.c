@@ -73,15 +73,16 @@ TEST(damage_is_noticed_at_use)
 	CHECK_ERR(ERR_CORRUPT, store_blob_read(s, d, 100, &body, NULL));
 	CHECK_ERR(ERR_CORRUPT, store_blob_verify(s, d));
 	CHECK_ERR(ERR_CORRUPT, store_blob_open(s, d, 4, &fd));
-	CHECK_ERR(ERR_NOT_FOUND, store_blob_open(s, "sha256:0000000000000000000000000000000000000000000000000000000000000000",
-						 0, &fd));
+	CHECK_ERR(ERR_NOT_FOUND,
+		  store_blob_open(
+		      s, "sha256:0000000000000000000000000000000000000000000000000000000000000000", 0, &fd));
 	CHECK_ERR(ERR_INVALID, store_blob_open(s, "sha256:../../etc/passwd", 0, &fd));
 	store_close(s);
 }
 
 TEST(any_failing_call_leaves_no_litter_and_no_half_blob)
 {
-	FAULT_SWEEP(ENOSPC) {
+	FAULT_SWEEP (ENOSPC) {
 		struct store *s = open_store();
 		char d[DIGEST_MAX];
 		struct err *e;
@@ -127,4 +128,151 @@ static void crash_judge(void)
 TEST(a_crash_at_any_call_is_swept_at_the_next_open)
 {
 	t_crash_sweep(crash_setup, crash_op, crash_judge);
+}
+
+static struct ingest *resume(struct store *s, uint64_t want_size)
+{
+	struct ingest *in = NULL;
+
+	CHECK_OK(ingest_resume(s, HELLO, &in));
+	CHECK_INT(ingest_size(in), want_size);
+	return in;
+}
+
+TEST(what_was_kept_is_gone_on_with)
+{
+	struct store *s = open_store();
+	struct ingest *in = resume(s, 0);
+
+	CHECK_OK(ingest_write(in, "hel", 3));
+	ingest_keep(in);
+	store_close(s);
+	s = open_store(); /* another process */
+	CHECK(litter() == 1 && store_part_size(s, HELLO) > 0);
+	in = resume(s, 3);
+	CHECK_OK(ingest_write(in, "lo", 2));
+	CHECK_OK(ingest_commit(in, HELLO, 5, NULL));
+	ingest_free(in);
+	CHECK(litter() == 0 && store_has(s, HELLO, NULL));
+	CHECK_OK(store_blob_verify(s, HELLO));
+	store_close(s);
+}
+
+TEST(parts_out_of_order)
+{
+	struct store *s = open_store();
+	struct ingest *in = resume(s, 0);
+
+	CHECK_OK(ingest_put_at(in, 3, "lo", 2));
+	CHECK_OK(ingest_write(in, "hel", 3));
+	CHECK_OK(ingest_claim(in, NULL, 2));
+	CHECK_OK(ingest_commit(in, HELLO, 5, NULL));
+	ingest_free(in);
+	CHECK_OK(store_blob_verify(s, HELLO));
+	store_close(s);
+}
+
+TEST(bytes_behind_a_hole_have_not_come)
+{
+	struct store *s = open_store();
+	struct ingest *in = resume(s, 0);
+	auto_free char *block = calloc(1, 65536);
+	auto_fd int tmp = sys_openat(t_tmpdir(), "tmp", O_RDONLY | O_DIRECTORY, 0), fd = -1;
+	char name[80];
+
+	CHECK_OK(ingest_write(in, block, 65536)); /* then killed, with a later part in the file */
+	CHECK_OK(ingest_put_at(in, 1 << 20, block, 65536));
+	(void)snprintf(name, sizeof name, "part-%s", HELLO + 7);
+	ingest_keep(in);
+	fd = sys_openat(tmp, name, O_RDWR, 0);
+	CHECK(fd >= 0 && sys_pwrite_all(fd, block, 65536, 1 << 20) == 0);
+	own_close(&fd);
+	fd = -1;
+	CHECK_OK(ingest_resume(s, HELLO, &in));
+	CHECK(ingest_size(in) <= 65536); /* a block less is allowed */
+	ingest_free(in);
+	store_close(s);
+}
+
+TEST(one_part_has_one_writer)
+{
+	struct store *s = open_store();
+	struct ingest *first = resume(s, 0), *second;
+
+	CHECK_OK(ingest_write(first, "hel", 3));
+	second = resume(s, 0);
+	CHECK_OK(ingest_write(second, "hello", 5));
+	CHECK_OK(ingest_commit(second, HELLO, 5, NULL));
+	ingest_keep(second); /* nothing to be kept: it was a private one */
+	ingest_keep(first);
+	CHECK(litter() == 1);
+	store_parts_drop(s);
+	CHECK(litter() == 0 && store_has(s, HELLO, NULL));
+	store_close(s);
+}
+
+TEST(a_blob_is_never_written_to_by_its_part_s_name)
+{
+	struct store *s = open_store();
+	struct ingest *in = resume(s, 0);
+	auto_fd int tmp = sys_openat(t_tmpdir(), "tmp", O_RDONLY | O_DIRECTORY, 0);
+	auto_fd int blobs = sys_open_beneath(t_tmpdir(), "blobs/sha256", O_RDONLY | O_DIRECTORY, 0);
+	char name[80];
+
+	CHECK_OK(ingest_write(in, "hello", 5));
+	CHECK_OK(ingest_commit(in, HELLO, 5, NULL));
+	ingest_free(in);
+	(void)snprintf(name, sizeof name, "part-%s", HELLO + 7);
+	CHECK(sys_link(blobs, HELLO + 7, tmp, name) ==
+	      0); /* as a kill between naming and unlinking leaves it */
+	in = resume(s, 0);
+	CHECK_OK(ingest_write(in, "evil!", 5));
+	ingest_free(in);
+	CHECK_OK(store_blob_verify(s, HELLO));
+	store_close(s);
+}
+
+TEST(a_wrong_start_is_forgotten)
+{
+	struct store *s = open_store();
+	struct ingest *in = resume(s, 0);
+
+	CHECK_OK(ingest_write(in, "evil", 4));
+	ingest_keep(in);
+	in = resume(s, 4);
+	CHECK_OK(ingest_write(in, "!", 1));
+	CHECK_ERR(ERR_CORRUPT, ingest_commit(in, HELLO, 5, NULL));
+	CHECK_OK(ingest_restart(in));
+	CHECK_OK(ingest_write(in, "hello", 5));
+	CHECK_OK(ingest_commit(in, HELLO, 5, NULL));
+	ingest_free(in);
+	CHECK(litter() == 0);
+	store_close(s);
+}
+
+TEST(resumption_with_every_call_failing_once)
+{
+	FAULT_SWEEP (EIO) {
+		struct store *s = open_store();
+		struct ingest *in = resume(s, 0), *again = NULL;
+		struct err *e;
+
+		CHECK_OK(ingest_write(in, "hel", 3));
+		ingest_keep(in);
+		t_sweep_on();
+		e = ingest_resume(s, HELLO, &again);
+		if (!e)
+			e = ingest_size(again) == 3 ? ingest_write(again, "lo", 2)
+						    : ingest_write(again, "hello", 5);
+		if (!e)
+			e = ingest_commit(again, HELLO, 5, NULL);
+		ingest_free(again);
+		t_sweep_off();
+		CHECK(!store_has(s, HELLO, NULL) || !store_blob_verify(s, HELLO));
+		CHECK(e || store_has(s, HELLO, NULL));
+		err_free(e);
+		CHECK_OK(store_blob_delete(s, HELLO));
+		store_parts_drop(s);
+		store_close(s);
+	}
 }

@@ -111,6 +111,7 @@ FALLIBLE engine_image_prune(struct engine *e, bool all, json_t **out_events, uin
 		TRY(drop_names(e, &names, manifest, events));
 		(void)json_array_append_new(events, json_pack("{s:s}", "Deleted", id));
 	}
+	store_parts_drop(engine_store(e)); /* of pulls that nobody went on with */
 	TRY(sweep_and_count(e, out_bytes));
 	*out_events = TAKE(events);
 	return NULL;

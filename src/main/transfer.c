@@ -1,16 +1,20 @@
 /*
- * transfer.c - hoy-transfer: the program that talks to registries, so that no other pays for TLS and HTTP libraries.
+ * transfer.c - hoy-transfer: the program that talks to registries, so that no other pays for TLS and HTTP
+ *libraries.
  *
  *	hoy-transfer --root ROOT pull [--platform OS/ARCH[/VARIANT]] [--insecure] REF
  *	hoy-transfer --root ROOT push [--insecure] REF DIGEST
  *	hoy-transfer login [--insecure] --username USER SERVER		password on stdin
  *	hoy-transfer logout SERVER
  *
- * Registries that docker's daemon.json (or the file HOY_DOCKER_CONF names) calls insecure are so here; its mirrors
- * are used. stdout: JSON lines (registry/report.h). Exit 0 or 1. Ends without a word when the reader of stdout does.
+ * --retry-ms N: the first pause between attempts (500), doubled each time.
+ * Registries that docker's daemon.json (or the file HOY_DOCKER_CONF names) calls insecure are so here; its
+ *mirrors are used. stdout: JSON lines (registry/report.h). Exit 0 or 1. Ends without a word when the reader
+ *of stdout does.
  */
 #include "registry/transfer.h"
 #include "base/mem.h"
+#include "base/num.h"
 #include "base/own.h"
 #include "codec/json.h"
 #include "http/client.h"
@@ -28,6 +32,7 @@
 struct args {
 	const char *root, *platform, *user;
 	bool is_insecure;
+	uint64_t retry_ms;
 	char **words; /* verb and what follows; borrowed */
 	int n_words;
 };
@@ -35,11 +40,11 @@ struct args {
 /* Options may stand before and behind the verb. */
 static struct err *parse_args(int argc, char **argv, struct args *out)
 {
-	static const struct option options[] = { { "root", required_argument, NULL, 'r' },
-						 { "platform", required_argument, NULL, 'p' },
-						 { "username", required_argument, NULL, 'u' },
-						 { "insecure", no_argument, NULL, 'i' },
-						 { 0 } };
+	static const struct option options[] = {
+		{ "root", required_argument, NULL, 'r' },     { "platform", required_argument, NULL, 'p' },
+		{ "username", required_argument, NULL, 'u' }, { "insecure", no_argument, NULL, 'i' },
+		{ "retry-ms", required_argument, NULL, 'm' }, { 0 }
+	};
 	int c;
 
 	opterr = 0;
@@ -52,6 +57,8 @@ static struct err *parse_args(int argc, char **argv, struct args *out)
 			out->user = optarg;
 		else if (c == 'i')
 			out->is_insecure = true;
+		else if (c == 'm')
+			TRY(num_parse(sv_of(optarg), 10, 1, 60000, &out->retry_ms));
 		else
 			return FAIL(ERR_INVALID, "hoy-transfer: unknown option or missing value: %s",
 				    argv[optind - 1]);
@@ -104,7 +111,9 @@ static struct err *transfer(const struct args *a, struct report *report, const c
 	struct platform platform;
 	auto_fd int root = -1;
 	auto_daemon struct daemon_conf daemon = { 0 };
-	struct transfer t = { .root = a->root, .report = report, .ref = &ref };
+	struct transfer t = {
+		.root = a->root, .report = report, .ref = &ref, .retry_ms = (unsigned)a->retry_ms
+	};
 
 	TRY(ref_parse(name, &ref));
 	TRY(load_daemon(&daemon));

@@ -21,7 +21,7 @@
 #define CONNECTION_JOBS  8u         /* so many jobs are worth a TLS connection */
 #define ASK_ATTEMPTS     4u
 #define AUTH_ATTEMPTS    3u /* a token may end between two answers */
-#define PAUSE_NS         INT64_C(500000000)
+#define RETRY_MS         500u
 #define PAUSE_MAX_NS     INT64_C(30000000000)
 #define EARLY_NS         INT64_C(10000000000) /* a token is renewed so long before it ends */
 
@@ -31,6 +31,7 @@ struct registry {
 	char **scopes; /* may be NULL */
 	char *base;    /* "https://host" */
 	bool is_insecure;
+	unsigned retry_ms;
 	struct cred own_cred; /* loaded when asked for */
 	const struct cred *cred;
 	struct http_conf http_conf;
@@ -194,7 +195,7 @@ struct err *registry_call(struct registry *r, struct http_client *http, struct h
 struct err *registry_pause(struct registry *r, unsigned attempt, const struct http_response *answer)
 {
 	unsigned seconds = answer ? fault_retry_after(answer) : 0;
-	int64_t ns = PAUSE_NS << (attempt < 8 ? attempt : 8);
+	int64_t ns = ((int64_t)r->retry_ms * 1000000) << (attempt < 8 ? attempt : 8);
 
 	ns += ns * (time_monotonic_ns() / 1000 % 256) / 1024; /* many clients must not come back together */
 	if (ns > PAUSE_MAX_NS)
@@ -217,7 +218,7 @@ struct err *registry_ask(struct registry *r, struct http_client *http, struct ht
 	for (unsigned attempt = 0;; attempt++) {
 		struct err *e = registry_call(r, http, q, out);
 		bool may_help =
-		    e ? out->cause == HTTP_CUT || out->cause == HTTP_CONNECT : fault_is_passing(out->status);
+		    e ? out->cause == HTTP_CUT || out->cause == HTTP_CONNECT : fault_is_passing(out);
 
 		if (!may_help || attempt + 1 == ASK_ATTEMPTS)
 			return e;
@@ -316,6 +317,7 @@ struct err *registry_open(const struct registry_conf *conf, struct registry **ou
 	r->scopes = scopes_of(conf);
 	r->is_insecure = conf->is_insecure || domain_is_loopback(conf->domain);
 	r->cred = conf->cred;
+	r->retry_ms = conf->retry_ms ? conf->retry_ms : RETRY_MS;
 	if (conf->mirror)
 		TRY(ping_mirror(r, conf->mirror));
 	else

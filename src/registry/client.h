@@ -1,11 +1,11 @@
 /*
- * client.h - a conversation with one repository of a registry: where it is, who we are there, asking again when
- * that helps.
+ * client.h - a conversation with one repository of a registry: where it is, who we are there, asking again
+ * when that helps.
  *
  * Specification: OCI distribution-spec 1.1; docker's rules for names of registries: docker.io is
  * registry-1.docker.io; https first; loopback hosts and --insecure may speak http or have any certificate.
- * Layer: registry.  Threads: a registry is shared; each thread has its own http_client (registry_http). Blocks:
- * yes.
+ * Layer: registry.  Threads: a registry is shared; each thread has its own http_client (registry_http).
+ * Blocks: yes.
  */
 #pragma once
 #include "base/err.h"
@@ -24,6 +24,7 @@ struct registry_conf {
 	const char *mirror;     /* "http[s]://host[:port]": who answers for domain; NULL: the domain itself */
 	char *const *pull_from; /* borrowed; other repositories to be mounted from; may be NULL */
 	bool is_insecure;
+	unsigned retry_ms;       /* the first pause between attempts; 0: 500 */
 	const struct cred *cred; /* borrowed; NULL: cred_load when the registry asks for it */
 };
 struct registry;
@@ -48,7 +49,7 @@ FALLIBLE registry_call(struct registry *r, struct http_client *http, struct http
  * No sinks. */
 FALLIBLE registry_ask(struct registry *r, struct http_client *http, struct http_request q,
 		      struct http_response *out);
-/* Waits before attempt 1, 2, …: Retry-After of the answer (may be NULL), else 0.5 s doubled each time.
+/* Waits before attempt 1, 2, …: Retry-After of the answer (may be NULL), else retry_ms, doubled each time.
  * ERR_CANCELLED. */
 FALLIBLE registry_pause(struct registry *r, unsigned attempt, const struct http_response *answer);
 

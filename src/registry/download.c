@@ -1,39 +1,113 @@
 /*
- * download.c - bytes go from the wire through the hash into the store's temporary file. After a cut the next
- * request asks for the rest by Range; an answer that does not continue exactly there starts the file again.
- * Only the digest at the end decides; if it is wrong after a resumption, the whole is fetched once more
- * without one.
+ * download.c - bytes go from the wire into the store's temporary file, and through the hash as soon as all
+ * before them are there. After a cut the next request asks for the rest by Range. Only the digest at the end
+ * decides; if it is wrong after a resumption, the whole is fetched once more without one.
+ *
+ * A blob above SPLIT_BYTES is a row of parts, each one job. SECURITY: a part writes only its own bytes, each
+ * once, so what was hashed cannot be overwritten. A server that answers a part with the whole is left alone
+ * by the parts; the last job fetches what is missing by itself, and may begin again.
  */
 #include "registry/download.h"
 #include "base/mem.h"
 #include "base/num.h"
 #include "base/own.h"
 #include "registry/fault.h"
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 
 #define FAILURES_MAX   5u
 #define PROGRESS_BYTES (1u << 20) /* so much makes earlier failures forgotten */
+#define SPLIT_BYTES    (32u << 20)
+#define PART_BYTES     (16u << 20)
+#define PARTS_MAX      1024u
+#define KEEP_BYTES     (1u << 20) /* less is not worth a file */
 
 struct download {
-	struct registry *registry;
-	struct store *store;
-	const struct descriptor *d;
+	struct download_conf conf;
+	size_t n_parts;
+	uint64_t part_bytes;
+	atomic_uint_fast64_t arrived; /* bytes, for people */
+	pthread_mutex_t lock;         /* guards all below */
 	struct report_line line;
-	bool is_shown, was_resumed, is_checked; /* is_checked: this answer's range */
-	struct ingest *in;
+	struct ingest *in;  /* NULL: not begun, or the store has the blob */
+	uint64_t opened_at; /* bytes that an earlier pull has left */
+	bool is_open, is_here, was_resumed, is_spoilt;
+	bool *done; /* n_parts */
+	size_t left;
 };
+
+struct range { /* one part, or what is left of the whole */
+	struct download *w;
+	uint64_t at, to;
+	bool is_alone;   /* nobody else writes: may begin again */
+	bool is_checked; /* this answer's range */
+	bool is_refused; /* the server knows no ranges */
+};
+
+struct download *download_new(const struct download_conf *conf)
+{
+	struct download *w = xnew(struct download);
+	uint64_t size = conf->d->size;
+
+	w->conf = *conf;
+	w->part_bytes = size <= SPLIT_BYTES ? size : PART_BYTES;
+	if (size / PARTS_MAX >= w->part_bytes)
+		w->part_bytes = size / PARTS_MAX + 1;
+	w->n_parts = w->part_bytes ? (size_t)((size + w->part_bytes - 1) / w->part_bytes) : 1;
+	if (!w->n_parts)
+		w->n_parts = 1;
+	w->left = w->n_parts;
+	w->done = xcalloc(w->n_parts, sizeof *w->done);
+	w->line = (struct report_line){ .digest = conf->d->digest, .total = size };
+	(void)pthread_mutex_init(&w->lock, NULL);
+	return w;
+}
+
+size_t download_jobs(const struct download *w)
+{
+	return w->n_parts;
+}
+
+uint64_t download_missing(const struct download *w)
+{
+	uint64_t have = 0, size = w->conf.d->size;
+
+	if (!store_has(w->conf.store, w->conf.d->digest, &have))
+		have = store_part_size(w->conf.store, w->conf.d->digest);
+	return have < size ? size - have : 0;
+}
+
+void download_free(struct download *w)
+{
+	if (!w)
+		return;
+	if (w->in && !w->is_spoilt && ingest_size(w->in) >= KEEP_BYTES)
+		ingest_keep(w->in);
+	else
+		ingest_free(w->in);
+	(void)pthread_mutex_destroy(&w->lock);
+	free(w->done);
+	free(w);
+}
+
+static void tell_locked(struct download *w, const char *status, uint64_t bytes)
+{
+	if (w->conf.is_shown)
+		report_blob(registry_report(w->conf.registry), &w->line, status, bytes);
+}
 
 static void tell(struct download *w, const char *status)
 {
-	if (w->is_shown)
-		report_blob(registry_report(w->registry), &w->line, status,
-			    w->in ? ingest_size(w->in) : w->d->size);
+	(void)pthread_mutex_lock(&w->lock);
+	tell_locked(w, status, atomic_load(&w->arrived));
+	(void)pthread_mutex_unlock(&w->lock);
 }
 
 static struct err *restart(struct download *w)
 {
-	ingest_free(TAKE(w->in));
-	return ingest_begin(w->store, &w->in);
+	atomic_store(&w->arrived, 0);
+	return ingest_restart(w->in);
 }
 
 /* "bytes 100-199/200": whether it starts at want_at. */
@@ -55,51 +129,103 @@ static bool range_starts_at(const struct http_response *r, uint64_t want_at)
 	return at == want_at;
 }
 
+/* Whether the answer brings the bytes we wait for. */
+static struct err *check_answer(struct range *g, const struct http_response *r)
+{
+	g->is_checked = true;
+	if (r->status == 206)
+		return range_starts_at(r, g->at)
+			   ? NULL
+			   : FAIL(ERR_CORRUPT, "the registry answers with another part than asked for");
+	if (!g->is_alone) {
+		g->is_refused = true;
+		return FAIL(ERR_UNSUPPORTED, "the registry knows no ranges");
+	}
+	if (g->at == 0)
+		return NULL;
+	g->at = 0;
+	return restart(g->w);
+}
+
 static struct err *take_bytes(void *ctx, const struct http_response *r, const void *p, size_t n)
 {
-	struct download *w = ctx;
+	struct range *g = ctx;
+	struct download *w = g->w;
+	struct err *e = NULL;
 
-	if (!w->is_checked) {
-		w->is_checked = true;
-		if (r->status == 206 && !range_starts_at(r, ingest_size(w->in)))
-			return FAIL(ERR_CORRUPT, "the registry answers with another part than asked for");
-		if (r->status != 206 && ingest_size(w->in) > 0)
-			TRY(restart(w));
-	}
-	if (n > w->d->size - ingest_size(w->in))
+	if (!g->is_checked)
+		TRY(check_answer(g, r));
+	if (n > g->to - g->at)
 		return FAIL(ERR_CORRUPT, "size mismatch: wanted %llu bytes, got more",
-			    (unsigned long long)w->d->size);
-	TRY(ingest_write(w->in, p, n));
-	tell(w, "Downloading");
+			    (unsigned long long)(g->is_alone ? w->conf.d->size : g->to - g->at));
+	TRY(ingest_put_at(w->in, g->at, p, n));
+	(void)pthread_mutex_lock(&w->lock);
+	if (g->at == ingest_size(w->in))
+		e = ingest_claim(w->in, p, n);
+	tell_locked(w, "Downloading", atomic_fetch_add(&w->arrived, n) + n);
+	(void)pthread_mutex_unlock(&w->lock);
+	g->at += n;
+	return e;
+}
+
+/* The answer was whole, as HTTP has it: what may be wrong with it? As attempt. */
+static struct err *judge(struct range *g, const struct http_response *answer, bool has_asked_part,
+			 struct err **out_error)
+{
+	struct err *e;
+
+	if (answer->status == 416 && has_asked_part && g->is_alone) {
+		g->at = 0;
+		TRY(restart(g->w));
+		*out_error = fault_of(answer);
+	} else if (answer->status == 416 && has_asked_part) {
+		g->is_refused = true;
+	} else if (answer->status != 200 && answer->status != 206) {
+		e = fault_of(answer);
+		*out_error = fault_is_passing(answer) ? e : NULL;
+		return *out_error ? NULL : e;
+	} else if (g->at < g->to && !http_header(answer, "Content-Length", 0)) {
+		*out_error = FAIL(ERR_UNAVAILABLE, "the connection ended after %llu of %llu bytes",
+				  (unsigned long long)g->at, (unsigned long long)g->w->conf.d->size);
+	}
 	return NULL;
 }
 
 /*
- * One request. *out_again: it did not finish, another may; then *out_error (owned) says why this one did not.
- * Returned errors are final.
+ * One request. *out_error (owned): it did not finish, another may, and why this one did not. Returned errors
+ * are final.
  */
-static struct err *attempt(struct download *w, struct http_client *http, struct http_response *answer,
+static struct err *attempt(struct range *g, struct http_client *http, struct http_response *answer,
 			   struct err **out_error)
 {
+	struct registry *registry = g->w->conf.registry;
+	uint64_t size = g->w->conf.d->size;
+	bool is_part = g->at > 0 || g->to < size;
 	char what[32 + DIGEST_MAX], range[64];
 	const char *const headers[] = { range, NULL };
-	uint64_t have = ingest_size(w->in);
 	auto_free char *url = NULL;
 	struct err *e;
 
-	(void)snprintf(what, sizeof what, "blobs/%s", w->d->digest);
-	(void)snprintf(range, sizeof range, "Range: bytes=%llu-", (unsigned long long)have);
-	url = registry_url(w->registry, what);
-	w->is_checked = false;
-	w->was_resumed = w->was_resumed || have > 0;
-	e = registry_call(w->registry, http,
+	(void)snprintf(what, sizeof what, "blobs/%s", g->w->conf.d->digest);
+	if (g->to < size)
+		(void)snprintf(range, sizeof range, "Range: bytes=%llu-%llu", (unsigned long long)g->at,
+			       (unsigned long long)g->to - 1);
+	else
+		(void)snprintf(range, sizeof range, "Range: bytes=%llu-", (unsigned long long)g->at);
+	url = registry_url(registry, what);
+	g->is_checked = false;
+	e = registry_call(registry, http,
 			  (struct http_request){ .method = "GET",
 						 .url = url,
-						 .headers = have ? headers : NULL,
+						 .headers = is_part ? headers : NULL,
 						 .redirects = 10,
 						 .sink = take_bytes,
-						 .ctx = w },
+						 .ctx = g },
 			  answer);
+	if (e && g->is_refused) {
+		err_free(e);
+		return NULL;
+	}
 	if (e) {
 		bool may_help =
 		    answer->cause == HTTP_CUT || answer->cause == HTTP_CONNECT || answer->cause == HTTP_STALL;
@@ -107,64 +233,68 @@ static struct err *attempt(struct download *w, struct http_client *http, struct 
 		*out_error = may_help ? e : NULL;
 		return may_help ? NULL : e;
 	}
-	if (answer->status == 416 && have > 0) {
-		TRY(restart(w));
-		*out_error = fault_of(answer);
-	} else if (answer->status != 200 && answer->status != 206) {
-		e = fault_of(answer);
-		*out_error = fault_is_passing(answer->status) ? e : NULL;
-		return *out_error ? NULL : e;
-	} else if (ingest_size(w->in) < w->d->size && !http_header(answer, "Content-Length", 0)) {
-		*out_error = FAIL(ERR_UNAVAILABLE, "the connection ended after %llu of %llu bytes",
-				  (unsigned long long)ingest_size(w->in), (unsigned long long)w->d->size);
-	}
-	return NULL;
+	return judge(g, answer, is_part, out_error);
 }
 
-/* Until all bytes are there. */
-static struct err *receive(struct download *w, struct http_client *http)
+/* Until all bytes of the range are there, or it turns out that there are no ranges. */
+static struct err *receive(struct range *g, struct http_client *http)
 {
-	uint64_t seen = 0;
+	uint64_t seen = g->at;
 
 	for (unsigned failures = 0;;) {
 		auto_response struct http_response answer = { 0 };
 		struct err *why = NULL;
 
-		TRY(attempt(w, http, &answer, &why));
+		TRY(attempt(g, http, &answer, &why));
 		if (!why)
 			return NULL;
-		if (ingest_size(w->in) >= seen + PROGRESS_BYTES)
+		if (g->at >= seen + PROGRESS_BYTES)
 			failures = 0;
-		seen = ingest_size(w->in);
+		seen = g->at;
 		if (++failures == FAILURES_MAX)
 			return err_ctx(why, "given up after %u attempts", FAILURES_MAX);
 		err_free(why);
-		tell(w, "Retrying");
-		TRY(registry_pause(w->registry, failures - 1, answer.status >= 400 ? &answer : NULL));
+		tell(g->w, "Retrying");
+		if (g->is_alone)
+			g->w->was_resumed = g->w->was_resumed || g->at > 0;
+		TRY(registry_pause(g->w->conf.registry, failures - 1, answer.status >= 400 ? &answer : NULL));
 	}
 }
 
-static struct err *finish(struct download *w)
+/* From where the bytes are all there to the end. */
+static struct err *receive_rest(struct download *w, struct http_client *http)
 {
-	if (ingest_size(w->in) != w->d->size) /* a size of 0 means "any" to the store */
-		return FAIL(ERR_CORRUPT, "size mismatch: wanted %llu bytes, got %llu",
-			    (unsigned long long)w->d->size, (unsigned long long)ingest_size(w->in));
-	return ingest_commit(w->in, w->d->digest, w->d->size, NULL);
+	struct range g = { .w = w, .at = ingest_size(w->in), .to = w->conf.d->size, .is_alone = true };
+
+	if (g.at == g.to && g.to)
+		return NULL;
+	atomic_store(&w->arrived, g.at);
+	return receive(&g, http);
 }
 
-static struct err *fetch(struct download *w, struct http_client *http)
+static struct err *commit(struct download *w)
+{
+	uint64_t size = w->conf.d->size;
+
+	if (ingest_size(w->in) != size) /* a size of 0 means "any" to the store */
+		return FAIL(ERR_CORRUPT, "size mismatch: wanted %llu bytes, got %llu",
+			    (unsigned long long)size, (unsigned long long)ingest_size(w->in));
+	return ingest_commit(w->in, w->conf.d->digest, size, NULL);
+}
+
+/* By the last job, which is alone. */
+static struct err *finish(struct download *w, struct http_client *http)
 {
 	struct err *e;
 
-	TRY(ingest_begin(w->store, &w->in));
-	TRY(receive(w, http));
-	e = finish(w);
+	TRY(receive_rest(w, http));
+	e = commit(w);
 	if (e && e->kind == ERR_CORRUPT && w->was_resumed) {
 		err_free(e);
 		w->was_resumed = false;
 		TRY(restart(w));
-		TRY(receive(w, http));
-		e = finish(w);
+		TRY(receive_rest(w, http));
+		e = commit(w);
 	}
 	return e;
 }
@@ -184,32 +314,129 @@ static struct err *look_in_store(struct store *store, const struct descriptor *d
 	}
 	e = store_blob_verify(store, d->digest);
 	if (!e)
-		return FAIL(ERR_CORRUPT, "blob %s: size mismatch: the manifest says %llu bytes, it has %llu",
-			    d->digest, (unsigned long long)d->size, (unsigned long long)have);
+		return FAIL(ERR_CORRUPT, "size mismatch: the manifest says %llu bytes, it has %llu",
+			    (unsigned long long)d->size, (unsigned long long)have);
 	err_free(e);
 	return store_blob_delete(store, d->digest);
 }
 
-struct err *download_blob(struct registry *r, struct http_client *http, struct store *store,
-			  const struct descriptor *d, bool is_shown)
+/* At the first job, with the lock held. */
+static struct err *begin(struct download *w)
 {
-	struct download w = { .registry = r,
-			      .store = store,
-			      .d = d,
-			      .is_shown = is_shown,
-			      .line = { .digest = d->digest, .total = d->size } };
-	bool is_here = false;
-	struct err *e;
-
-	TRY(look_in_store(store, d, &is_here));
-	if (is_here) {
-		tell(&w, "Already exists");
+	if (w->is_open)
+		return NULL;
+	w->is_open = true;
+	TRY(look_in_store(w->conf.store, w->conf.d, &w->is_here));
+	if (w->is_here) {
+		tell_locked(w, "Already exists", w->conf.d->size);
 		return NULL;
 	}
-	e = fetch(&w, http);
-	ingest_free(TAKE(w.in));
-	if (e)
-		return err_ctx(e, "blob %s", d->digest);
-	tell(&w, "Download complete");
+	TRY(ingest_resume(w->conf.store, w->conf.d->digest, &w->in));
+	if (ingest_size(w->in) > w->conf.d->size) /* of another manifest, which lied */
+		TRY(ingest_restart(w->in));
+	w->opened_at = ingest_size(w->in);
+	w->was_resumed = w->opened_at > 0 || w->n_parts > 1;
+	atomic_store(&w->arrived, w->opened_at);
 	return NULL;
+}
+
+/* With the lock held: the part is there; hashes it and its neighbours when their turn has come. */
+static struct err *part_is_there(struct download *w, size_t index)
+{
+	w->done[index] = true;
+	for (;;) {
+		uint64_t at = ingest_size(w->in), to;
+		size_t i = (size_t)(at / w->part_bytes);
+
+		if (i >= w->n_parts || !w->done[i])
+			return NULL;
+		to = (i + 1) * w->part_bytes < w->conf.d->size ? (i + 1) * w->part_bytes : w->conf.d->size;
+		if (to == at)
+			return NULL;
+		TRY(ingest_claim(w->in, NULL, to - at));
+	}
+}
+
+static struct err *fetch_part(struct download *w, struct http_client *http, size_t index)
+{
+	struct range g = { .w = w, .at = index * w->part_bytes, .to = (index + 1) * w->part_bytes };
+	struct err *e;
+
+	if (g.to > w->conf.d->size)
+		g.to = w->conf.d->size;
+	if (g.at < w->opened_at)
+		g.at = w->opened_at;
+	if (g.at >= g.to)
+		return NULL;
+	TRY(receive(&g, http));
+	if (g.is_refused)
+		return NULL;
+	if (g.at < g.to)
+		return FAIL(ERR_CORRUPT, "size mismatch: a part of the blob is shorter than asked for");
+	(void)pthread_mutex_lock(&w->lock);
+	e = part_is_there(w, index);
+	(void)pthread_mutex_unlock(&w->lock);
+	return e;
+}
+
+static struct err *work(struct download *w, struct http_client *http, size_t index, bool *out_done)
+{
+	bool is_last;
+	struct err *e;
+
+	(void)pthread_mutex_lock(&w->lock);
+	e = begin(w);
+	(void)pthread_mutex_unlock(&w->lock);
+	TRY(e);
+	if (w->in && w->n_parts > 1)
+		TRY(fetch_part(w, http, index));
+	(void)pthread_mutex_lock(&w->lock);
+	is_last = --w->left == 0;
+	(void)pthread_mutex_unlock(&w->lock);
+	if (!is_last)
+		return NULL;
+	if (w->in) {
+		TRY(finish(w, http));
+		ingest_free(TAKE(w->in));
+		tell(w, "Download complete");
+	}
+	*out_done = true;
+	return NULL;
+}
+
+/* Whether what has come may be gone on with. A full disk is to be relieved. */
+static bool is_passing(const struct err *e)
+{
+	return e->kind == ERR_UNAVAILABLE || e->kind == ERR_TIMEOUT || e->kind == ERR_CANCELLED ||
+	       (e->kind == ERR_LIMIT && !e->os);
+}
+
+struct err *download_job(struct download *w, struct http_client *http, size_t index, bool *out_done)
+{
+	struct err *e;
+
+	*out_done = false;
+	e = work(w, http, index, out_done);
+	if (!e)
+		return NULL;
+	(void)pthread_mutex_lock(&w->lock);
+	w->is_spoilt = w->is_spoilt || !is_passing(e);
+	(void)pthread_mutex_unlock(&w->lock);
+	return err_ctx(e, "blob %s", w->conf.d->digest);
+}
+
+struct err *download_blob(struct registry *r, struct http_client *http, struct store *store,
+			  const struct descriptor *d)
+{
+	const struct download_conf conf = { .registry = r, .store = store, .d = d };
+	struct download *w = download_new(&conf);
+	struct err *e = NULL;
+
+	for (size_t i = 0; !e && i < download_jobs(w); i++) {
+		bool is_done;
+
+		e = download_job(w, http, i, &is_done);
+	}
+	download_free(w);
+	return e;
 }

@@ -7,7 +7,7 @@
 #include <ctype.h>
 #include <time.h>
 
-#define RETRY_AFTER_MAX 60u
+#define RETRY_AFTER_MAX 86400u
 
 static const char *reason(int status)
 {
@@ -67,6 +67,46 @@ char *fault_code(const struct http_response *r)
 	return xstrndup(first ? json_str_at(first, "code", "") : "", 64);
 }
 
+/* The number that "100;w=21600" begins with, and w (0 when absent). */
+static bool read_limit(const char *value, uint64_t *out_n, uint64_t *out_seconds)
+{
+	struct sv rest = sv_of(value ? value : ""), first = sv_trim(sv_cut(&rest, ';'));
+	struct err *e = num_parse(first, 10, 0, UINT32_MAX, out_n);
+
+	*out_seconds = 0;
+	if (!e && sv_starts(sv_trim(rest), SV("w=")))
+		err_free(num_parse(sv_skip(sv_trim(rest), 2), 10, 0, UINT32_MAX, out_seconds));
+	err_free(e);
+	return !e;
+}
+
+char *fault_limits(const struct http_response *r)
+{
+	auto_buf struct buf text = BUF(256);
+	uint64_t n, seconds;
+
+	if (read_limit(http_header(r, "RateLimit-Limit", 0), &n, &seconds)) {
+		buf_fmt(&text, "%llu", (unsigned long long)n);
+		if (seconds)
+			buf_fmt(&text, " in %llu s", (unsigned long long)seconds);
+	}
+	if (read_limit(http_header(r, "RateLimit-Remaining", 0), &n, &seconds))
+		buf_fmt(&text, "%s%llu left", text.n ? ", " : "", (unsigned long long)n);
+	return buf_take(&text);
+}
+
+/* To text, of 429: what the limit is, and when it is over. */
+static void add_limits(struct buf *text, const struct http_response *r)
+{
+	auto_free char *limits = fault_limits(r);
+	unsigned seconds = fault_retry_after(r);
+
+	if (*limits)
+		buf_fmt(text, " (limit: %s)", limits);
+	if (seconds)
+		buf_fmt(text, "; it wants to be asked again after %u s", seconds);
+}
+
 struct err *fault_of(const struct http_response *r)
 {
 	auto_json json_t *doc = NULL;
@@ -90,12 +130,17 @@ struct err *fault_of(const struct http_response *r)
 	} else {
 		buf_fmt(&text, "unexpected HTTP status: %d", r->status);
 	}
+	if (r->status == 429 || r->status == 503)
+		add_limits(&text, r);
 	return FAIL(kind_of(r->status), "%s", buf_text(&text));
 }
 
-bool fault_is_passing(int status)
+bool fault_is_passing(const struct http_response *r)
 {
-	return status == 408 || status == 429 || status == 500 || (status >= 502 && status <= 504);
+	int status = r->status;
+	bool may_pass = status == 408 || status == 429 || status == 500 || (status >= 502 && status <= 504);
+
+	return may_pass && fault_retry_after(r) <= FAULT_WAIT_MAX;
 }
 
 unsigned fault_retry_after(const struct http_response *r)

@@ -57,12 +57,12 @@ TEST(retry_after_is_seconds_or_a_date_and_bounded)
 		unsigned want;
 	} cases[] = { { "Retry-After: 7", 7 },
 		      { "retry-after: 0", 0 },
-		      { "Retry-After: 999999", 60 },
+		      { "Retry-After: 999999", 86400 },
 		      { "Retry-After: -5", 0 },
 		      { "Retry-After: soon", 0 },
 		      { "Retry-After: 99999999999999999999", 0 },
 		      { "Retry-After: Wed, 21 Oct 2015 07:28:00 GMT", 0 },
-		      { "Retry-After: Wed, 21 Oct 2199 07:28:00 GMT", 60 },
+		      { "Retry-After: Wed, 21 Oct 2199 07:28:00 GMT", 86400 },
 		      { NULL, 0 } };
 	char line[64];
 	time_t soon = time(NULL) + 30;
@@ -81,8 +81,38 @@ TEST(retry_after_is_seconds_or_a_date_and_bounded)
 
 TEST(passing_faults)
 {
-	CHECK(fault_is_passing(429) && fault_is_passing(500) && fault_is_passing(503) &&
-	      fault_is_passing(408));
-	CHECK(!fault_is_passing(401) && !fault_is_passing(404) && !fault_is_passing(501) &&
-	      !fault_is_passing(200));
+	static const struct {
+		int status;
+		const char *header;
+		bool want;
+	} cases[] = { { 429, NULL, true },  { 500, NULL, true },  { 503, "Retry-After: 60", true },
+		      { 408, NULL, true },  { 401, NULL, false }, { 404, NULL, false },
+		      { 501, NULL, false }, { 200, NULL, false }, { 429, "Retry-After: 61", false } };
+
+	for (size_t i = 0; i < LEN(cases); i++) {
+		auto_response struct http_response r = make(cases[i].status, cases[i].header, "");
+
+		CHECK(fault_is_passing(&r) == cases[i].want);
+	}
+}
+
+TEST(limits_are_told)
+{
+	auto_response struct http_response r = make(429, "ratelimit-limit: 100;w=21600", ""), junk;
+	auto_free char *text = NULL, *none = NULL;
+	auto_err struct err *e = NULL;
+
+	text_list_add(&r.headers, "RateLimit-Remaining: 0;w=21600");
+	text_list_add(&r.headers, "Retry-After: 900");
+	text = fault_limits(&r);
+	CHECK_STR(text, "100 in 21600 s, 0 left");
+	e = fault_of(&r);
+	CHECK_STR(
+	    e->msg,
+	    "unexpected HTTP status: 429 Too Many Requests (limit: 100 in 21600 s, 0 left); it wants to be "
+	    "asked again after 900 s");
+	junk = make(429, "RateLimit-Limit: many;w=x", "");
+	none = fault_limits(&junk);
+	CHECK_STR(none, "");
+	http_response_fini(&junk);
 }

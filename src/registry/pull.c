@@ -5,6 +5,7 @@
  */
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/num.h"
 #include "base/own.h"
 #include "base/text.h"
 #include "codec/json.h"
@@ -14,6 +15,7 @@
 #include "registry/download.h"
 #include "registry/fault.h"
 #include "registry/transfer.h"
+#include "sys/sys.h"
 #include <stdio.h>
 
 #define NESTING_MAX 3 /* an index in an index in an index */
@@ -25,6 +27,11 @@ struct document { /* a manifest or an index */
 	struct manifest m;
 };
 
+struct layer {
+	size_t at; /* index into parts */
+	struct download *download;
+	size_t first_job;
+};
 struct pull {
 	const struct transfer *t;
 	struct registry *registry;
@@ -32,8 +39,9 @@ struct pull {
 	char *repository;
 	struct document chain[NESTING_MAX + 1]; /* what the reference is, …, the manifest of our platform */
 	size_t n_chain;
-	size_t *layers, n_layers; /* indexes of parts, each digest once */
-	char **diff_ids;          /* of all parts; NULL for an artifact */
+	struct layer *layers; /* each digest once */
+	size_t n_layers, n_jobs;
+	char **diff_ids; /* of all parts; NULL for an artifact */
 	uint64_t blob_bytes;
 };
 
@@ -47,6 +55,8 @@ static void pull_fini(struct pull *p)
 		manifest_fini(&p->chain[i].m);
 		free(p->chain[i].body);
 	}
+	for (size_t i = 0; i < p->n_layers; i++)
+		download_free(p->layers[i].download);
 	free(p->layers);
 	text_list_free(p->diff_ids);
 	free(p->name);
@@ -192,7 +202,7 @@ static struct err *config_body(struct pull *p, const struct descriptor *d, char 
 		return e;
 	err_free(e);
 	TRY(store_blob_delete(p->t->store, d->digest));
-	TRY(download_blob(p->registry, NULL, p->t->store, d, false));
+	TRY(download_blob(p->registry, NULL, p->t->store, d));
 	return store_blob_read(p->t->store, d->digest, MANIFEST_MAX, out_body, out_n);
 }
 
@@ -212,7 +222,7 @@ static struct err *fetch_config(struct pull *p)
 	if (m->config.size > MANIFEST_MAX)
 		return FAIL(ERR_LIMIT, "%s: config of %llu bytes, at most %u", p->name,
 			    (unsigned long long)m->config.size, MANIFEST_MAX);
-	TRY(download_blob(p->registry, NULL, p->t->store, &m->config, false));
+	TRY(download_blob(p->registry, NULL, p->t->store, &m->config));
 	if (strcmp(m->config.media_type, MEDIA_CONFIG) != 0 &&
 	    strcmp(m->config.media_type, MEDIA_DOCKER_CONFIG) != 0)
 		return NULL;
@@ -234,25 +244,67 @@ static void list_layers(struct pull *p)
 
 	p->layers = xcalloc(m->n + 1, sizeof *p->layers);
 	for (size_t i = 0; i < m->n; i++) {
+		const struct download_conf conf = {
+			.registry = p->registry, .store = p->t->store, .d = &m->parts[i], .is_shown = true
+		};
 		size_t k = 0;
 
-		while (k < p->n_layers && strcmp(m->parts[p->layers[k]].digest, m->parts[i].digest) != 0)
+		while (k < p->n_layers && strcmp(m->parts[p->layers[k].at].digest, m->parts[i].digest) != 0)
 			k++;
-		if (k == p->n_layers)
-			p->layers[p->n_layers++] = i;
+		if (k < p->n_layers)
+			continue;
+		p->layers[p->n_layers++] =
+		    (struct layer){ .at = i, .download = download_new(&conf), .first_job = p->n_jobs };
+		p->n_jobs += download_jobs(p->layers[k].download);
 	}
+}
+
+/* The layer that job index is of. */
+static const struct layer *layer_of_job(const struct pull *p, size_t index)
+{
+	size_t low = 0, high = p->n_layers;
+
+	while (high - low > 1) {
+		size_t middle = low + (high - low) / 2;
+
+		if (p->layers[middle].first_job <= index)
+			low = middle;
+		else
+			high = middle;
+	}
+	return &p->layers[low];
 }
 
 static struct err *job(void *ctx, struct http_client *http, size_t index)
 {
 	struct pull *p = ctx;
-	size_t at = p->layers[index];
-	const struct descriptor *d = &p->chain[p->n_chain - 1].m.parts[at];
+	const struct layer *l = layer_of_job(p, index);
+	bool is_done;
 
-	TRY(download_blob(p->registry, http, p->t->store, d, true));
-	if (p->diff_ids)
-		report_layer(p->t->report, d, p->diff_ids[at]);
+	TRY(download_job(l->download, http, index - l->first_job, &is_done));
+	if (is_done && p->diff_ids)
+		report_layer(p->t->report, &p->chain[p->n_chain - 1].m.parts[l->at], p->diff_ids[l->at]);
 	return NULL;
+}
+
+/* Rather now than after an hour. What the layers take when they are unpacked is not known yet. */
+static struct err *check_room(const struct pull *p)
+{
+	char want[16], have[16];
+	uint64_t missing = 0;
+	int64_t free_bytes;
+
+	for (size_t i = 0; i < p->n_layers; i++)
+		if (__builtin_add_overflow(missing, download_missing(p->layers[i].download), &missing))
+			missing = UINT64_MAX;
+	free_bytes = sys_free_bytes(store_root_fd(p->t->store));
+	if (free_bytes < 0 || missing <= (uint64_t)free_bytes) /* who cannot tell may have enough */
+		return NULL;
+	return FAIL(
+	    ERR_LIMIT,
+	    "No space left on device for %s: its layers need %s more and %s has %s (hoy image prune, hoy "
+	    "system df)",
+	    p->name, num_human(missing, want), p->t->root, num_human((uint64_t)free_bytes, have));
 }
 
 static struct err *fetch_blobs(struct pull *p)
@@ -262,7 +314,7 @@ static struct err *fetch_blobs(struct pull *p)
 
 	list_layers(p);
 	for (size_t i = 0; i < p->n_layers; i++) {
-		const struct descriptor *d = &m->parts[p->layers[i]];
+		const struct descriptor *d = &m->parts[p->layers[i].at];
 		struct report_line line = { .digest = d->digest, .total = d->size };
 
 		layer_bytes += d->size;
@@ -270,7 +322,8 @@ static struct err *fetch_blobs(struct pull *p)
 	}
 	p->blob_bytes = m->config.size + layer_bytes;
 	TRY(fetch_config(p));
-	return registry_each(p->registry, p->n_layers, layer_bytes, job, p);
+	TRY(check_room(p));
+	return registry_each(p->registry, p->n_jobs, layer_bytes, job, p);
 }
 
 static struct err *run(struct pull *p, struct transfer_result *out_result)
@@ -296,7 +349,8 @@ static struct err *pull_from(const struct transfer *t, const char *mirror, struc
 				      .repository = t->ref->path,
 				      .actions = "pull",
 				      .mirror = mirror,
-				      .is_insecure = t->is_insecure };
+				      .is_insecure = t->is_insecure,
+				      .retry_ms = t->retry_ms };
 
 	p.name = ref_familiar(t->ref);
 	p.repository = ref_familiar_repo(t->ref);

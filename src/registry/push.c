@@ -263,7 +263,8 @@ struct err *transfer_push(const struct transfer *t, const char *digest, struct t
 				      .domain = t->ref->domain,
 				      .repository = t->ref->path,
 				      .actions = "pull,push",
-				      .is_insecure = t->is_insecure };
+				      .is_insecure = t->is_insecure,
+				      .retry_ms = t->retry_ms };
 
 	TRY(digest_check(sv_of(digest)));
 	p.repository = ref_familiar_repo(t->ref);

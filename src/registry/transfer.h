@@ -1,10 +1,10 @@
 /*
  * transfer.h - images between a registry and the store; logging in and out.
  *
- * What is in the store afterwards is verified and durable; manifests and indexes are kept byte by byte as blobs.
- * Blobs of a pull that failed half-way stay when they are whole, so the next pull goes on from there; partial ones
- * are removed.
- * Layer: registry.  Blocks: yes; progress and cancelling through the report.
+ * What is in the store afterwards is verified and durable; manifests and indexes are kept byte by byte as
+ * blobs. Blobs of a pull that failed half-way stay when they are whole; of others what came, when the failure
+ * may pass and it is a mebibyte or more: the next pull goes on from there. Layer: registry.  Blocks: yes;
+ * progress and cancelling through the report.
  */
 #pragma once
 #include "base/err.h"
@@ -25,6 +25,7 @@ struct transfer {
 	char *const
 	    *mirrors; /* borrowed; tried before docker.io itself when pulling from there; may be NULL */
 	bool is_insecure;
+	unsigned retry_ms; /* the first pause between attempts; 0: 500 */
 };
 struct transfer_result {
 	char digest[DIGEST_MAX];   /* what the reference is */

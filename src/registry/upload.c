@@ -139,7 +139,7 @@ static struct err *try_upload(struct upload *u, struct http_client *http, struct
 	if (answer->status == 201 || answer->status == 204)
 		return NULL;
 	e = upload_refusal(c->repository, answer, "upload");
-	*out_error = fault_is_passing(answer->status) ? e : NULL;
+	*out_error = fault_is_passing(answer) ? e : NULL;
 	return *out_error ? NULL : e;
 }
 

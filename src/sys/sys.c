@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -188,6 +189,16 @@ int sys_ftruncate(int fd, off_t size)
 {
 	SYS_FAULT("ftruncate");
 	return sys_ret(RETRY(ftruncate(fd, size)));
+}
+
+int64_t sys_free_bytes(int fd)
+{
+	struct statvfs st;
+	int r;
+
+	SYS_FAULT("fstatvfs");
+	r = sys_ret(fstatvfs(fd, &st));
+	return r < 0 ? r : (int64_t)(st.f_bavail * st.f_frsize);
 }
 
 off_t sys_lseek(int fd, off_t at, int whence)

@@ -27,7 +27,7 @@ class Transfer:
 
     def __call__(self, *args, stdin="", timeout=120, env=()):
         """(exit code, progress lines, last line)."""
-        p = subprocess.run([self.binary, "--root", str(self.root), *map(str, args)], input=stdin, text=True, timeout=timeout,
+        p = subprocess.run([self.binary, "--root", str(self.root), "--retry-ms", "20", *map(str, args)], input=stdin, text=True, timeout=timeout,
                            capture_output=True, env=dict(self.env, **dict(env)))
         assert p.stderr == "", p.stderr
         lines = [json.loads(line) for line in p.stdout.splitlines()]

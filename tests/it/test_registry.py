@@ -9,6 +9,7 @@ from conftest import free_port
 from liar import INDEX, Image, digest
 from registry_rig import liar, seed, transfer  # fixtures among them
 
+
 def test_pull_what_another_tool_pushed(transfer, registry, tmp_path):
     image = Image()
     name = f"{registry.host}/team/app:1"

@@ -7,6 +7,7 @@ from conftest import free_port
 from liar import CONFIG, INDEX, MANIFEST, Image, digest
 from registry_rig import distant, HTML, liar, MANIFEST_URL, other, Transfer, transfer, want_token  # fixtures among them
 
+
 # --- lies about manifests: (what the registry says, kind of error, words in its message)
 
 

@@ -9,6 +9,7 @@ from conftest import BUILD
 from liar import CONFIG, Image, digest
 from registry_rig import accept_uploads, leaked, liar, other, pulled, transfer  # fixtures among them
 
+
 @pytest.mark.parametrize("form", ["absolute", "path", "relative"])
 def test_forms_of_location(transfer, liar, form):
     got = pulled(transfer)

@@ -1,5 +1,6 @@
 """Cut, slow, full and cancelled: what has come is not fetched again, nothing is left."""
 import json
+import os
 import signal
 import subprocess
 import time
@@ -7,8 +8,9 @@ import time
 import pytest
 
 from conftest import Hoy
-from liar import Image, digest
-from registry_rig import big_image, cutting, liar, MANIFEST_URL, transfer  # fixtures among them
+from liar import MANIFEST, Image
+from registry_rig import MANIFEST_URL, big_image, cutting, docker_conf, liar, other, transfer  # fixtures among them
+
 
 def test_a_cut_download_goes_on_where_it_was(transfer, liar):
     layer, data = big_image(liar)
@@ -121,3 +123,145 @@ def test_a_full_disk(transfer, liar, tmp_path):
     error = json.loads(p.stdout.splitlines()[-1])["error"]
     assert p.returncode == 1 and error["kind"] == "limit" and "No space left" in error["message"]
     assert "/tmp/" not in p.stderr.replace(str(tmp_path), ""), p.stderr
+
+
+# --- across processes, mirrors and connections
+
+
+def serving(data, log, ranges=True, cut_after=None):
+    """Answers ranges "a-b"; cut_after(start): how many bytes go before the connection breaks (None: all)."""
+    def answer(handler):
+        asked = handler.headers.get("Range")
+        start, end = 0, len(data) - 1
+        if asked and ranges:
+            first, last = asked.split("=")[1].split("-")
+            start, end = int(first), int(last or end)
+        log.append((start, end))
+        handler.send_response(206 if asked and ranges else 200)
+        handler.send_header("Content-Length", str(end - start + 1))
+        if asked and ranges:
+            handler.send_header("Content-Range", f"bytes {start}-{end}/{len(data)}")
+        handler.end_headers()
+        limit = cut_after(start) if cut_after else None
+        handler.wfile.write(data[start:end + 1][:limit])
+        if limit is not None and limit < end - start + 1:
+            handler.cut()
+    return answer
+
+
+def parts(transfer):
+    return sorted((transfer.root / "tmp").glob("part-*"))
+
+
+@pytest.mark.parametrize("end", ["kill", "interrupt", "given up"])
+def test_the_next_process_goes_on(transfer, liar, end):
+    """What came before a kill, Ctrl-C or too many cuts is not asked for again."""
+    layer, data = big_image(liar, 8 << 20)
+    if end == "given up":
+        log = []
+        liar.routes[f"/v2/x/blobs/{layer}"] = serving(data, log, cut_after=lambda start: 3 << 20 if start == 0 else 0)
+        code, _, last = transfer("pull", f"{liar.host}/x")
+        assert code == 1 and "given up" in last["error"]["message"]
+    else:
+        slow_blob(liar)
+        layer, data = liar.image.layers[0]["digest"], liar.image.blobs[liar.image.layers[0]["digest"]]
+        p = start(transfer, liar)
+        while not parts(transfer) or parts(transfer)[0].stat().st_size < 2 << 20:
+            time.sleep(0.02)
+        p.send_signal(signal.SIGKILL if end == "kill" else signal.SIGINT)
+        p.communicate(timeout=10)
+    kept, = parts(transfer)
+    size = kept.stat().st_size
+    assert kept.name == f"part-{layer[7:]}" and (1 << 20) <= size < len(data)
+    log = []
+    liar.routes[f"/v2/x/blobs/{layer}"] = serving(data, log)
+    transfer.ok("pull", f"{liar.host}/x")
+    (begin, last), = log
+    assert size - 4096 <= begin <= size and last == len(data) - 1
+    transfer.check()
+
+
+def test_a_spoilt_beginning_is_fetched_whole(transfer, liar):
+    """Bytes of an earlier process that are not what they should be cost time, nothing else."""
+    layer, data = big_image(liar)
+    (transfer.root / "tmp").mkdir(parents=True)
+    (transfer.root / "tmp" / f"part-{layer[7:]}").write_bytes(os.urandom(2 << 20))
+    transfer.ok("pull", f"{liar.host}/x")
+    transfer.check()
+
+
+def test_a_longer_part_than_the_blob(transfer, liar):
+    layer, data = big_image(liar)
+    (transfer.root / "tmp").mkdir(parents=True)
+    (transfer.root / "tmp" / f"part-{layer[7:]}").write_bytes(data + b"more")
+    transfer.ok("pull", f"{liar.host}/x")
+    transfer.check()
+
+
+def test_mirrors_go_on_with_each_other_s_bytes(transfer, liar, other, tmp_path):
+    layer, data = big_image(liar, 8 << 20)
+    other.image = liar.image
+    log = []
+    for server in (liar, other):
+        server.routes["/v2/some/image/manifests/1"] = (200, {"Content-Type": MANIFEST}, liar.image.manifest())
+    liar.routes[f"/v2/some/image/blobs/{layer}"] = serving(data, [], cut_after=lambda begin: (5 << 20) if begin == 0 else 0)
+    other.routes[f"/v2/some/image/blobs/{layer}"] = serving(data, log)
+    docker_conf(transfer, tmp_path, **{"registry-mirrors": [liar.url, other.url]})
+    transfer.ok("pull", "some/image:1")
+    (begin, _), = log
+    assert begin > 4 << 20
+    transfer.check()
+
+
+BIG = 40 << 20
+
+
+@pytest.mark.parametrize("how", ["parts", "no ranges", "cuts", "spoilt part", "some parts whole"])
+def test_big_layers_come_in_parts(transfer, liar, how):
+    layer, data = big_image(liar, BIG)
+    log, cut = [], set()
+
+    def cut_once(begin):
+        if begin in cut or begin % (16 << 20):
+            return None
+        cut.add(begin)
+        return 5 << 20
+    honest = serving(data, log, ranges=how != "no ranges", cut_after=cut_once if how == "cuts" else None)
+    bad = serving(bytes(len(data)), log)
+    route = f"/v2/x/blobs/{layer}"
+    if how == "spoilt part":  # wrong bytes in one part, as long as parts are asked for
+        liar.routes[route] = lambda h: (bad if h.headers.get("Range", "").startswith("bytes=16777216-3") else honest)(h)
+    elif how == "some parts whole":
+        whole = serving(data, log, ranges=False)
+        liar.routes[route] = lambda h: (whole if h.headers.get("Range", "").startswith("bytes=16777216-3") else honest)(h)
+    else:
+        liar.routes[route] = honest
+    transfer.ok("pull", f"{liar.host}/x")
+    transfer.check()
+    if how == "parts":
+        assert sorted(log) == [(0, (16 << 20) - 1), (16 << 20, (32 << 20) - 1), (32 << 20, len(data) - 1)]
+    if how == "cuts":
+        assert len(log) == 6
+        assert {begin for begin, _ in log} >= {0, 16 << 20, 32 << 20}
+
+
+def test_parts_of_a_big_layer_are_kept(transfer, liar):
+    """The first part whole, the second cut for ever: the next pull asks for what is behind."""
+    layer, data = big_image(liar, BIG)
+    liar.routes[f"/v2/x/blobs/{layer}"] = serving(data, [], cut_after=lambda begin: 0 if begin == 16 << 20 else None)
+    assert transfer("pull", f"{liar.host}/x")[0] == 1
+    kept, = parts(transfer)
+    assert kept.stat().st_size == 16 << 20
+    log = []
+    liar.routes[f"/v2/x/blobs/{layer}"] = serving(data, log)
+    transfer.ok("pull", f"{liar.host}/x")
+    assert min(begin for begin, _ in log) == 16 << 20
+    transfer.check()
+
+
+def test_too_little_room_is_said_before_the_layers_travel(transfer, liar):
+    layer = liar.image.layers[1]
+    layer["size"] = 1 << 58
+    error = transfer.fails("pull", f"{liar.host}/x")
+    assert error["kind"] == "limit" and "No space left on device" in error["message"] and "hoy image prune" in error["message"]
+    assert not [x for x in liar.seen if layer["digest"] in x[1]]
