@@ -3,6 +3,8 @@
 set -u
 build=$1
 passed=0 failed=0 skipped=0
+# The checkout may lie in /tmp, which is about to be covered.
+mount --bind "$PWD" /media && mount --bind "$build" /mnt && cd /media && build=/mnt || exit 1
 mount -t tmpfs tmpfs /tmp && mount -t tmpfs tmpfs /run && mount -t cgroup2 cgroup2 /sys/fs/cgroup
 ip link set lo up 2>/dev/null
 busybox insmod "$(find /usr/lib/uml/modules -name overlay.ko | head -1)"
