@@ -9,6 +9,7 @@
 #include "harness/t.h"
 #include <errno.h>
 #include <stdio.h>
+#include <time.h>
 
 TEST(errors_carry_context_outermost_first)
 {
@@ -102,6 +103,18 @@ TEST(times_survive_a_round_trip)
 	CHECK_OK(time_parse(SV("2026-01-01T02:00:00+02:00"), &back));
 	CHECK_STR(time_format(back, text), "2026-01-01T00:00:00Z");
 	CHECK_ERR(ERR_INVALID, time_parse(SV("2026-13-01T00:00:00Z"), &back));
+}
+
+TEST(dates_are_those_of_the_c_library)
+{
+	for (time_t day = -100000; day < 106000; day += 1 + labs(day) % 7) { /* 1696 … 2260 */
+		char text[TIME_TEXT_MAX], want[TIME_TEXT_MAX];
+		time_t s = day * 86400 + (labs(day) * 7919) % 86400;
+		struct tm tm;
+
+		CHECK(strftime(want, sizeof want, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&s, &tm)) > 0);
+		CHECK_STR(time_format((int64_t)s * 1000000000, text), want);
+	}
 }
 
 TEST(an_environment_replaces_by_key)

@@ -23,19 +23,35 @@ int64_t time_monotonic_ns(void)
 	return clock_ns(CLOCK_MONOTONIC);
 }
 
+/* The date of a day number (0: 1970-01-01), proleptic Gregorian, in years that begin in March. Not gmtime_r, whose first call
+ * reads /etc/localtime. */
+static void civil(int64_t day, int *out_year, int *out_month, int *out_day)
+{
+	int64_t z = day + 719468, era = (z >= 0 ? z : z - 146096) / 146097;
+	int64_t doe = z - era * 146097, yoe = (doe - doe / 1460 + doe / 36524 - doe / 146096) / 365;
+	int64_t doy = doe - (365 * yoe + yoe / 4 - yoe / 100), m = (5 * doy + 2) / 153;
+
+	*out_day = (int)(doy - (153 * m + 2) / 5 + 1);
+	*out_month = (int)(m < 10 ? m + 3 : m - 9);
+	*out_year = (int)(yoe + era * 400 + (m >= 10));
+}
+
 const char *time_format(int64_t ns, char out[TIME_TEXT_MAX])
 {
-	time_t s = (time_t)(ns / SECOND);
+	int64_t s = ns / SECOND, days;
 	long frac = (long)(ns % SECOND);
-	struct tm tm;
+	int year, month, day, clock;
 	size_t n;
 
 	if (frac < 0) {
 		frac += SECOND;
 		s--;
 	}
-	(void)gmtime_r(&s, &tm);
-	n = strftime(out, TIME_TEXT_MAX, "%Y-%m-%dT%H:%M:%S", &tm);
+	days = s >= 0 ? s / 86400 : (s - 86399) / 86400;
+	clock = (int)(s - days * 86400);
+	civil(days, &year, &month, &day);
+	n = (size_t)snprintf(out, TIME_TEXT_MAX, "%04d-%02d-%02dT%02d:%02d:%02d", year, month, day, clock / 3600,
+			     clock / 60 % 60, clock % 60);
 	if (frac) {
 		n += (size_t)snprintf(out + n, TIME_TEXT_MAX - n, ".%09ld", frac);
 		while (out[n - 1] == '0')
