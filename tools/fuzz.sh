@@ -16,7 +16,7 @@ for source in tests/fuzz/${1:-*}.c; do
 	name=$(basename "$source" .c)
 	corpus=build-fuzz/corpus-$name
 	mkdir -p "$corpus"
-	clang -g -D_GNU_SOURCE -Isrc -fsanitize=fuzzer,address,undefined "$source" -Wl,--start-group "${archives[@]/#/build-fuzz/}" \
+	clang -g -D_GNU_SOURCE -Isrc -Itests -fsanitize=fuzzer,address,undefined "$source" -Wl,--start-group "${archives[@]/#/build-fuzz/}" \
 		-Wl,--end-group "${libs[@]}" -o "build-fuzz/fuzz-$name"
 	seeds=()
 	[ ! -d "tests/corpus/$name" ] || seeds=("tests/corpus/$name")

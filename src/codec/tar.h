@@ -10,6 +10,7 @@
 #pragma once
 #include "base/err.h"
 #include "codec/zip.h"
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -26,6 +27,8 @@ struct tar_entry {
 	uid_t uid;
 	gid_t gid;
 	uint64_t size;		/* bytes of content (type '0') */
+	uint64_t data_at;	/* where in the archive these bytes stand, in one piece; not of sparse files. A multiple of 512 */
+	bool is_sparse;
 	int64_t mtime_ns;
 	unsigned dev_major, dev_minor;
 	const struct tar_xattr *xattrs; /* SCHILY.xattr.* */
@@ -38,6 +41,8 @@ FALLIBLE tar_reader_new(struct zip_source source, struct tar_reader **out_reader
 FALLIBLE tar_next(struct tar_reader *r, const struct tar_entry **out_entry);
 /* Content of the current entry (holes of sparse files filled with zeros); *out_n == 0 at its end. */
 FALLIBLE tar_read(struct tar_reader *r, void *p, size_t n, size_t *out_n);
+/* Passes over the hole that the current entry has at this place: its bytes, 0 when there is content, or the end. */
+uint64_t tar_pass_hole(struct tar_reader *r);
 void tar_reader_free(struct tar_reader *r);
 
 struct tar_writer;

@@ -86,15 +86,13 @@ static struct err *take(struct tar_reader *r, void *p, size_t n, bool *out_end)
 
 static struct err *skip(struct tar_reader *r, uint64_t n)
 {
-	char junk[16384];
+	uint64_t got = 0;
 
-	while (n) {
-		size_t step = n < sizeof junk ? (size_t)n : sizeof junk;
-
-		TRY(take(r, junk, step, NULL));
-		n -= step;
-	}
-	return NULL;
+	if (n)
+		TRY(zip_skip(&r->source, n, &got));
+	r->offset += got;
+	return got == n ? NULL :
+			  FAIL(ERR_CORRUPT, "tar archive is truncated at byte %llu", (unsigned long long)r->offset);
 }
 
 static struct err *bad(const struct tar_reader *r, const char *what)
@@ -115,7 +113,7 @@ static struct err *number(const struct tar_reader *r, const unsigned char *p, si
 			v = v << 8 | p[i];
 		}
 	} else if (p[0] == 0xff) {
-		v = 0; /* negative: only old mtimes; 1970 is as good */
+		v = 0; /* negative: only times can be, see below */
 	} else {
 		while (i < n && p[i] == ' ')
 			i++;
@@ -438,6 +436,19 @@ static void header_names(struct tar_reader *r, const unsigned char *h)
 		field(&r->link, h + 157, 100);
 }
 
+/* Before 1970, in base-256: two's complement. */
+static bool negative_time(const unsigned char *p, int64_t *out_ns)
+{
+	uint64_t v = 0;
+
+	for (size_t i = 4; i < 12; i++)
+		v = v << 8 | p[i];
+	if (p[0] != 0xff || (int64_t)v >= 0 || (int64_t)v < -INT64_MAX / 1000000000)
+		return false;
+	*out_ns = (int64_t)v * 1000000000;
+	return true;
+}
+
 static struct err *header_numbers(struct tar_reader *r, const unsigned char *h)
 {
 	struct tar_entry *e = &r->entry;
@@ -456,7 +467,10 @@ static struct err *header_numbers(struct tar_reader *r, const unsigned char *h)
 	e->mode = (mode_t)(mode & 07777);
 	e->uid = (uid_t)(r->has_uid ? r->pax_uid : uid);
 	e->gid = (gid_t)(r->has_gid ? r->pax_gid : gid);
-	e->mtime_ns = r->has_mtime ? r->pax_mtime : (int64_t)mtime * 1000000000;
+	if (!negative_time(h + 136, &e->mtime_ns))
+		e->mtime_ns = (int64_t)mtime * 1000000000;
+	if (r->has_mtime)
+		e->mtime_ns = r->pax_mtime;
 	e->dev_major = (unsigned)major;
 	e->dev_minor = (unsigned)minor;
 	return NULL;
@@ -498,6 +512,8 @@ static struct err *entry_of(struct tar_reader *r, const unsigned char *h, uint64
 	if (r->is_sparse)
 		TRY(check_map(r));
 	e->size = !has_content ? 0 : r->is_sparse ? r->real_size : r->left;
+	e->is_sparse = has_content && r->is_sparse;
+	e->data_at = r->offset;
 	e->name = buf_text(&r->name);
 	e->link = buf_text(&r->link);
 	e->xattrs = r->xattrs.p;
@@ -558,14 +574,29 @@ static struct err *read_stored(struct tar_reader *r, void *p, size_t n, size_t *
 	return NULL;
 }
 
-static struct err *read_sparse(struct tar_reader *r, void *p, size_t n, size_t *out_n)
+/* The part of the map that ends behind the place of the next byte; NULL: none. */
+static const struct hole *part_here(struct tar_reader *r)
 {
-	const struct hole *h;
-	uint64_t until;
-
 	while (r->map_at < r->map.n && r->out_at >= r->map.p[r->map_at].at + r->map.p[r->map_at].n)
 		r->map_at++;
-	h = r->map_at < r->map.n ? &r->map.p[r->map_at] : NULL;
+	return r->map_at < r->map.n ? &r->map.p[r->map_at] : NULL;
+}
+
+uint64_t tar_pass_hole(struct tar_reader *r)
+{
+	const struct hole *h = r->is_sparse ? part_here(r) : NULL;
+	uint64_t until = !r->is_sparse ? r->out_at : !h ? r->real_size : h->at < r->out_at ? r->out_at : h->at;
+	uint64_t n = until - r->out_at;
+
+	r->out_at = until;
+	return n;
+}
+
+static struct err *read_sparse(struct tar_reader *r, void *p, size_t n, size_t *out_n)
+{
+	const struct hole *h = part_here(r);
+	uint64_t until;
+
 	if (h && r->out_at >= h->at) {
 		until = h->at + h->n - r->out_at;
 		TRY(read_stored(r, p, n < until ? n : (size_t)until, out_n));

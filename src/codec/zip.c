@@ -1,6 +1,7 @@
 /*
- * zip.c - inflate by ISA-L (igzip: streaming, twice as fast as zlib), zstd by libzstd; deflate by zlib, whose output for
- * a given level is stable across CPUs (ISA-L's depends on the vector unit), which reproducible layers need.
+ * zip.c - inflate by ISA-L (igzip: streaming, twice as fast as zlib), zstd by libzstd; deflate by zlib, whose
+ * output for a given level is stable across CPUs (ISA-L's depends on the vector unit), which reproducible
+ * layers need.
  */
 #include "codec/zip.h"
 #include "base/mem.h"
@@ -8,6 +9,7 @@
 #include <isa-l/igzip_lib.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <zlib.h>
 #include <zstd.h>
 
@@ -47,6 +49,45 @@ static struct err *fd_write(void *ctx, const void *p, size_t n)
 struct zip_source zip_source_fd(const int *fd)
 {
 	return (struct zip_source){ fd_read, (void *)(uintptr_t)fd };
+}
+
+/* Not beyond the end, so that a file that was cut short is seen. */
+static struct err *fd_skip(void *ctx, uint64_t n, uint64_t *out_n)
+{
+	int fd = *(const int *)ctx;
+	off_t at = lseek(fd, 0, SEEK_CUR);
+	struct stat st;
+
+	if (at < 0 || fstat(fd, &st) < 0)
+		return FAIL_OS(errno, "skip");
+	*out_n = st.st_size <= at ? 0 : (uint64_t)(st.st_size - at) < n ? (uint64_t)(st.st_size - at) : n;
+	return lseek(fd, (off_t)*out_n, SEEK_CUR) < 0 ? FAIL_OS(errno, "skip") : NULL;
+}
+
+struct zip_source zip_source_file(const int *fd)
+{
+	return (struct zip_source){ fd_read, (void *)(uintptr_t)fd, fd_skip };
+}
+
+struct err *zip_skip(const struct zip_source *source, uint64_t n, uint64_t *out_n)
+{
+	char junk[16384];
+
+	*out_n = 0;
+	while (*out_n < n) {
+		uint64_t left = n - *out_n, step = 0;
+		size_t got = 0;
+
+		if (source->skip)
+			TRY(source->skip(source->ctx, left, &step));
+		else
+			TRY(source->read(source->ctx, junk, left < sizeof junk ? (size_t)left : sizeof junk,
+					 &got));
+		if (step + got == 0)
+			break;
+		*out_n += step + got;
+	}
+	return NULL;
 }
 
 struct zip_sink zip_sink_fd(const int *fd)
@@ -234,7 +275,8 @@ struct err *zip_open(enum zip_kind kind, int level, struct zip_sink sink, struct
 			return FAIL(ERR_INVALID, "gzip level %d", level);
 	} else if (kind == ZIP_ZSTD) {
 		z->zstd = ZSTD_createCCtx();
-		if (!z->zstd || ZSTD_isError(ZSTD_CCtx_setParameter(z->zstd, ZSTD_c_compressionLevel, level ? level : 3)))
+		if (!z->zstd ||
+		    ZSTD_isError(ZSTD_CCtx_setParameter(z->zstd, ZSTD_c_compressionLevel, level ? level : 3)))
 			return FAIL(ERR_INVALID, "zstd level %d", level);
 		(void)ZSTD_CCtx_setParameter(z->zstd, ZSTD_c_checksumFlag, 1);
 	}

@@ -7,18 +7,25 @@
 #pragma once
 #include "base/err.h"
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
-/* A source of bytes: fills up to n bytes, *out_n == 0 at the end. A sink takes all n bytes. */
+/*
+ * A source of bytes: fills up to n bytes, *out_n == 0 at the end. A sink takes all n bytes. skip may be NULL; else it passes over up
+ * to n bytes without copying them, as read does. zip_skip asks it and passes over all n; *out_n is less only at the end.
+ */
 struct zip_source {
 	struct err *(*read)(void *ctx, void *p, size_t n, size_t *out_n);
 	void *ctx;
+	struct err *(*skip)(void *ctx, uint64_t n, uint64_t *out_n);
 };
+FALLIBLE zip_skip(const struct zip_source *source, uint64_t n, uint64_t *out_n);
 struct zip_sink {
 	struct err *(*write)(void *ctx, const void *p, size_t n);
 	void *ctx;
 };
 struct zip_source zip_source_fd(const int *fd); /* reads at the file position; fd borrowed, must outlive the source */
+struct zip_source zip_source_file(const int *fd); /* the same of a regular file, which can be skipped in */
 struct zip_sink zip_sink_fd(const int *fd);
 
 enum zip_kind { ZIP_NONE, ZIP_GZIP, ZIP_ZSTD };

@@ -34,6 +34,7 @@ extern const struct layer_driver overlay_driver;
  * is_layer: .wh. names are whiteouts. Gives the calling thread a umask of its own.
  */
 FALLIBLE extract_tar(int tree_fd, struct zip_source tar, bool is_layer, uint64_t *out_size);
-
 /* compare.c: tells where the tree below have_fd is not as that below want_fd (both borrowed). */
 FALLIBLE compare_trees(int have_fd, int want_fd, const struct layer_tell *tell);
+/* SECURITY: what steers overlayfs is ours alone; what security modules of the host decide on is theirs. */
+bool extract_wants_xattr(const char *key);

@@ -221,8 +221,7 @@ static int make_directory(struct extract *x, const struct tar_entry *e, const ch
 
 /* ---- attributes ---- */
 
-/* SECURITY: what steers overlayfs is ours alone; what security modules of the host decide on is theirs. */
-static bool is_wanted(const char *key)
+bool extract_wants_xattr(const char *key)
 {
 	static const char *const ours[] = { "trusted.overlay.", "user.overlay.", "security.selinux",
 					    "security.ima",     "security.evm",  "security.SMACK",
@@ -245,7 +244,7 @@ static struct err *set_xattrs(int dir_fd, const struct tar_entry *e, const char 
 		const struct tar_xattr *a = &e->xattrs[i];
 		int r;
 
-		if (!is_wanted(a->name) || is_default_acl(a))
+		if (!extract_wants_xattr(a->name) || is_default_acl(a))
 			continue;
 		r = fs_xattr_set(dir_fd, base, a->name, a->value, a->n);
 		/* a file system without them; user.* on what is no file or directory */

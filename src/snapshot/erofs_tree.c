@@ -1,0 +1,284 @@
+/* erofs_tree.c - nodes, names and paths of the tree in memory; see erofs_tree.h. */
+#include "snapshot/erofs_tree.h"
+#include "base/own.h"
+#include "snapshot/place.h"
+#include "sys/entropy.h"
+#include <stdio.h>
+#include <sys/stat.h>
+
+enum { LINKS_MAX = 40, TEXT_MAX = 1 << 30, MAKE_DEPTH = 1 };
+
+void etree_init(struct erofs_tree *t)
+{
+	char random[2 * sizeof t->seed + 1];
+
+	*t = (struct erofs_tree){ .n_slots = 1024 };
+	sys_random_hex(random, sizeof t->seed);
+	memcpy(&t->seed, random, sizeof t->seed);
+	t->slots = xcalloc(t->n_slots, sizeof *t->slots);
+	*vec_push(&t->inodes) = (struct etree_inode){ .mode = S_IFDIR | 0755, .xattrs = ETREE_NONE };
+}
+
+void etree_fini(struct erofs_tree *t)
+{
+	vec_fini(&t->inodes);
+	vec_fini(&t->names);
+	vec_fini(&t->xattrs);
+	vec_fini(&t->text);
+	vec_fini(&t->chunks);
+	free(t->slots);
+}
+
+FALLIBLE etree_inode_add(struct erofs_tree *t, mode_t mode, int64_t mtime_ns, uint32_t *out_inode)
+{
+	struct etree_inode *i;
+
+	if (t->inodes.n >= ETREE_NODES_MAX)
+		return FAIL(ERR_LIMIT, "tar archive: more than %u entries", ETREE_NODES_MAX);
+	*out_inode = (uint32_t)t->inodes.n;
+	i = vec_push(&t->inodes);
+	i->mode = mode;
+	i->mtime_ns = mtime_ns;
+	i->xattrs = ETREE_NONE;
+	return NULL;
+}
+
+FALLIBLE etree_text(struct erofs_tree *t, const void *p, size_t n, uint32_t *out_at)
+{
+	if (t->text.n + n > TEXT_MAX)
+		return FAIL(ERR_LIMIT, "tar archive: more than %d bytes of names and attributes", TEXT_MAX);
+	while (t->text.cap < t->text.n + n) {
+		t->text.cap = t->text.cap ? 2 * t->text.cap : 65536;
+		t->text.p = xrealloc(t->text.p, t->text.cap);
+	}
+	*out_at = (uint32_t)t->text.n;
+	if (n)
+		memcpy(t->text.p + t->text.n, p, n);
+	t->text.n += n;
+	return NULL;
+}
+
+/* ---- names ---- */
+
+/* SECURITY: seeded, so that no archive can be made whose names all meet in one chain. */
+static uint64_t hash_of(const struct erofs_tree *t, uint32_t dir, const char *name, size_t n)
+{
+	uint64_t h = t->seed ^ dir * UINT64_C(0x9e3779b97f4a7c15), v;
+
+	for (; n >= 8; n -= 8, name += 8) {
+		memcpy(&v, name, 8);
+		h = (h ^ v) * UINT64_C(0xff51afd7ed558ccd);
+		h ^= h >> 32;
+	}
+	v = n;
+	while (n)
+		v = v << 8 | (unsigned char)name[--n];
+	h = (h ^ v) * UINT64_C(0xc4ceb9fe1a85ec53);
+	h ^= h >> 29;
+	return (h * (t->seed | 1)) >> 16;
+}
+
+uint32_t etree_find(const struct erofs_tree *t, uint32_t dir, const char *name, size_t n)
+{
+	uint32_t i = t->slots[hash_of(t, dir, name, n) & (t->n_slots - 1)];
+
+	while (i) {
+		const struct etree_name *e = &t->names.p[i - 1];
+
+		if (e->dir == dir && e->len == n && memcmp(t->text.p + e->text, name, n) == 0)
+			return i - 1;
+		i = e->next;
+	}
+	return ETREE_NONE;
+}
+
+static void link_in(struct erofs_tree *t, uint32_t i)
+{
+	struct etree_name *e = &t->names.p[i];
+	uint32_t *slot = &t->slots[hash_of(t, e->dir, t->text.p + e->text, e->len) & (t->n_slots - 1)];
+
+	e->next = *slot;
+	*slot = i + 1;
+}
+
+static void grow(struct erofs_tree *t)
+{
+	free(t->slots);
+	t->n_slots *= 4;
+	t->slots = xcalloc(t->n_slots, sizeof *t->slots);
+	for (uint32_t i = 0; i < t->names.n; i++)
+		link_in(t, i);
+}
+
+FALLIBLE etree_name_set(struct erofs_tree *t, uint32_t dir, const char *name, size_t n, uint32_t inode)
+{
+	uint32_t i = n > ETREE_NAME_MAX ? ETREE_NONE : etree_find(t, dir, name, n), text;
+
+	if (n > ETREE_NAME_MAX)
+		return FAIL_OS(ENAMETOOLONG, "create %.*s", (int)n, name);
+	if (S_ISDIR(t->inodes.p[inode].mode))
+		t->inodes.p[inode].parent = dir;
+	if (i != ETREE_NONE) {
+		t->names.p[i].inode = inode;
+		return NULL;
+	}
+	if (t->names.n >= ETREE_NODES_MAX)
+		return FAIL(ERR_LIMIT, "tar archive: more than %u names", ETREE_NODES_MAX);
+	TRY(etree_text(t, name, n, &text));
+	*vec_push(&t->names) =
+	    (struct etree_name){ .dir = dir, .inode = inode, .text = text, .len = (uint8_t)n };
+	if (t->names.n > t->n_slots)
+		grow(t);
+	else
+		link_in(t, (uint32_t)t->names.n - 1);
+	return NULL;
+}
+
+/* ---- attributes ---- */
+
+static bool split_key(const char *key, uint8_t *out_index, const char **out_name)
+{
+	static const struct {
+		const char *prefix;
+		uint8_t index;
+	} known[] = { { "user.", XATTR_USER },
+		      { "trusted.", XATTR_TRUSTED },
+		      { "security.", XATTR_SECURITY },
+		      { "system.posix_acl_access", XATTR_ACL_ACCESS },
+		      { "system.posix_acl_default", XATTR_ACL_DEFAULT } };
+
+	for (size_t i = 0; i < LEN(known); i++) {
+		size_t n = strlen(known[i].prefix);
+		bool is_acl = known[i].prefix[n - 1] != '.';
+
+		if (strncmp(key, known[i].prefix, n) != 0 || (key[n] == 0) != is_acl)
+			continue;
+		*out_index = known[i].index;
+		*out_name = key + n;
+		return true;
+	}
+	return false;
+}
+
+FALLIBLE etree_xattr_set(struct erofs_tree *t, uint32_t inode, const char *key, const void *value, size_t n)
+{
+	struct etree_xattr x = { .next = ETREE_NONE };
+	const char *name = NULL;
+	uint32_t *at = &t->inodes.p[inode].xattrs, ignored;
+	size_t len;
+
+	if (!split_key(key, &x.index, &name))
+		return NULL;
+	len = strlen(name);
+	if (len > ETREE_NAME_MAX || n > UINT16_MAX)
+		return FAIL_OS(ERANGE, "set attribute %.64s of %zu bytes", key, n);
+	x.len = (uint8_t)len;
+	x.n = (uint16_t)n;
+	TRY(etree_text(t, name, len, &x.text));
+	TRY(etree_text(t, value, n, &ignored));
+	while (*at != ETREE_NONE) { /* one of that name is replaced in its place */
+		struct etree_xattr *old = &t->xattrs.p[*at];
+
+		if (old->index == x.index && old->len == len &&
+		    memcmp(t->text.p + old->text, name, len) == 0) {
+			x.next = old->next;
+			*old = x;
+			return NULL;
+		}
+		at = &old->next;
+	}
+	if (t->xattrs.n >= ETREE_NODES_MAX)
+		return FAIL(ERR_LIMIT, "tar archive: more than %u attributes", ETREE_NODES_MAX);
+	*at = (uint32_t)t->xattrs.n; /* before the push, which may move what at points into */
+	*vec_push(&t->xattrs) = x;
+	return NULL;
+}
+
+/* ---- paths ---- */
+
+struct walk {
+	struct erofs_tree *t;
+	const char *path; /* for messages */
+	size_t n;
+	bool make;
+	int64_t mtime_ns;
+	int links, depth;
+};
+
+static FALLIBLE walk(struct walk *w, uint32_t *dir, const char *path, size_t n);
+
+static FALLIBLE follow(struct walk *w, uint32_t *dir, uint32_t link)
+{
+	const struct etree_inode *i = &w->t->inodes.p[link];
+	auto_free char *target = xstrndup(w->t->text.p + i->data, (size_t)i->size);
+	struct err *e;
+
+	if (++w->links > LINKS_MAX)
+		return place_escapes(w->path);
+	if (target[0] == '/')
+		*dir = 0;
+	w->depth++;
+	e = walk(w, dir, target, strlen(target));
+	w->depth--;
+	return e;
+}
+
+static FALLIBLE make_dir(struct walk *w, uint32_t *dir, const char *name, size_t n)
+{
+	uint32_t made;
+
+	if (!w->make)
+		return FAIL_OS(ENOENT, "open directory %.*s", (int)w->n, w->path);
+	if (w->depth > MAKE_DEPTH)
+		return FAIL(ERR_INVALID, "%.*s: a link to a link to nothing", (int)w->n, w->path);
+	TRY(etree_inode_add(w->t, S_IFDIR | 0755, w->mtime_ns, &made));
+	TRY(etree_name_set(w->t, *dir, name, n, made));
+	*dir = made;
+	return NULL;
+}
+
+/* From *dir on. */
+static FALLIBLE walk(struct walk *w, uint32_t *dir, const char *path, size_t n)
+{
+	for (const char *end = path + n; path < end;) {
+		const char *slash = memchr(path, '/', (size_t)(end - path));
+		size_t len = (size_t)((slash ? slash : end) - path);
+		uint32_t name, inode;
+		const char *part = path;
+
+		path += len + (slash != NULL);
+		if (len == 0 || (len == 1 && part[0] == '.'))
+			continue;
+		if (len == 2 && part[0] == '.' && part[1] == '.') {
+			*dir = w->t->inodes.p[*dir].parent;
+			continue;
+		}
+		name = len > ETREE_NAME_MAX ? ETREE_NONE : etree_find(w->t, *dir, part, len);
+		if (name == ETREE_NONE) {
+			TRY(make_dir(w, dir, part, len));
+			continue;
+		}
+		inode = w->t->names.p[name].inode;
+		if (S_ISLNK(w->t->inodes.p[inode].mode))
+			TRY(follow(w, dir, inode));
+		else if (S_ISDIR(w->t->inodes.p[inode].mode))
+			*dir = inode;
+		else if (!w->make)
+			return FAIL_OS(ENOTDIR, "open directory %.*s", (int)w->n, w->path);
+		else
+			return FAIL(ERR_INVALID, "%.*s is not a directory, but has entries below it",
+				    (int)w->n, w->path);
+	}
+	return NULL;
+}
+
+FALLIBLE etree_enter(struct erofs_tree *t, const char *path, size_t n, bool make, int64_t mtime_ns,
+		     uint32_t *out_dir)
+{
+	struct walk w = { .t = t, .path = path, .n = n, .make = make, .mtime_ns = mtime_ns };
+	uint32_t dir = 0;
+
+	TRY(walk(&w, &dir, path, n));
+	*out_dir = dir;
+	return NULL;
+}
