@@ -11,7 +11,7 @@ extern const struct cmd cmd_cp, cmd_container_prune, cmd_keeper_exit, cmd_networ
 extern const struct cmd cmd_images, cmd_image_ls, cmd_tag, cmd_rmi, cmd_image_rm, cmd_image_inspect, cmd_history, cmd_save,
 	cmd_load, cmd_import, cmd_pull, cmd_push, cmd_login, cmd_logout;
 extern const struct cmd cmd_build, cmd_builder, cmd_commit, cmd_image_prune, cmd_system_prune;
-extern const struct cmd cmd_volume, cmd_network, cmd_system, cmd_version, cmd_info;
+extern const struct cmd cmd_volume, cmd_network, cmd_system, cmd_version, cmd_info, cmd_verify;
 
 /* Does one thing to each argument, printing it when done; goes on after errors, which it prints. *out_exit 1 then. */
 FALLIBLE cmd_each(struct engine *e, char *const args[], struct err *(*one)(struct engine *e, const char *text), int *out_exit);

@@ -48,7 +48,7 @@ static struct err *make_dir(int at, const char *name, int *out_fd)
 
 static struct err *write_layout(int root_fd)
 {
-	static const char text[] = "{\"imageLayoutVersion\":\"1.0.0\"}";
+	static const char text[] = STORE_LAYOUT;
 	auto_fd int fd = sys_openat(root_fd, "oci-layout", O_WRONLY | O_CREAT | O_EXCL, 0644);
 	int r;
 
@@ -150,8 +150,7 @@ struct err *store_blob_open(const struct store *s, const char *digest, uint64_t 
 	if ((r = sys_fstat(fd, &st)) < 0)
 		return FAIL_OS(-r, "blob %s", digest);
 	if (want_size && (uint64_t)st.st_size != want_size)
-		return FAIL(ERR_CORRUPT,
-			    "blob %s is damaged: %lld bytes, expected %llu (pull or load it again)", digest,
+		return FAIL(ERR_CORRUPT, "blob %s is damaged: %lld bytes, expected %llu (" STORE_REPAIR ")", digest,
 			    (long long)st.st_size, (unsigned long long)want_size);
 	*out_fd = TAKE_FD(fd);
 	return NULL;
@@ -162,8 +161,12 @@ static struct err *mismatch(const char *want, const char *got)
 	return FAIL(ERR_CORRUPT, "digest mismatch: wanted %s, got %s", want, got);
 }
 
-struct err *store_blob_read(const struct store *s, const char *digest, size_t max_bytes, char **out_body,
-			    size_t *out_len)
+struct err *store_blob_is(const char *digest, const char *got)
+{
+	return strcmp(got, digest) == 0 ? NULL : FAIL(ERR_CORRUPT, "it is damaged: its content is %s (" STORE_REPAIR ")", got);
+}
+
+struct err *store_blob_read(const struct store *s, const char *digest, size_t max_bytes, char **out_body, size_t *out_len)
 {
 	auto_buf struct buf b = BUF(max_bytes);
 	char got[DIGEST_MAX];
@@ -184,7 +187,7 @@ struct err *store_blob_read(const struct store *s, const char *digest, size_t ma
 	b.data[n] = '\0';
 	digest_of(b.data, b.n, got);
 	if (strcmp(got, digest) != 0)
-		return err_ctx(mismatch(digest, got), "blob in the store is damaged (pull or load it again)");
+		return err_ctx(store_blob_is(digest, got), "blob %s", digest);
 	if (out_len)
 		*out_len = b.n;
 	*out_body = buf_take(&b);
@@ -198,6 +201,56 @@ struct err *store_blob_delete(struct store *s, const char *digest)
 	TRY(digest_check(sv_of(digest)));
 	r = sys_unlink(s->blobs_fd, digest_hex(digest));
 	return r < 0 && r != -ENOENT ? FAIL_OS(-r, "delete blob %s", digest) : NULL;
+}
+
+static void aside_name(const char *digest, char out[80])
+{
+	(void)snprintf(out, 80, "%s.damaged", digest_hex(digest));
+}
+
+struct err *store_blob_set_aside(struct store *s, const char *digest)
+{
+	char aside[80];
+	int r;
+
+	TRY(digest_check(sv_of(digest)));
+	aside_name(digest, aside);
+	r = sys_rename(s->blobs_fd, digest_hex(digest), aside);
+	return r < 0 && r != -ENOENT ? FAIL_OS(-r, "set blob %s aside", digest) : NULL;
+}
+
+struct err *store_blob_put_back(struct store *s, const char *digest, bool keep)
+{
+	char aside[80];
+	int r;
+
+	TRY(digest_check(sv_of(digest)));
+	aside_name(digest, aside);
+	if (keep && !store_has(s, digest, NULL))
+		r = sys_rename(s->blobs_fd, aside, digest_hex(digest));
+	else
+		r = sys_unlink(s->blobs_fd, aside);
+	return r < 0 && r != -ENOENT ? FAIL_OS(-r, "put blob %s back", digest) : NULL;
+}
+
+struct err *store_blobs_put_back(struct store *s)
+{
+	int fd = sys_openat(s->blobs_fd, ".", O_RDONLY | O_DIRECTORY, 0);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct err *e = NULL;
+
+	if (!d)
+		return FAIL_OS(fd < 0 ? -fd : errno, "list blobs");
+	for (struct dirent *entry; !e && (entry = readdir(d));) {
+		char digest[DIGEST_MAX];
+
+		if (strlen(entry->d_name) != 64 + strlen(".damaged") || strcmp(entry->d_name + 64, ".damaged") != 0)
+			continue;
+		(void)snprintf(digest, sizeof digest, "sha256:%.64s", entry->d_name);
+		e = store_blob_put_back(s, digest, true);
+	}
+	(void)closedir(d);
+	return e;
 }
 
 struct err *store_blob_verify(const struct store *s, const char *digest)
@@ -214,7 +267,7 @@ struct err *store_blob_verify(const struct store *s, const char *digest)
 	if (n < 0)
 		return FAIL_OS((int)-n, "blob %s: read", digest);
 	digest_end(d, got);
-	return strcmp(got, digest) ? mismatch(digest, got) : NULL;
+	return store_blob_is(digest, got);
 }
 
 struct err *store_blob_each(const struct store *s,

@@ -12,6 +12,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define STORE_LAYOUT "{\"imageLayoutVersion\":\"1.0.0\"}" /* what oci-layout says */
+#define STORE_REPAIR "'hoy verify --repair' mends it" /* what every error about damage tells to do */
+
 struct store;
 /* root_fd borrowed, must outlive the store: ROOT. Creates the layout when absent. */
 FALLIBLE store_open(int root_fd, struct store **out_store);
@@ -24,6 +27,15 @@ FALLIBLE store_blob_open(const struct store *s, const char *digest, uint64_t wan
 /* Whole blob, verified against its digest, owned, NUL-terminated; for manifests and configs (max_bytes). ERR_CORRUPT. */
 FALLIBLE store_blob_read(const struct store *s, const char *digest, size_t max_bytes, char **out_body, size_t *out_len);
 FALLIBLE store_blob_delete(struct store *s, const char *digest); /* absent is no error */
+/*
+ * A damaged blob out of the way of a good one, and back: put_back leaves a good one that has come meanwhile and removes the
+ * other, which also goes without keep.
+ */
+FALLIBLE store_blob_set_aside(struct store *s, const char *digest); /* absent is no error */
+FALLIBLE store_blob_put_back(struct store *s, const char *digest, bool keep);
+FALLIBLE store_blobs_put_back(struct store *s); /* all that a repair cut short has left aside */
+/* What got turned out to be of a blob that was read: NULL when that is its name, else ERR_CORRUPT. */
+FALLIBLE store_blob_is(const char *digest, const char *got);
 /* Re-hashes one blob; ERR_CORRUPT when it is not what its name says. */
 FALLIBLE store_blob_verify(const struct store *s, const char *digest);
 FALLIBLE store_blob_each(const struct store *s, struct err *(*each)(void *ctx, const char *digest, uint64_t size), void *ctx);

@@ -56,7 +56,9 @@ static FALLIBLE save_blob(struct saving *s, const char *digest)
 {
 	auto_free char *name = xasprintf("blobs/sha256/%s", digest_hex(digest));
 	struct tar_entry e = { .name = name, .link = "", .type = '0', .mode = 0644 };
+	auto_digest struct digest_state *sum = digest_new();
 	auto_fd int fd = -1;
+	char got[DIGEST_MAX];
 	uint64_t left;
 
 	if (map_get(&s->done, digest))
@@ -71,10 +73,12 @@ static FALLIBLE save_blob(struct saving *s, const char *digest)
 
 		if (n <= 0)
 			return n < 0 ? FAIL_OS((int)-n, "read blob %s", digest) : FAIL(ERR_CORRUPT, "blob %s is truncated", digest);
+		digest_add(sum, s->chunk, (size_t)n);
 		TRY(tar_write(s->tar, s->chunk, (size_t)n));
 		left -= (uint64_t)n;
 	}
-	return NULL;
+	digest_end(sum, got);
+	return strcmp(got, digest) == 0 ? NULL : err_ctx(store_blob_is(digest, got), "blob %s", digest);
 }
 
 /* The entry of manifest.json for a manifest, made when it is not there. */

@@ -90,18 +90,12 @@ size_t image_names_of(const struct image_names *names, const char *manifest)
 	return n;
 }
 
-/*
- * index.json names what the database names, for other tools that read the layout. Under the database's write lock, so
- * that of two writers the later one writes what is true.
- */
-static FALLIBLE write_index(struct engine *e)
+/* index.json names what the database names, for other tools that read the layout. */
+static FALLIBLE index_of(struct engine *e, struct db_txn *txn, struct buf *out)
 {
 	CLEANUP(image_names_fini) struct image_names names = { 0 };
 	auto_json json_t *list = json_array(), *doc = NULL;
-	auto_txn struct db_txn *txn = NULL;
-	auto_buf struct buf b = BUF(RECORD_BODY_MAX);
 
-	TRY(db_begin_write(engine_db(e), &txn));
 	TRY(names_in(txn, &names));
 	for (size_t i = 0; i < names.v.n; i++) {
 		const struct image_name *n = &names.v.p[i];
@@ -118,8 +112,29 @@ static FALLIBLE write_index(struct engine *e)
 		(void)json_array_append_new(list, entry);
 	}
 	doc = json_pack("{s:i, s:s, s:O}", "schemaVersion", 2, "mediaType", MEDIA_INDEX, "manifests", list);
-	json_print(doc, &b);
-	TRY(buf_check(&b, "index.json"));
+	json_print(doc, out);
+	return buf_check(out, "index.json");
+}
+
+FALLIBLE image_index_text(struct engine *e, char **out_text)
+{
+	auto_buf struct buf b = BUF(RECORD_BODY_MAX);
+	auto_txn struct db_txn *txn = NULL;
+
+	TRY(db_begin_read(engine_db(e), &txn));
+	TRY(index_of(e, txn, &b));
+	*out_text = buf_take(&b);
+	return NULL;
+}
+
+/* Under the database's write lock, so that of two writers the later one writes what is true. */
+FALLIBLE image_index_write(struct engine *e)
+{
+	auto_buf struct buf b = BUF(RECORD_BODY_MAX);
+	auto_txn struct db_txn *txn = NULL;
+
+	TRY(db_begin_write(engine_db(e), &txn));
+	TRY(index_of(e, txn, &b));
 	return record_write(engine_root_fd(e), "index.json", b.data, b.n);
 }
 
@@ -199,7 +214,7 @@ FALLIBLE image_name_set(struct engine *e, const char *ref, const char *digest, c
 	TRY(db_begin_write(engine_db(e), &txn));
 	TRY(set_in(txn, &n));
 	TRY(db_commit(TAKE(txn)));
-	return write_index(e);
+	return image_index_write(e);
 }
 
 static FALLIBLE delete_in(struct db_txn *txn, const char *ref, bool keep)
@@ -220,5 +235,5 @@ FALLIBLE image_name_delete(struct engine *e, const char *ref, bool keep)
 	TRY(db_begin_write(engine_db(e), &txn));
 	TRY(delete_in(txn, ref, keep));
 	TRY(db_commit(TAKE(txn)));
-	return write_index(e);
+	return image_index_write(e);
 }

@@ -31,6 +31,12 @@ bool image_name_is_none(const char *ref);
 /* One by its full reference; absent: *out_found false. out_name->ref owned. */
 FALLIBLE image_name_get(struct engine *e, const char *ref, struct image_name *out_name, bool *out_found);
 
+/* What index.json must say; owned. image_index_write makes it say so. */
+FALLIBLE image_index_text(struct engine *e, char **out_text);
+FALLIBLE image_index_write(struct engine *e);
+/* Fetches by digest, from the registry that its name stands for, what is not in the store of an image; names nothing. */
+FALLIBLE image_refetch(struct engine *e, const struct image_name *n, const struct engine_transfer_opts *o);
+
 /* The documents of one image. */
 struct image_docs {
 	char digest[DIGEST_MAX]; /* of the manifest */

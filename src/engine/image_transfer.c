@@ -164,6 +164,28 @@ static FALLIBLE fetch(struct engine *e, const char *full, const struct engine_tr
 	return err;
 }
 
+/* By the manifest's own digest; a registry that has the image in another form knows the one that its name resolved to. */
+FALLIBLE image_refetch(struct engine *e, const struct image_name *n, const struct engine_transfer_opts *o)
+{
+	CLEANUP(ref_fini) struct ref r = { 0 };
+	const char *digests[] = { n->manifest, n->digest };
+	struct err *err = NULL;
+
+	TRY(ref_parse(n->ref, &r));
+	for (size_t i = 0; i < LEN(digests); i++) {
+		auto_free char *full = xasprintf("%s/%s@%s", r.domain, r.path, digests[i]);
+		auto_json json_t *result = NULL;
+
+		if (i > 0 && (err->kind != ERR_NOT_FOUND || strcmp(digests[0], digests[1]) == 0))
+			break;
+		err_free(err);
+		err = fetch(e, full, o, &result);
+		if (!err)
+			return NULL;
+	}
+	return err;
+}
+
 /* Blobs of an image that are not what their names say go, so that the next transfer brings them again. */
 static FALLIBLE drop_damaged(struct engine *e, const char *manifest, bool *out_dropped)
 {

@@ -32,20 +32,25 @@ static struct err *into_store(void *ctx, const void *p, size_t n)
 	return ingest_write(ctx, p, n);
 }
 
-static struct err *squeeze(struct report *report, int fd, struct ingest *in)
+static struct err *squeeze(struct report *report, int fd, const char *digest, struct ingest *in)
 {
+	auto_digest struct digest_state *sum = digest_new();
 	auto_free char *chunk = xmalloc(CHUNK_BYTES);
 	auto_zip struct zip *z = NULL;
+	char got[DIGEST_MAX];
 	ssize_t n;
 
 	TRY(zip_open(ZIP_GZIP, LEVEL, (struct zip_sink){ into_store, in }, &z));
 	while ((n = sys_read(fd, chunk, CHUNK_BYTES)) > 0) {
 		if (report_is_cancelled(report))
 			return FAIL(ERR_CANCELLED, "cancelled");
+		digest_add(sum, chunk, (size_t)n);
 		TRY(zip_write(z, chunk, (size_t)n));
 	}
 	if (n < 0)
 		return FAIL_OS((int)-n, "read");
+	digest_end(sum, got);
+	TRY(store_blob_is(digest, got)); /* or what is pushed would be whole by its name and damaged all the same */
 	return zip_finish(z);
 }
 
@@ -60,7 +65,7 @@ struct err *compress_layer(struct store *store, struct report *report, const str
 
 	TRY(store_blob_open(store, plain->digest, plain->size, &fd));
 	TRY(ingest_begin(store, &in));
-	e = squeeze(report, fd, in);
+	e = squeeze(report, fd, plain->digest, in);
 	if (e)
 		return err_ctx(e, "compress layer %s", plain->digest);
 	layer.size = ingest_size(in);

@@ -177,8 +177,14 @@ struct err *upload_blob(const struct upload_conf *c, struct http_client *http)
 		return upload_refusal(c->repository, &answer, what);
 	tell(&u, "Pushing", 0);
 	e = upload(&u, http);
-	if (e)
-		return err_ctx(e, "blob %s", c->d->digest);
+	if (e) {
+		/* perhaps that is why */
+		struct err *damage = e->kind == ERR_CANCELLED ? NULL : store_blob_verify(c->store, c->d->digest);
+
+		if (damage)
+			err_free(e);
+		return err_ctx(damage ? damage : e, "blob %s", c->d->digest);
+	}
 	tell(&u, u.mounted[0] ? u.mounted : "Pushed", c->d->size);
 	return NULL;
 }

@@ -426,7 +426,7 @@ FALLIBLE rootfs_prepare(struct snapshotter *s, char *const *diff_ids, const char
 		if (comes_again(diff_ids, i))
 			continue;
 		if (!layer_exists(s, diff_ids[i]))
-			return FAIL(ERR_NOT_FOUND, "layer %s is missing: pull or load the image again",
+			return FAIL(ERR_NOT_FOUND, "layer %s is missing ('hoy verify --repair' mends it)",
 				    diff_ids[i]);
 		if (hidden)
 			continue;
