@@ -304,7 +304,7 @@ static void enable_controllers(const struct cgroup_hier *h, const char *path)
 	}
 }
 
-static struct err *make_dirs(const struct cgroup_set *s, const char *path)
+static struct err *make_dirs(const struct cgroup_set *s, const char *path, bool adopt)
 {
 	for (size_t i = 0; i < s->n; i++) {
 		const struct cgroup_hier *h = &s->h[i];
@@ -314,7 +314,7 @@ static struct err *make_dirs(const struct cgroup_set *s, const char *path)
 
 		if (r < 0)
 			return FAIL_OS(-r, "control group %s/%s: create", h->dir, path);
-		if (existed && cgroup_read(h, path, "cgroup.procs", some, sizeof some) > 0)
+		if (existed && !adopt && cgroup_read(h, path, "cgroup.procs", some, sizeof some) > 0)
 			return FAIL(ERR_CONFLICT, "control group %s/%s has processes in it already", h->dir,
 				    path);
 		if (h == cgroup_find(s, "cpuset") && !s->v2 && (r = fill_cpuset(h, path, !existed)) < 0)
@@ -453,12 +453,12 @@ static struct err *delegate(const struct cgroup_set *s, const struct plan *p)
 	return r < 0 ? FAIL_OS(-r, "control group %s: give it to user %u", p->cgroup, (unsigned)uid) : NULL;
 }
 
-struct err *cgroup_create(const struct cgroup_set *s, const struct plan *p)
+static struct err *create(const struct cgroup_set *s, const struct plan *p, bool adopt)
 {
 	struct err *e;
 
 	TRY(cgroup_check_path(p->cgroup));
-	e = make_dirs(s, p->cgroup);
+	e = make_dirs(s, p->cgroup, adopt);
 	if (e && e->kind == ERR_CONFLICT)
 		return e; /* not ours: it stays as it is */
 	if (!e)
@@ -468,6 +468,16 @@ struct err *cgroup_create(const struct cgroup_set *s, const struct plan *p)
 	if (e)
 		err_free(runtime_cgroup_remove(p->cgroup));
 	return e;
+}
+
+struct err *cgroup_create(const struct cgroup_set *s, const struct plan *p)
+{
+	return create(s, p, false);
+}
+
+struct err *cgroup_adopt(const struct cgroup_set *s, const struct plan *p)
+{
+	return create(s, p, true);
 }
 
 struct joining {

@@ -49,6 +49,8 @@ int cgroup_walk(const struct cgroup_hier *h, const char *path, int (*each)(void 
 struct plan;
 /* With its limits; ERR_CONFLICT: someone lives there. On error nothing is left. */
 FALLIBLE cgroup_create(const struct cgroup_set *s, const struct plan *p);
+/* The same, but it may be there already with our process in it. */
+FALLIBLE cgroup_adopt(const struct cgroup_set *s, const struct plan *p);
 /* The first process: joins (unless it was born there), then the device rules hold. */
 FALLIBLE cgroup_enter(const struct cgroup_set *s, const struct plan *p, pid_t pid, bool is_in);
 FALLIBLE cgroup_join(const char *path, pid_t pid); /* a further one */

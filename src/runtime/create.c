@@ -29,6 +29,7 @@ struct launch {
 	int pid_fd, tty_fd;
 	bool in_group;	/* the child was born in it */
 	bool has_group; /* we made it; someone else's stays when we fail */
+	const struct runtime_stdio *io;
 };
 
 static void launch_fini(struct launch *l)
@@ -44,6 +45,9 @@ static void launch_fini(struct launch *l)
 static void launch_init(struct launch *l, const struct plan *p, const struct runtime_stdio *io)
 {
 	l->p = p;
+	l->io = io;
+	l->groups.n = 0;
+	l->groups.v2 = false;
 	l->sync = l->pid_fd = l->tty_fd = -1;
 	l->pid = 0;
 	l->has_group = false;
@@ -163,7 +167,7 @@ static FALLIBLE hooks_before(struct launch *l)
 /* On v2 the child is born in its group, if the kernel can; else it joins afterwards, or says why not. */
 static pid_t clone_into(struct launch *l, uint64_t flags)
 {
-	auto_fd int group = cgroup_fd(&l->groups, l->p->cgroup);
+	auto_fd int group = l->has_group ? cgroup_fd(&l->groups, l->p->cgroup) : -1;
 	pid_t pid = group < 0 ? group : sys_clone(flags, group, &l->pid_fd);
 
 	l->in_group = pid >= 0;
@@ -238,18 +242,27 @@ static FALLIBLE launch(struct launch *l, int net_fd)
 
 	TRY(open_namespaces(l));
 	TRY(pair(l));
-	TRY(cgroup_set_find(&l->groups));
-	TRY(cgroup_create(&l->groups, p));
-	l->has_group = true;
+	if (p->cgroup)
+		TRY(cgroup_set_find(&l->groups));
+	if (p->cgroup && !l->io->on_born) {
+		TRY(cgroup_create(&l->groups, p));
+		l->has_group = true;
+	}
 	l->child.net_fd = net_fd;
 	TRY(clone_child(l, clone_flags(p, net_fd < 0)));
 	own_close(&l->child.sync);
 	l->child.sync = -1;
+	if (l->io->on_born) {
+		TRY(l->io->on_born(l->io->ctx, l->pid));
+		TRY(cgroup_adopt(&l->groups, p));
+		l->has_group = true;
+	}
 	if (p->uid_map.n) {
 		TRY(write_map(l->pid, "uid_map", p->uid_map.p, p->uid_map.n));
 		TRY(write_map(l->pid, "gid_map", p->gid_map.p, p->gid_map.n));
 	}
-	TRY(cgroup_enter(&l->groups, p, l->pid, l->in_group));
+	if (p->cgroup)
+		TRY(cgroup_enter(&l->groups, p, l->pid, l->in_group));
 	TRY(hooks_before(l));
 	TRY(say(l->sync, CHILD_GO, l->pid));
 	TRY(wait_ready(l));
@@ -349,7 +362,7 @@ void runtime_proc_fini(struct runtime_proc *proc)
 
 FALLIBLE runtime_cleanup(const struct plan *p)
 {
-	return runtime_cgroup_remove(p->cgroup);
+	return p->cgroup ? runtime_cgroup_remove(p->cgroup) : NULL;
 }
 
 FALLIBLE runtime_hooks(const struct plan *p, const char *which, const char *status, pid_t pid)
@@ -423,7 +436,10 @@ static FALLIBLE exec_launch(struct launch *l, pid_t container_pid)
 		return FAIL(ERR_INTERNAL, "the process that joins the container ended early");
 	l->pid = r.os;
 	TRY(set_cpus(l, &l->p->cpus_initial, "initial"));
-	TRY(cgroup_join(l->p->cgroup, l->pid));
+	if (l->p->cgroup)
+		TRY(cgroup_join(l->p->cgroup, l->pid));
+	if (l->io->on_born)
+		TRY(l->io->on_born(l->io->ctx, l->pid));
 	TRY(set_cpus(l, &l->p->cpus_final, "final"));
 	TRY(say(l->sync, CHILD_GO, l->pid));
 	TRY(wait_ready(l));

@@ -269,7 +269,9 @@ static struct err *compile(struct plan *p, const json_t *spec, const struct plan
 		return FAIL(ERR_INVALID, "ociVersion: \"%s\" is not supported (1.x is)", version);
 	p->id = plan_text(p, o->id);
 	p->cgroup = cgroup && cgroup[0] ? plan_text(p, cgroup + strspn(cgroup, "/")) : p->id;
-	if (strstr(p->cgroup, ".."))
+	if (o->no_cgroup)
+		p->cgroup = NULL;
+	else if (strstr(p->cgroup, ".."))
 		return FAIL(ERR_INVALID, "linux.cgroupsPath: \"%s\" leaves the hierarchy", p->cgroup);
 	p->no_pivot = o->no_pivot;
 	p->no_keyring = o->no_keyring;
@@ -293,6 +295,8 @@ static struct err *compile(struct plan *p, const json_t *spec, const struct plan
 	TRY(e);
 	TRY(plan_process(p, json_object_get(spec, "process")));
 	TRY(plan_resources(p, json_object_get(linux_part, "resources")));
+	if (!p->cgroup && (p->cgroup_v1.n || p->cgroup_v2.n))
+		return FAIL(ERR_INVALID, "linux.resources: limits need a control group, and this container has none");
 	TRY(filter(p, json_object_get(linux_part, "seccomp"), o));
 	TRY(plan_policy(p, linux_part));
 	p->bundle = plan_text(p, o->bundle ? o->bundle : "");
@@ -339,9 +343,9 @@ static json_t *pack_opts(const struct plan_opts *o)
 
 	for (size_t i = 0; o->lower && o->lower[i]; i++)
 		(void)json_array_append_new(lower, json_string(o->lower[i]));
-	v = json_pack("{s:s, s:s?, s:o, s:s?, s:s?, s:b, s:b, s:b, s:b, s:b, s:s?}", "id", o->id, "bundle", o->bundle, "lower", lower,
+	v = json_pack("{s:s, s:s?, s:o, s:s?, s:s?, s:b, s:b, s:b, s:b, s:b, s:s?, s:b}", "id", o->id, "bundle", o->bundle, "lower", lower,
 		      "upper", o->upper, "work", o->work, "volatile", o->is_volatile, "no_pivot", o->no_pivot, "die",
-		      o->die_with_parent, "seccomp", o->default_seccomp, "keyring", o->no_keyring, "cgroup", o->cgroup_path);
+		      o->die_with_parent, "seccomp", o->default_seccomp, "keyring", o->no_keyring, "cgroup", o->cgroup_path, "no_cgroup", o->no_cgroup);
 	return v;
 }
 
@@ -368,7 +372,7 @@ struct err *plan_compile_exec(const json_t *process, const struct plan_opts *o, 
 	(void)container_pid;
 	p->is_exec = true;
 	p->id = plan_text(p, o->id);
-	p->cgroup = plan_text(p, o->cgroup_path ? o->cgroup_path : o->id);
+	p->cgroup = o->no_cgroup ? NULL : plan_text(p, o->cgroup_path ? o->cgroup_path : o->id);
 	p->die_with_parent = o->die_with_parent;
 	TRY(plan_process(p, process));
 	TRY(plan_policy(p, json_object_get(o->container, "linux")));
@@ -404,5 +408,6 @@ struct err *plan_unpack(const void *bytes, size_t n, struct plan **out_plan)
 	o.default_seccomp = json_bool_at(opts, "seccomp", false);
 	o.no_keyring = json_bool_at(opts, "keyring", false);
 	o.cgroup_path = json_str_at(opts, "cgroup", NULL);
+	o.no_cgroup = json_bool_at(opts, "no_cgroup", false);
 	return plan_compile(json_object_get(whole, "spec"), &o, out_plan);
 }

@@ -28,6 +28,7 @@ struct plan_opts {
 	bool default_seccomp; /* our built-in profile, shaped by the process's capabilities; a profile in the spec wins */
 	const json_t *container; /* plan_compile_exec: the container's configuration (borrowed), for what
 				    holds for each process */
+	bool no_cgroup; /* none at all; ERR_INVALID when something is limited */
 	const char *cgroup_path; /* relative to the cgroup root, e.g. "hoy/<id>"; NULL: linux.cgroupsPath, else "/<id>" */
 };
 /* Compiles a specification. ERR_INVALID names the JSON path ("process.cwd: not absolute"); ERR_UNSUPPORTED. Owned. */
@@ -45,6 +46,12 @@ struct runtime_stdio {
 	int fd[3];
 	int listen_fd;		/* > 0: the start comes by a connection to this socket, perhaps of another process */
 	unsigned preserve_fds;	/* how many fds from 3 on reach the program */
+	/*
+	 * The caller's own step once the process exists and waits; NULL: none. create: before its control group is made, which
+	 * then may be there with the process in it (a systemd scope). exec: when it has joined the container's group.
+	 */
+	struct err *(*on_born)(void *ctx, pid_t pid);
+	void *ctx;
 };
 struct runtime_proc {
 	pid_t pid;	/* in our pid namespace */

@@ -132,6 +132,32 @@ static int unix_connect(const char *path, int type)
 	return fd;
 }
 
+int sys_unix_datagram(const char *path, bool bound)
+{
+	struct sockaddr_un addr;
+	socklen_t n = sizeof addr;
+	int fd, r;
+
+	SYS_FAULT("unix_datagram");
+	if ((r = unix_addr(path, &addr)) < 0)
+		return r;
+	if (path[0] == '@') { /* of the abstract name space: no file, and its name ends without a zero */
+		addr.sun_path[0] = 0;
+		n = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path));
+	}
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	if (bound)
+		(void)unlink(path);
+	if ((bound ? bind : connect)(fd, (struct sockaddr *)&addr, n) < 0) {
+		r = -errno;
+		close(fd);
+		return r;
+	}
+	return fd;
+}
+
 int sys_unix_connect(const char *path)
 {
 	return unix_connect(path, SOCK_SEQPACKET);

@@ -29,6 +29,8 @@ int sys_nonblock(int fd, bool on);
 int sys_unix_listen(const char *path);	/* owned, non-blocking; replaces a stale name */
 int sys_unix_connect(const char *path); /* owned, blocking */
 int sys_unix_connect_stream(const char *path); /* the same as SOCK_STREAM: for others' sockets */
+/* A datagram socket, bound to path (a stale name is replaced) or connected to it; "@name": the abstract name space. Owned. */
+int sys_unix_datagram(const char *path, bool bound);
 int sys_unix_accept(int fd);		/* owned, non-blocking */
 int sys_unix_send(int fd, const struct iovec *iov, size_t n); /* one message, no SIGPIPE */
 ssize_t sys_unix_recv(int fd, void *p, size_t n);	      /* one message; 0: the other end is gone */
