@@ -83,7 +83,7 @@ void *arena_alloc(struct arena *a, size_t n)
 	if (!add_ok(n ? n : 1, 15, &need) || !add_ok(a->used, need &= ~(size_t)15, &size) || size > a->max)
 		return NULL;
 	if (!b || b->size - b->used < need) {
-		size = b ? (b->size < 1u << 19 ? b->size * 2 : 1u << 20) : 4096;
+		size = b ? (b->size < 1u << 19 ? b->size * 2 : 1u << 20) : a->first ? a->first : 4096;
 		if (size < need)
 			size = need;
 		b = calloc(1, sizeof *b + size);

@@ -22,6 +22,7 @@ struct arena_block;
 struct arena {
 	struct arena_block *blocks;
 	size_t used, max;
+	size_t first; /* size of the first block; 0: a page. From 128 KiB on malloc maps it and leaves no hole in the heap */
 };
 
 /* An empty arena that hands out at most max bytes. */

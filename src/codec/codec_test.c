@@ -363,3 +363,23 @@ TEST(gnu_tars_formats_are_read)
 		CHECK_INT(n, 3);
 	}
 }
+
+TEST(json_memory_of_a_region_goes_at_once)
+{
+	json_t *v = NULL;
+
+	json_region_begin();
+	for (int round = 0; round < 3; round++) {
+		auto_buf struct buf text = BUF(4 << 20), again = BUF(4 << 20);
+
+		buf_add(&text, "[0", 2);
+		for (int i = 1; i < 100000; i++) /* more than one block */
+			buf_fmt(&text, ",%d", i);
+		buf_add(&text, "]", 1);
+		CHECK_OK(json_parse(sv_of(buf_text(&text)), "x", 4 << 20, &v));
+		json_print(v, &again);
+		CHECK(again.n == text.n && memcmp(again.data, text.data, text.n) == 0);
+		json_decref(v);
+		json_region_drop();
+	}
+}

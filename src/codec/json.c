@@ -183,3 +183,54 @@ json_t *json_from_list(char *const *list)
 		(void)json_array_append_new(a, json_string(*list));
 	return a;
 }
+
+/* --- the region ------------------------------------------------------------------------------------------- */
+
+/* So large that malloc maps each block on its own and unmaps it when it is freed: no hole stays in the heap. */
+enum { REGION_BLOCK = 512 * 1024 };
+static struct region_block {
+	struct region_block *next;
+	size_t used, size;
+	_Alignas(16) unsigned char data[];
+} *region;
+
+static void *region_alloc(size_t n)
+{
+	struct region_block *b = region;
+	size_t want, size = REGION_BLOCK;
+
+	if (!add_ok(n, 15, &want))
+		return NULL;
+	want &= ~(size_t)15;
+	if (!b || b->size - b->used < want) {
+		if (want > size - sizeof *b && !add_ok(want, sizeof *b, &size))
+			return NULL;
+		b = malloc(size);
+		if (!b)
+			return NULL;
+		*b = (struct region_block){ .next = region, .size = size - sizeof *b };
+		region = b;
+	}
+	b->used += want;
+	return b->data + b->used - want;
+}
+
+static void region_free(void *p)
+{
+	(void)p;
+}
+
+void json_region_begin(void)
+{
+	json_set_alloc_funcs(region_alloc, region_free);
+}
+
+void json_region_drop(void)
+{
+	while (region) {
+		struct region_block *next = region->next;
+
+		free(region);
+		region = next;
+	}
+}

@@ -41,3 +41,11 @@ bool json_bool_at(const json_t *value, const char *path, bool fallback);
 /* A NULL-terminated owned copy (text_list_free) of an array of strings; NULL when absent or null; ERR_INVALID otherwise. */
 FALLIBLE json_list_at(const json_t *value, const char *path, char ***out_list);
 json_t *json_from_list(char *const *list); /* owned array; NULL list gives an empty array */
+
+/*
+ * For a process that reads a document, acts, and then lives long: from json_region_begin on (before any JSON exists) all JSON
+ * memory comes from one region; freeing a value frees nothing. json_region_drop gives the whole back at once - no value may
+ * be left - and a new region begins. Not for threads.
+ */
+void json_region_begin(void);
+void json_region_drop(void);

@@ -10,7 +10,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 
-enum { PLAN_MAX = 16 << 20, SPEC_MAX = 4 << 20 };
+enum { PLAN_MAX = 16 << 20, PLAN_FIRST = 256 << 10, SPEC_MAX = 4 << 20 };
 
 const char *plan_text(struct plan *p, const char *s)
 {
@@ -309,6 +309,7 @@ static struct plan *plan_new(void)
 	struct plan *p = xnew(struct plan);
 
 	arena_init(&p->arena, PLAN_MAX);
+	p->arena.first = PLAN_FIRST;
 	p->umask = -1;
 	p->io_priority = p->memory_mode = -1;
 	p->personality = -1;

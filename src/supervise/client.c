@@ -4,8 +4,9 @@
 #include "sys/sys.h"
 #include <errno.h>
 
-void clients_init(struct clients *s, int ep, uint64_t key0)
+void clients_init(struct clients *s, int ep, uint64_t key0, char chunk[KEEPER_PACKET])
 {
+	s->chunk = chunk;
 	s->ep = ep;
 	s->key0 = key0;
 	for (unsigned i = 0; i < CLIENTS_MAX; i++)

@@ -21,10 +21,10 @@ struct clients {
 	bool in_held;  /* a chunk of input waits: nobody's input is read */
 	uint8_t stream;
 	size_t n;
-	char chunk[KEEPER_PACKET];
+	char *chunk; /* borrowed: KEEPER_PACKET bytes */
 };
 
-void clients_init(struct clients *s, int ep, uint64_t key0);
+void clients_init(struct clients *s, int ep, uint64_t key0, char chunk[KEEPER_PACKET]);
 void clients_accept(struct clients *s, int listen_fd);
 void clients_drop(struct clients *s, unsigned i);
 /* Sends chunk[0..n) of stream to all who want it; afterwards todo says who could not take it yet. */

@@ -21,9 +21,9 @@ struct jsonlog {
 	uint64_t bytes, max_bytes;
 	uint32_t files;
 	uint64_t lost;
-	struct jsonlog_part part[2]; /* begun lines of stdout and stderr */
 	size_t n;
 	char out[8192];
+	struct jsonlog_part part[2]; /* begun lines of stdout and stderr; last, as they are seldom used */
 };
 /* 0 or -errno. name: copied. */
 int jsonlog_open(struct jsonlog *l, int dir_fd, const char *name, uint64_t max_bytes, uint32_t files);

@@ -16,6 +16,7 @@
 #include "supervise/jsonlog.h"
 #include "supervise/restart.h"
 #include "sys/event.h"
+#include "sys/proc.h"
 #include "sys/spawn.h"
 #include "sys/sys.h"
 #include <fcntl.h>
@@ -25,8 +26,8 @@
 enum key { KEY_LISTEN, KEY_START, KEY_EXIT, KEY_OUT, KEY_ERR, KEY_IN, KEY_CLIENT };
 
 struct keeper {
-	const struct keeper_conf *conf;
-	struct plan *plan;
+	struct keeper_conf conf;
+	struct plan *plan; /* NULL while the container runs, see rest */
 	int ep, listen_fd, net_fd;
 	struct runtime_proc proc;
 	bool is_alive, is_draining, is_stopped, is_done, has_oom, was_timed_out;
@@ -35,12 +36,12 @@ struct keeper {
 	bool in_close; /* once `in` is written */
 	bool is_reading;
 	size_t in_n, in_at;
-	char in[KEEPER_PACKET];
 	int exit_code;
 	int64_t started_ns, finished_ns, restart_at_ns;
 	struct restart restart;
 	struct clients clients;
 	struct jsonlog log;
+	char in[KEEPER_PACKET], packet[KEEPER_PACKET + 1], chunk[KEEPER_PACKET]; /* last: untouched, they take no memory */
 };
 
 static void close_fd(int *fd)
@@ -93,7 +94,7 @@ static void input_push(struct keeper *k)
 
 static void input_end(struct keeper *k)
 {
-	if (k->conf->tty || k->in_fd < 0)
+	if (k->conf.tty || k->in_fd < 0)
 		return;
 	k->in_close = true;
 	if (k->in_n == 0)
@@ -120,14 +121,14 @@ static bool output_read(struct keeper *k, int i)
 
 	if (k->out_fd[i] < 0 || k->clients.todo)
 		return false;
-	n = sys_read(k->out_fd[i], k->clients.chunk, sizeof k->clients.chunk);
+	n = sys_read(k->out_fd[i], k->chunk, sizeof k->chunk);
 	if (n == -EAGAIN)
 		return false;
 	if (n <= 0) { /* a pty master reads EIO when the last slave is closed */
 		close_fd(&k->out_fd[i]);
 		return false;
 	}
-	jsonlog_write(&k->log, i + 1, k->clients.chunk, (size_t)n);
+	jsonlog_write(&k->log, i + 1, k->chunk, (size_t)n);
 	clients_broadcast(&k->clients, (uint8_t)(i == 0 ? CTL_STDOUT : CTL_STDERR), (size_t)n);
 	if (k->clients.todo)
 		watch_output(k, false);
@@ -152,11 +153,11 @@ static FALLIBLE open_stdio(struct keeper *k, struct runtime_stdio *io)
 	int r = 0, in[2];
 
 	*io = (struct runtime_stdio){ { -1, -1, -1 } };
-	if (k->conf->tty)
+	if (k->conf.tty)
 		return NULL;
 	for (int i = 0; i < 2 && r >= 0; i++)
 		r = output_pipe(&k->out_fd[i], &io->fd[1 + i]);
-	if (r >= 0 && k->conf->open_stdin && (r = sys_pipe(in)) >= 0) {
+	if (r >= 0 && k->conf.open_stdin && (r = sys_pipe(in)) >= 0) {
 		io->fd[0] = in[0];
 		k->in_fd = in[1];
 		r = sys_nonblock(k->in_fd, true);
@@ -188,11 +189,64 @@ static FALLIBLE adopt_tty(struct keeper *k)
 	return NULL;
 }
 
+/* The whole configuration, mapped; *out_n is its length. */
+static FALLIBLE map_conf(void **out_map, size_t *out_n)
+{
+	struct stat st;
+	int r = sys_fstat(KEEPER_FD_CONF, &st);
+	void *map;
+
+	if (r < 0)
+		return FAIL_OS(-r, "keeper: no configuration");
+	map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, KEEPER_FD_CONF, 0);
+	if (map == MAP_FAILED)
+		return FAIL_OS(errno, "keeper: map the configuration");
+	*out_map = map;
+	*out_n = (size_t)st.st_size;
+	return NULL;
+}
+
+/* At the start, and again after a rest: the memfd keeps the text. */
+static FALLIBLE need_plan(struct keeper *k)
+{
+	const struct keeper_conf *conf;
+	const void *packed;
+	struct err *e;
+	size_t n;
+	void *map;
+
+	if (k->plan)
+		return NULL;
+	TRY(map_conf(&map, &n));
+	e = keeper_conf_unpack(map, n, &conf, &packed);
+	if (!e)
+		k->conf = *conf;
+	if (!e)
+		e = plan_unpack(packed, conf->plan_bytes, &k->plan);
+	(void)munmap(map, n);
+	return e;
+}
+
+/*
+ * From now on a keeper waits, for days perhaps, and there are as many of them as containers: what only the start needed goes.
+ * 200 KiB of memory of its own become 60; the program's pages are shared by all keepers.
+ */
+static void rest(struct keeper *k)
+{
+	plan_free(k->plan);
+	k->plan = NULL;
+	json_region_drop();
+	sys_memory_trim();
+}
+
 static FALLIBLE container_run(struct keeper *k)
 {
 	struct runtime_stdio io;
-	struct err *e = open_stdio(k, &io);
+	struct err *e = need_plan(k);
 	int r;
+
+	TRY(e);
+	e = open_stdio(k, &io);
 
 	if (!e)
 		e = runtime_create(k->plan, &io, k->net_fd, &k->proc);
@@ -202,7 +256,7 @@ static FALLIBLE container_run(struct keeper *k)
 		close_streams(k);
 		return e;
 	}
-	if (k->conf->tty)
+	if (k->conf.tty)
 		e = adopt_tty(k);
 	if (!e)
 		e = runtime_start(&k->proc);
@@ -237,7 +291,7 @@ static void container_exited(struct keeper *k)
 	k->exit_code = code < 0 ? 255 : code;
 	k->finished_ns = time_now_ns();
 	if (code == 128 + SIGKILL) { /* only then it can have been the OOM killer */
-		e = runtime_stats(k->conf->cgroup, &stats);
+		e = runtime_stats(k->conf.cgroup, &stats);
 		k->has_oom = !e && stats.oom_killed;
 		err_free(e);
 	}
@@ -266,14 +320,13 @@ static void tell_exit(struct keeper *k)
 static bool reaped_by_client(struct keeper *k)
 {
 	int i = clients_reaper(&k->clients);
-	char msg[KEEPER_PACKET];
 	ssize_t n;
 
 	if (i < 0)
 		return false;
 	do
-		n = sys_unix_recv(k->clients.c[i].fd, msg, sizeof msg);
-	while (n > 0 && msg[0] != CTL_REAPED);
+		n = sys_unix_recv(k->clients.c[i].fd, k->packet, sizeof k->packet);
+	while (n > 0 && k->packet[0] != CTL_REAPED);
 	return n > 0;
 }
 
@@ -282,8 +335,8 @@ static void reap_by_program(struct keeper *k)
 	union {
 		const char *in;
 		char *out;
-	} u[7] = { { .in = k->conf->hoy }, { .in = "--root" },	   { .in = k->conf->root }, { .in = "--run" },
-		   { .in = k->conf->run }, { .in = "keeper-exit" }, { .in = k->conf->id } };
+	} u[7] = { { .in = k->conf.hoy }, { .in = "--root" },	   { .in = k->conf.root }, { .in = "--run" },
+		   { .in = k->conf.run }, { .in = "keeper-exit" }, { .in = k->conf.id } };
 	char *argv[8] = { NULL };
 	static const int null_fds[3] = { -1, -1, -1 };
 	int pid_fd = -1;
@@ -304,8 +357,8 @@ static void finish(struct keeper *k)
 	jsonlog_close(&k->log);
 	write_status(k, "exited");
 	tell_exit(k);
-	err_free(runtime_cleanup(k->plan));
-	if (!k->conf->is_rm) {
+	err_free(runtime_cgroup_remove(k->conf.cgroup));
+	if (!k->conf.is_rm) {
 		n = snprintf(text, sizeof text, "{\"ExitCode\":%d,\"OOMKilled\":%s}\n", k->exit_code,
 			     k->has_oom ? "true" : "false");
 		err_free(record_write(KEEPER_FD_HOME, "exit", text, (size_t)n));
@@ -321,13 +374,13 @@ static void drained(struct keeper *k)
 	k->is_draining = false;
 	jsonlog_flush(&k->log);
 	close_streams(k);
-	delay = restart_next(k->conf, &k->restart, k->exit_code, k->finished_ns - k->started_ns, k->is_stopped);
+	delay = restart_next(&k->conf, &k->restart, k->exit_code, k->finished_ns - k->started_ns, k->is_stopped);
 	if (delay < 0) {
 		finish(k);
 		return;
 	}
 	write_status(k, "restarting");
-	err_free(runtime_cleanup(k->plan));
+	err_free(runtime_cgroup_remove(k->conf.cgroup));
 	k->restart_at_ns = time_monotonic_ns() + (int64_t)delay * 1000000;
 }
 
@@ -356,8 +409,10 @@ static void restart_due(struct keeper *k)
 		return;
 	k->restart_at_ns = 0;
 	e = container_run(k);
-	if (!e)
+	if (!e) {
+		rest(k);
 		return;
+	}
 	err_free(e); /* could not start again: that counts as a failed run */
 	k->exit_code = 127;
 	k->started_ns = k->finished_ns = time_now_ns();
@@ -384,7 +439,7 @@ static void client_gone(struct keeper *k, unsigned i)
 	uint8_t flags = k->clients.c[i].flags;
 
 	clients_drop(&k->clients, i);
-	if ((flags & CTL_IN) && k->conf->stdin_once)
+	if ((flags & CTL_IN) && k->conf.stdin_once)
 		input_end(k);
 	if (!k->clients.todo && !k->is_draining)
 		watch_output(k, true);
@@ -392,8 +447,8 @@ static void client_gone(struct keeper *k, unsigned i)
 
 static void client_message(struct keeper *k, unsigned i)
 {
-	char p[KEEPER_PACKET + 1];
-	ssize_t n = sys_unix_recv(k->clients.c[i].fd, p, sizeof p);
+	char *p = k->packet; /* not on the stack, whose pages would stay */
+	ssize_t n = sys_unix_recv(k->clients.c[i].fd, p, sizeof k->packet);
 	struct ctl_resize size;
 	struct ctl_kill kill;
 
@@ -421,7 +476,7 @@ static void client_message(struct keeper *k, unsigned i)
 		break;
 	case CTL_RESIZE:
 		memcpy(&size, p, sizeof size);
-		if ((size_t)n >= sizeof size && k->conf->tty && k->out_fd[0] >= 0)
+		if ((size_t)n >= sizeof size && k->conf.tty && k->out_fd[0] >= 0)
 			(void)sys_tty_resize(k->out_fd[0], size.rows, size.cols);
 		break;
 	case CTL_KILL:
@@ -478,9 +533,9 @@ static int loop_timeout(struct keeper *k)
 
 	if (k->restart_at_ns)
 		left = k->restart_at_ns - time_monotonic_ns();
-	else if (k->is_alive && k->conf->timeout_s && !k->was_timed_out) {
+	else if (k->is_alive && k->conf.timeout_s && !k->was_timed_out) {
 		now = time_now_ns();
-		left = k->started_ns + (int64_t)k->conf->timeout_s * 1000000000 - now;
+		left = k->started_ns + (int64_t)k->conf.timeout_s * 1000000000 - now;
 		if (left <= 0) {
 			k->was_timed_out = true;
 			(void)sys_pid_fd_kill(k->proc.pid_fd, SIGKILL);
@@ -525,43 +580,26 @@ static void send_error(const struct err *e)
 	(void)sys_unix_send(KEEPER_FD_START, &iov, 1);
 }
 
-static FALLIBLE read_conf(struct keeper *k)
-{
-	struct stat st;
-	const void *plan;
-	void *map;
-	int r = sys_fstat(KEEPER_FD_CONF, &st);
-
-	if (r < 0)
-		return FAIL_OS(-r, "keeper: no configuration");
-	map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, KEEPER_FD_CONF, 0);
-	if (map == MAP_FAILED)
-		return FAIL_OS(errno, "keeper: map the configuration");
-	TRY(keeper_conf_unpack(map, (size_t)st.st_size, &k->conf, &plan));
-	(void)sys_close(KEEPER_FD_CONF);
-	return plan_unpack(plan, k->conf->plan_bytes, &k->plan);
-}
-
 static FALLIBLE prepare(struct keeper *k)
 {
 	char path[64], name[96];
 	int r;
 
-	TRY(read_conf(k));
+	TRY(need_plan(k));
 	(void)sys_become_subreaper();
 	if ((k->ep = sys_epoll_new()) < 0)
 		return FAIL_OS(-k->ep, "keeper: epoll");
-	clients_init(&k->clients, k->ep, KEY_CLIENT);
+	clients_init(&k->clients, k->ep, KEY_CLIENT, k->chunk);
 	(void)snprintf(path, sizeof path, "/proc/self/fd/%d/ctl", KEEPER_FD_RUN); /* short, whatever RUN is */
 	if ((k->listen_fd = sys_unix_listen(path)) < 0)
 		return FAIL_OS(-k->listen_fd, "keeper: listen on the control socket");
 	if ((r = sys_epoll_set(k->ep, EPOLL_CTL_ADD, k->listen_fd, EPOLLIN, KEY_LISTEN)) < 0)
 		return FAIL_OS(-r, "keeper: epoll");
-	(void)snprintf(name, sizeof name, "%s-json.log", k->conf->id);
-	if (k->conf->want_log &&
-	    (r = jsonlog_open(&k->log, KEEPER_FD_HOME, name, k->conf->log_max_bytes, k->conf->log_files)) < 0)
+	(void)snprintf(name, sizeof name, "%s-json.log", k->conf.id);
+	if (k->conf.want_log &&
+	    (r = jsonlog_open(&k->log, KEEPER_FD_HOME, name, k->conf.log_max_bytes, k->conf.log_files)) < 0)
 		return FAIL_OS(-r, "open the container's log");
-	if (k->conf->want_netns && (k->net_fd = sys_netns_new()) < 0)
+	if (k->conf.want_netns && (k->net_fd = sys_netns_new()) < 0)
 		return FAIL_OS(-k->net_fd, "make a network namespace");
 	return NULL;
 }
@@ -613,23 +651,22 @@ static int run(struct keeper *k)
 	}
 	(void)sys_send_fds(KEEPER_FD_START, &started, 1, NULL, 0);
 	(void)sys_close(KEEPER_FD_START);
+	rest(k);
 	loop(k);
 	return 0;
 }
 
 int keeper_main(void)
 {
-	static struct keeper k = { .ep = -1,
-				   .listen_fd = -1,
-				   .net_fd = -1,
-				   .out_fd = { -1, -1 },
-				   .in_fd = -1,
-				   .proc = { .pid_fd = -1, .tty_fd = -1, .go_fd = -1 },
-				   .log = { .fd = -1 } };
+	static struct keeper k; /* without an initialiser: its buffers take memory when they are used */
 	auto_fd int oom = sys_open("/proc/self/oom_score_adj", O_WRONLY, 0);
 
+	k.ep = k.listen_fd = k.net_fd = k.in_fd = k.log.fd = -1;
+	k.out_fd[0] = k.out_fd[1] = -1;
+	k.proc = (struct runtime_proc){ .pid_fd = -1, .tty_fd = -1, .go_fd = -1 };
 	if (oom >= 0)
 		(void)sys_write(oom, "-999", 4); /* without the capability: stays as it is */
 	(void)signal(SIGPIPE, SIG_IGN);
+	json_region_begin();
 	return run(&k);
 }

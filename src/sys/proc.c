@@ -2,6 +2,7 @@
 #include "sys/sys.h"
 #include <errno.h>
 #include <grp.h>
+#include <malloc.h>
 #include <linux/bpf.h>
 #include <linux/capability.h>
 #include <linux/close_range.h>
@@ -11,6 +12,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -246,4 +248,16 @@ int sys_bpf_attach_device(int cgroup_fd, int prog_fd)
 	a.attach_type = BPF_CGROUP_DEVICE;
 	a.attach_flags = BPF_F_ALLOW_MULTI;
 	return sys_ret(syscall(SYS_bpf, BPF_PROG_ATTACH, &a, sizeof a));
+}
+
+void sys_memory_trim(void)
+{
+	const uintptr_t page = 4096, deepest = 512 * 1024, below = 2048; /* below: what the two calls here use themselves */
+	volatile char here = 0;
+	uintptr_t top = ((uintptr_t)&here - below) & ~(page - 1);
+
+	(void)malloc_trim(0);
+	/* part of it was never mapped, which the kernel tells after it has dropped the rest */
+	(void)madvise((void *)(top - deepest), deepest, MADV_DONTNEED);
+	(void)here;
 }

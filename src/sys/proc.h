@@ -43,3 +43,5 @@ int sys_cpus(void); /* how many processors we may run on */
 int sys_getdents(int dir_fd, void *entries, size_t size); /* struct dirent64s; 0 at the end */
 int sys_bpf_prog_load(const void *insns, size_t n_insns, const char *license); /* BPF_PROG_TYPE_CGROUP_DEVICE; owned fd */
 int sys_bpf_attach_device(int cgroup_fd, int prog_fd);
+/* For who waits long: gives back free heap, and the pages of the stack below the caller that earlier calls used. */
+void sys_memory_trim(void);

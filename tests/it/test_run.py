@@ -1,6 +1,7 @@
 """Containers from the command line: run and its flags, life cycle, logs, exec, cp, stats."""
 import json
 import os
+import pathlib
 import re
 import signal
 import subprocess
@@ -288,3 +289,13 @@ def test_a_reader_that_goes_away_ends_the_client(hoy):
 def test_wait_gives_the_exit_code(hoy, rm):
     hoy("run", "-d", *rm, "--name", "waited", "busybox", "sh", "-c", "sleep 0.5; exit 9")
     assert hoy("wait", "waited").out == "9\n"
+
+
+def test_an_idle_keeper_has_little_memory_of_its_own(hoy):
+    """What the start needed is gone; its buffers take memory when something flows (measured: 64 KiB)."""
+    cid = hoy("run", "-d", "busybox", "sleep", "100").out.strip()
+    keeper = json.loads((hoy.run_dir / cid / "status").read_text())["Keeper"]
+    text = pathlib.Path(f"/proc/{keeper}/smaps_rollup").read_text()
+    own = sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("Private_Dirty"))
+    assert own <= 100, text
+    hoy("rm", "-f", cid)
