@@ -195,7 +195,8 @@ static void set_user(const struct child *c)
 		}
 	}
 	child_need(c, sys_prctl(PR_SET_KEEPCAPS, 1, 0, 0), "keep capabilities", NULL);
-	child_need(c, sys_setgroups(p->n_groups, p->groups), "set supplementary groups", NULL);
+	if (!p->keep_groups)
+		child_need(c, sys_setgroups(p->n_groups, p->groups), "set supplementary groups", NULL);
 	child_need(c, sys_setresgid(p->gid), "set the group", NULL);
 	child_need(c, sys_setresuid(p->uid), "set the user", NULL);
 	child_need(c, sys_capget(&effective, &permitted), "read capabilities", NULL);
@@ -227,8 +228,45 @@ static void set_filter(const struct child *c)
 	} u = { .in = c->p->filter };
 	struct sock_fprog f = { (unsigned short)c->p->n_filter, u.out };
 
-	if (f.len)
+	if (f.len && c->agent >= 0)
+		child_need(c,
+			   sys_seccomp_listener(&f, c->p->filter_flags, c->agent, c->p->listener_text,
+						strlen(c->p->listener_text)),
+			   "install the seccomp filter and tell its agent", c->p->listener);
+	else if (f.len)
 		child_need(c, sys_seccomp(&f, c->p->filter_flags), "install the seccomp filter", NULL);
+}
+
+/* The whole message for the seccomp agent, now that the pid is known. */
+static void write_agent_text(const struct child *c)
+{
+	const struct plan *p = c->p;
+	const char *state[HOOK_STATE_PARTS];
+	char digits[12];
+	size_t n = 0;
+
+	hook_state(p, p->is_exec ? "running" : "creating", c->pid, digits, state);
+	{
+		const char *const parts[] = { p->listener_head,
+					      ",\"pid\":",
+					      state[4],
+					      p->listener_metadata ? "," : "",
+					      p->listener_metadata,
+					      ",\"state\":",
+					      state[0],
+					      state[1],
+					      state[2],
+					      state[3],
+					      state[4],
+					      state[5],
+					      state[6],
+					      "}" };
+
+		for (size_t i = 0; i < LEN(parts); i++) {
+			child_cat(p->listener_text + n, p->listener_room - n, parts[i], NULL, NULL);
+			n += strlen(p->listener_text + n);
+		}
+	}
 }
 
 static const char *env_path(const struct plan *p)
@@ -299,7 +337,7 @@ static void wait_for_start(struct child *c)
 
 static void start_hooks(const struct child *c)
 {
-	int r, i = hook_run_all(c->p, HOOK_START_CONTAINER, "created", c->pid, &r);
+	int r, i = hook_run_all(c->p, HOOK_START_CONTAINER, "created", c->pid, c->hook_out, &r);
 
 	if (i >= 0)
 		child_fail(c, r < 0 ? -r : 0, "startContainer hook failed:", c->p->hooks[HOOK_START_CONTAINER].p[i].path);
@@ -313,8 +351,10 @@ static _Noreturn void become(struct child *c)
 
 	set_stdio(c);
 	set_limits(c);
-	if (!p->args || !p->args[0])
-		child_fail(c, EINVAL, "process.args is missing", NULL);
+	if (!p->args) { /* the specification: a container without process can be created but not started */
+		wait_for_start(c);
+		child_fail(c, EINVAL, "the configuration has no process to start", NULL);
+	}
 	child_policy(c);
 	child_home(c);
 	set_user(c);
@@ -323,6 +363,16 @@ static _Noreturn void become(struct child *c)
 	find_program(c, program);
 	wait_for_start(c);
 	start_hooks(c);
+	if (c->agent >= 0)
+		write_agent_text(c);
+	if (p->die_with_parent)
+		child_need(c, sys_prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0), "set the parent-death signal",
+			   NULL);
+	/* SECURITY: no descriptor of ours reaches the program */
+	child_need(c, sys_close_from(3 + (int)c->preserve_fds), "mark descriptors", NULL);
+	tell(c, CHILD_EXEC, -1);
+	/* as little as can be between the filter and the program: a profile needs to allow execve, and
+	 * without no_new_privs, when the kernel wants a capability for it, capset and prctl */
 	if (!p->no_new_privs)
 		set_filter(c);
 	set_caps(c);
@@ -330,11 +380,6 @@ static _Noreturn void become(struct child *c)
 		child_need(c, sys_prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0), "set no_new_privs", NULL);
 		set_filter(c);
 	}
-	if (p->die_with_parent)
-		child_need(c, sys_prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0), "set the parent-death signal", NULL);
-	/* SECURITY: no descriptor of ours reaches the program */
-	child_need(c, sys_close_from(3 + (int)c->preserve_fds), "mark descriptors", NULL);
-	tell(c, CHILD_EXEC, -1);
 	child_fail(c, -sys_execve(program, p->args, p->env), "exec:", program);
 }
 
@@ -350,7 +395,7 @@ static void make_cwd(const struct child *c)
 
 static void create_hooks(const struct child *c)
 {
-	int r, i = hook_run_all(c->p, HOOK_CREATE_CONTAINER, "creating", c->pid, &r);
+	int r, i = hook_run_all(c->p, HOOK_CREATE_CONTAINER, "created", c->pid, c->hook_out, &r);
 
 	if (i >= 0)
 		child_fail(c, r < 0 ? -r : 0, "createContainer hook failed:", c->p->hooks[HOOK_CREATE_CONTAINER].p[i].path);

@@ -11,6 +11,8 @@ struct child {
 	const struct plan *p;
 	int sync;	/* our end of the socket pair to the parent */
 	int listen_fd;	/* > 0: the start comes by a connection to it */
+	int hook_out[2]; /* for what hooks print, or -1 */
+	int agent;       /* socket of the seccomp agent, or -1 */
 	int net_fd;	/* network namespace to join, or -1 */
 	int target_fd;	/* exec: pidfd of the container's process */
 	int target_ns;	/* exec: its namespaces to join, CLONE_NEW* */
@@ -69,8 +71,17 @@ void child_policy(const struct child *c);
 void child_home(struct child *c); /* inside the root */
 
 /* hook.c: usable by both sides. 0, -errno, or the hook's exit status > 0. state_fd: a file, for its stdin. */
-int hook_run(const struct plan_hook *h, int state_fd);
-/* Writes the state document to fd. >= 0 or -errno. */
-int hook_state(const struct plan *p, const char *status, pid_t pid, int fd);
+int hook_run(const struct plan_hook *h, int state_fd, const int out[2]);
+/* The state document in pieces; digits: room for the pid. */
+enum { HOOK_STATE_PARTS = 7 };
+void hook_state(const struct plan *p, const char *status, pid_t pid, char digits[12],
+		const char *out_parts[HOOK_STATE_PARTS]);
+/* The files for what hooks print: owned, -1 where there is none. On error *out_path is the one that cannot be
+ * opened. */
+int hook_open_out(const struct plan *p, int out[2], const char **out_path);
+/* The same from one of them on. */
+int hook_run_from(const struct plan *p, enum hook_kind kind, size_t from, const char *status, pid_t pid,
+		  const int out[2], int *out_result);
 /* Runs a list in order; -1 or the index of the one that failed; *out_result as hook_run. */
-int hook_run_all(const struct plan *p, enum hook_kind kind, const char *status, pid_t pid, int *out_result);
+int hook_run_all(const struct plan *p, enum hook_kind kind, const char *status, pid_t pid, const int out[2],
+		 int *out_result);

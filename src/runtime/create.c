@@ -38,6 +38,9 @@ static void launch_fini(struct launch *l)
 		own_close(&l->ns_fds[i]);
 	own_close(&l->sync);
 	own_close(&l->child.sync);
+	own_close(&l->child.agent);
+	own_close(&l->child.hook_out[0]);
+	own_close(&l->child.hook_out[1]);
 	own_close(&l->pid_fd);
 	own_close(&l->tty_fd);
 }
@@ -57,6 +60,8 @@ static void launch_init(struct launch *l, const struct plan *p, const struct run
 				   .sync = -1,
 				   .listen_fd = io->listen_fd,
 				   .preserve_fds = io->preserve_fds,
+				   .hook_out = { -1, -1 },
+				   .agent = -1,
 				   .net_fd = -1,
 				   .target_fd = -1,
 				   .ns_fds = l->ns_fds,
@@ -155,11 +160,12 @@ static FALLIBLE hooks_before(struct launch *l)
 	int r = 0;
 
 	for (size_t k = 0; k < LEN(kinds); k++) {
-		int i = hook_run_all(l->p, kinds[k], "creating", l->pid, &r);
+		int i = hook_run_all(l->p, kinds[k], "created", l->pid, l->child.hook_out, &r);
 
 		if (i >= 0)
-			return FAIL(ERR_INVALID, "hook %s failed: %s %d", l->p->hooks[kinds[k]].p[i].path,
-				    r < 0 ? "errno" : "exit status", r < 0 ? -r : r);
+			return r < 0 ? FAIL_OS(-r, "hook %s failed", l->p->hooks[kinds[k]].p[i].path)
+				     : FAIL(ERR_INVALID, "hook %s failed: exit status %d",
+					    l->p->hooks[kinds[k]].p[i].path, r);
 	}
 	return NULL;
 }
@@ -236,11 +242,25 @@ static FALLIBLE set_scheduling(const struct launch *l)
 	return NULL;
 }
 
+/* What the child cannot reach from inside any more. */
+static FALLIBLE open_helpers(struct launch *l)
+{
+	const char *path = NULL;
+	int r = hook_open_out(l->p, l->child.hook_out, &path);
+
+	if (r < 0)
+		return FAIL_OS(-r, "open %s for the hooks", path);
+	if (l->p->listener && (l->child.agent = sys_unix_connect_stream(l->p->listener)) < 0)
+		return FAIL_OS(-l->child.agent, "connect to the seccomp agent %s", l->p->listener);
+	return NULL;
+}
+
 static FALLIBLE launch(struct launch *l, int net_fd)
 {
 	const struct plan *p = l->p;
 
 	TRY(open_namespaces(l));
+	TRY(open_helpers(l));
 	TRY(pair(l));
 	if (p->cgroup)
 		TRY(cgroup_set_find(&l->groups));
@@ -368,11 +388,30 @@ FALLIBLE runtime_cleanup(const struct plan *p)
 FALLIBLE runtime_hooks(const struct plan *p, const char *which, const char *status, pid_t pid)
 {
 	enum hook_kind kind = strcmp(which, "poststop") == 0 ? HOOK_POSTSTOP : HOOK_POSTSTART;
-	int r = 0, i = hook_run_all(p, kind, status, pid, &r);
+	auto_buf struct buf failed = BUF(65536);
+	int out[2], r, i;
+	const char *file;
 
-	return i < 0 ? NULL :
-		       FAIL(ERR_INVALID, "%s hook %s failed: %s %d", which, p->hooks[kind].p[i].path,
-			    r < 0 ? "errno" : "exit status", r < 0 ? -r : r);
+	if (p->hooks[kind].n == 0)
+		return NULL;
+	if ((r = hook_open_out(p, out, &file)) < 0)
+		return FAIL_OS(-r, "open %s for the hooks", file);
+	for (size_t from = 0; (i = hook_run_from(p, kind, from, status, pid, out, &r)) >= 0;
+	     from = (size_t)i + 1) {
+		buf_fmt(&failed, "%s%s hook %s failed: %s", failed.n ? "; " : "", which,
+			p->hooks[kind].p[i].path,
+			r == -ETIMEDOUT ? "timed out"
+			: r < 0         ? strerror(-r)
+					: "");
+		if (r > 0)
+			buf_fmt(&failed, "exit status %d", r);
+		if (kind == HOOK_POSTSTART) /* the container is to be stopped; after its end the others run
+					       all the same */
+			break;
+	}
+	own_close(&out[0]);
+	own_close(&out[1]);
+	return failed.n ? FAIL(ERR_INVALID, "%s", buf_text(&failed)) : NULL;
 }
 
 /* ---- exec ---- */
@@ -416,6 +455,7 @@ static FALLIBLE exec_launch(struct launch *l, pid_t container_pid)
 
 	if (target < 0)
 		return FAIL_OS(-target, "open process %d of the container", (int)container_pid);
+	TRY(open_helpers(l));
 	TRY(pair(l));
 	l->child.target_fd = target;
 	l->child.target_ns = foreign_namespaces(container_pid);

@@ -43,6 +43,7 @@ struct filter_abi {
 };
 struct filter_policy {
 	uint32_t def;
+	bool notifies; /* an action asks an agent */
 	struct filter_abi abi[ABI_KINDS];
 	VEC(struct filter_rule) rules;
 	VEC(struct filter_use) uses;

@@ -252,6 +252,7 @@ FALLIBLE oci_box_plan(const struct oci_box *b, struct plan **out_plan)
 				  .no_pivot = json_bool_at(b->state, "no-pivot", false),
 				  .no_keyring = json_bool_at(b->state, "no-new-keyring", false),
 				  .no_cgroup = !*oci_box_cgroup(b),
+				  .oci_annotations = true,
 				  .cgroup_path = oci_box_cgroup(b) };
 
 	return plan_compile(b->config, &opts, out_plan);

@@ -192,7 +192,8 @@ static FALLIBLE launch(const struct exec *x, const struct oci_box *b, char *cons
 	struct plan_opts po = { .id = b->id,
 				.cgroup_path = place.cgroup,
 				.no_cgroup = !*place.cgroup,
-				.container = b->config };
+				.container = b->config,
+				.oci_annotations = true };
 	auto_json json_t *process = NULL;
 	struct plan *plan = NULL;
 	struct err *e;

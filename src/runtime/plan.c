@@ -157,22 +157,28 @@ static struct err *sysctls(struct plan *p, const json_t *object)
 	return NULL;
 }
 
+static const struct word propagations[] = { { "private", MS_PRIVATE },
+					    { "rprivate", MS_REC | MS_PRIVATE },
+					    { "shared", MS_SHARED },
+					    { "rshared", MS_REC | MS_SHARED },
+					    { "slave", MS_SLAVE },
+					    { "rslave", MS_REC | MS_SLAVE },
+					    { "unbindable", MS_UNBINDABLE },
+					    { "runbindable", MS_REC | MS_UNBINDABLE },
+					    { NULL, 0 } };
+
 static struct err *root(struct plan *p, const json_t *spec, const struct plan_opts *o)
 {
 	const char *path = json_str_at(spec, "root.path", NULL);
 	const char *prop = json_str_at(spec, "linux.rootfsPropagation", "");
+	const struct word *w;
 	size_t n = 0;
 
 	p->root_readonly = json_bool_at(spec, "root.readonly", false);
-	p->root_propagation = strcmp(prop, "shared") == 0	    ? MS_SHARED
-			      : strcmp(prop, "slave") == 0	    ? MS_SLAVE
-			      : strcmp(prop, "unbindable") == 0	    ? MS_UNBINDABLE
-			      : !prop[0] || !strcmp(prop, "private") ? MS_PRIVATE
-								    : 0;
-	if (strncmp(prop, "r", 1) == 0 && !p->root_propagation)
-		p->root_propagation = MS_REC | (prop[1] == 's' ? prop[2] == 'h' ? MS_SHARED : MS_SLAVE : MS_PRIVATE);
-	if (!p->root_propagation)
+	w = word_find(propagations, prop[0] ? prop : "private");
+	if (!w)
 		return FAIL(ERR_INVALID, "linux.rootfsPropagation: unknown \"%s\"", prop);
+	p->root_propagation = w->value;
 	while (o->lower && o->lower[n])
 		n++;
 	if (n) {
@@ -231,6 +237,8 @@ static struct err *hooks(struct plan *p, const json_t *object)
 
 static struct err *filter(struct plan *p, const json_t *seccomp, const struct plan_opts *o)
 {
+	if (p->raw_filter)
+		return plan_seccomp_raw(p);
 	if (!seccomp && o->default_seccomp)
 		return plan_seccomp_default(p);
 	return seccomp ? plan_seccomp(p, seccomp) : NULL;
@@ -297,10 +305,12 @@ static struct err *compile(struct plan *p, const json_t *spec, const struct plan
 	TRY(plan_resources(p, json_object_get(linux_part, "resources")));
 	if (!p->cgroup && (p->cgroup_v1.n || p->cgroup_v2.n))
 		return FAIL(ERR_INVALID, "linux.resources: limits need a control group, and this container has none");
-	TRY(filter(p, json_object_get(linux_part, "seccomp"), o));
 	TRY(plan_policy(p, linux_part));
 	p->bundle = plan_text(p, o->bundle ? o->bundle : "");
 	TRY(state_document(p, o->id, o->bundle, json_object_get(spec, "annotations")));
+	if (o->oci_annotations)
+		TRY(plan_annotations(p, json_object_get(spec, "annotations")));
+	TRY(filter(p, json_object_get(linux_part, "seccomp"), o)); /* reads all of the above */
 	return hooks(p, json_object_get(spec, "hooks"));
 }
 
@@ -378,6 +388,8 @@ struct err *plan_compile_exec(const json_t *process, const struct plan_opts *o, 
 	TRY(plan_process(p, process));
 	TRY(plan_policy(p, json_object_get(o->container, "linux")));
 	TRY(state_document(p, o->id, o->bundle, json_object_get(o->container, "annotations")));
+	if (o->oci_annotations)
+		TRY(plan_annotations(p, json_object_get(o->container, "annotations")));
 	TRY(filter(p, json_at(o->container, "linux.seccomp"), o));
 	*out_plan = TAKE(p);
 	return NULL;

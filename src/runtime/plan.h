@@ -93,6 +93,7 @@ struct plan {
 	gid_t gid;
 	gid_t *groups;
 	size_t n_groups;
+	bool keep_groups; /* those of the caller stay */
 	int umask; /* -1: 022 */
 	uint64_t caps[5]; /* bounding effective permitted inheritable ambient */
 	bool has_caps;
@@ -113,11 +114,18 @@ struct plan {
 	struct sock_filter *filter; /* NULL: none */
 	size_t n_filter;
 	unsigned filter_flags;
+	const char *raw_filter; /* base64 of a program that takes the place of linux.seccomp; NULL: none */
+	bool fail_unknown_calls;
+	/* SCMP_ACT_NOTIFY: the socket of the agent, and what is sent to it with the listener; NULL: none */
+	const char *listener, *listener_head, *listener_metadata;
+	char *listener_text; /* room for the whole message, which the child writes */
+	size_t listener_room;
 	/* cgroup */
 	VEC(struct plan_pair) cgroup_v1; /* "memory/memory.limit_in_bytes" -> value */
 	VEC(struct plan_pair) cgroup_v2; /* "memory.max" -> value */
 	VEC(struct plan_cgroup_rule) device_rules;
 	VEC(struct plan_hook) hooks[HOOK_KINDS];
+	const char *hook_out, *hook_err; /* files for what hooks print; NULL: where we print */
 };
 
 /* plan_*.c, each a part of the specification */
@@ -128,9 +136,11 @@ FALLIBLE
 plan_policy(struct plan *p,
 	    const json_t *linux_part); /* personality, memoryPolicy, timeOffsets; after the namespaces */
 extern const struct word plan_memory_modes[], plan_memory_flags[];
+FALLIBLE plan_annotations(struct plan *p, const json_t *annotations);
 FALLIBLE plan_resources(struct plan *p, const json_t *resources);
 extern const struct word plan_seccomp_actions[], plan_seccomp_ops[], plan_seccomp_flags[], plan_seccomp_arches[];
 FALLIBLE plan_seccomp(struct plan *p, const json_t *seccomp);
+FALLIBLE plan_seccomp_raw(struct plan *p);     /* p->raw_filter */
 FALLIBLE plan_seccomp_default(struct plan *p); /* docker's profile, shaped by p->caps[0] */
 const char *plan_text(struct plan *p, const char *s); /* a copy in the arena (NULL stays NULL) */
 char **plan_list(struct plan *p, const json_t *array, const char *what, struct err **out_err);

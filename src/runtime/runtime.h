@@ -26,6 +26,7 @@ struct plan_opts {
 	bool no_pivot, no_keyring; /* as runc's --no-pivot, --no-new-keyring */
 	bool die_with_parent; /* SIGKILL when the creating thread ends: what the keeper wants */
 	bool default_seccomp; /* our built-in profile, shaped by the process's capabilities; a profile in the spec wins */
+	bool oci_annotations; /* the configuration's run.oci.* annotations are orders, as for crun */
 	const json_t *container; /* plan_compile_exec: the container's configuration (borrowed), for what
 				    holds for each process */
 	bool no_cgroup; /* none at all; ERR_INVALID when something is limited */

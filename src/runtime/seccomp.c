@@ -1,5 +1,6 @@
 /* seccomp.c - linux.seccomp of a configuration (runtime-spec config-linux.md#seccomp) as a filter policy. */
 #include "base/own.h"
+#include "codec/enc.h"
 #include "runtime/filter.h"
 #include <errno.h>
 #include <linux/seccomp.h>
@@ -29,7 +30,7 @@ const struct word plan_seccomp_flags[] = {
 	{ "SECCOMP_FILTER_FLAG_LOG", SECCOMP_FILTER_FLAG_LOG },
 	{ "SECCOMP_FILTER_FLAG_SPEC_ALLOW", SECCOMP_FILTER_FLAG_SPEC_ALLOW },
 	{ "SECCOMP_FILTER_FLAG_TSYNC", SECCOMP_FILTER_FLAG_TSYNC },
-	{ "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", 0 }, /* says something about NOTIFY only */
+	{ "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV", SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV },
 	{ NULL, 0 },
 };
 /* value: the ABI + 1; 0: of other machines, or x32, whose calls take the default */
@@ -70,8 +71,6 @@ static struct err *action(const json_t *object, const char *key, const char *err
 
 	if (!w)
 		return FAIL(ERR_INVALID, "%s.%s: unknown action \"%s\"", where, key, name ? name : "");
-	if (w->value == SECCOMP_RET_USER_NOTIF)
-		return FAIL(ERR_UNSUPPORTED, "%s.%s: SCMP_ACT_NOTIFY is not supported", where, key);
 	*out_ret = (uint32_t)w->value;
 	if (w->value != SECCOMP_RET_ERRNO && w->value != SECCOMP_RET_TRACE)
 		return os && !json_is_null(os)
@@ -84,17 +83,10 @@ static struct err *action(const json_t *object, const char *key, const char *err
 	return NULL;
 }
 
-/* The JSON reader's integers are signed: values above INT64_MAX do not get this far. */
 static bool number64(const json_t *v, uint64_t *out)
 {
 	*out = 0;
-	if (!v || json_is_null(v))
-		return true;
-	if (json_is_integer(v)) {
-		*out = (uint64_t)json_integer_value(v);
-		return true;
-	}
-	return false;
+	return !v || json_is_null(v) || json_u64(v, out);
 }
 
 static struct err *condition(const json_t *item, const char *where, size_t i, struct filter_cond *out)
@@ -167,7 +159,7 @@ static struct err *conditions(struct filter_policy *f, const json_t *args, const
 	return NULL;
 }
 
-static struct err *entry(struct filter_policy *f, const json_t *item, size_t at)
+static struct err *entry(struct filter_policy *f, const json_t *item, size_t at, bool fail_unknown)
 {
 	auto_free char *where = xasprintf(SECCOMP ".syscalls[%zu]", at);
 	const json_t *names = json_object_get(item, "names");
@@ -177,6 +169,7 @@ static struct err *entry(struct filter_policy *f, const json_t *item, size_t at)
 	size_t i;
 
 	TRY(action(item, "action", "errnoRet", where, &ret));
+	f->notifies |= ret == SECCOMP_RET_USER_NOTIF;
 	if (!json_array_size(names))
 		return FAIL(ERR_INVALID, "%s.names: empty", where);
 	TRY(conditions(f, json_object_get(item, "args"), where, ret, &first, &n));
@@ -186,6 +179,8 @@ static struct err *entry(struct filter_policy *f, const json_t *item, size_t at)
 
 		if (!s)
 			return FAIL(ERR_INVALID, "%s.names[%zu]: not a string", where, i);
+		if (fail_unknown && filter_number(ABI_X86_64, s) < 0 && filter_number(ABI_I386, s) < 0)
+			return FAIL(ERR_INVALID, "%s.names[%zu]: unknown system call \"%s\"", where, i, s);
 		if (ret == f->def) /* says nothing new, as runc and crun see it */
 			on_abis(f, s, name_only, 0);
 		else if (!n)
@@ -223,14 +218,77 @@ static struct err *options(struct filter_policy *f, const json_t *seccomp, unsig
 	return NULL;
 }
 
-static struct err *policy(struct filter_policy *f, struct plan *p, const json_t *seccomp)
+/*
+ * What the agent gets: containerProcessState (config-linux.md#containerprocessstate), the parts that are known
+ * by now. Its version is that of the specification's example, as in crun. With a path the agent gets a listener
+ * even when no action asks it: its owner waits for one.
+ */
+static struct err *listener(struct plan *p, const json_t *seccomp, bool notifies)
+{
+	const char *path = json_str_at(seccomp, "listenerPath", NULL),
+		   *metadata = json_str_at(seccomp, "listenerMetadata", NULL);
+	auto_json json_t *head = json_pack("{s:s, s:[s]}", "ociVersion", "0.2.0", "fds", "seccompFd");
+	auto_json json_t *tail = metadata ? json_pack("{s:s}", "metadata", metadata) : NULL;
+	auto_buf struct buf b = BUF(1 << 20), c = BUF(1 << 20);
+
+	if (metadata && !path)
+		return FAIL(ERR_INVALID, SECCOMP ".listenerMetadata: needs listenerPath beside it");
+	if (path && path[0] != '/')
+		return FAIL(ERR_INVALID, SECCOMP ".listenerPath: \"%s\" is not an absolute path", path);
+	if (!p->listener) /* else an annotation said */
+		p->listener = plan_text(p, path);
+	if (!p->listener && !notifies) {
+		p->filter_flags &=
+		    ~(unsigned)SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV; /* says something of listeners only */
+		return NULL;
+	}
+	if (!p->listener)
+		return FAIL(ERR_INVALID,
+			    SECCOMP ".listenerPath is missing: SCMP_ACT_NOTIFY needs someone to notify");
+	p->filter_flags &=
+	    ~(unsigned)SECCOMP_FILTER_FLAG_TSYNC; /* there is one thread; the two do not go together */
+	json_print(head, &b);
+	if (tail)
+		json_print(tail, &c);
+	TRY(buf_check(&b, SECCOMP));
+	TRY(buf_check(&c, SECCOMP ".listenerMetadata"));
+	b.data[b.n - 1] = 0;
+	if (c.n)
+		c.data[c.n - 1] = 0;
+	p->listener_head = plan_text(p, b.data);
+	p->listener_metadata = c.n ? plan_text(p, c.data + 1) : NULL;
+	p->listener_room = b.n + c.n + sv_of(p->state_head).n + sv_of(p->state_tail).n + 128;
+	p->listener_text = arena_alloc(&p->arena, p->listener_room);
+	return p->listener_text ? NULL : FAIL(ERR_LIMIT, SECCOMP ": too large");
+}
+
+/* A ready program in base64 instead of the profile. */
+struct err *plan_seccomp_raw(struct plan *p)
+{
+	auto_buf struct buf b = BUF(BPF_MAXINSNS * sizeof(struct sock_filter));
+
+	TRY(enc_base64_decode(sv_of(p->raw_filter), &b));
+	TRY(buf_check(&b, "annotation run.oci.seccomp_bpf_data"));
+	if (!b.n || b.n % sizeof *p->filter)
+		return FAIL(ERR_INVALID, "annotation run.oci.seccomp_bpf_data: %zu bytes are no program",
+			    b.n);
+	if (!(p->filter = arena_alloc(&p->arena, b.n)))
+		return FAIL(ERR_LIMIT, "annotation run.oci.seccomp_bpf_data: too large");
+	memcpy(p->filter, b.data, b.n);
+	p->n_filter = b.n / sizeof *p->filter;
+	return NULL;
+}
+
+static struct err *policy(struct filter_policy *f, struct plan *p, const json_t *seccomp, uint32_t def)
 {
 	json_t *item;
 	size_t i;
 
 	p->filter_flags = 0;
 	TRY(options(f, seccomp, &p->filter_flags));
-	json_array_foreach(json_object_get(seccomp, "syscalls"), i, item) TRY(entry(f, item, i));
+	json_array_foreach(json_object_get(seccomp, "syscalls"), i, item)
+	    TRY(entry(f, item, i, p->fail_unknown_calls));
+	TRY(listener(p, seccomp, f->notifies || def == SECCOMP_RET_USER_NOTIF));
 	return filter_compile(f, p);
 }
 
@@ -245,7 +303,7 @@ struct err *plan_seccomp(struct plan *p, const json_t *seccomp)
 	TRY(action(seccomp, "defaultAction", "defaultErrnoRet", SECCOMP, &def));
 	f = xnew(struct filter_policy);
 	filter_init(f, def);
-	e = policy(f, p, seccomp);
+	e = policy(f, p, seccomp, def);
 	filter_fini(f);
 	free(f);
 	return e;

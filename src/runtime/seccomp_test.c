@@ -296,7 +296,11 @@ TEST(bad_profiles_are_refused_by_path)
 	} bad[] = {
 		{ "{}", "linux.seccomp.defaultAction", ERR_INVALID },
 		{ "{\"defaultAction\":\"SCMP_ACT_MAYBE\"}", "linux.seccomp.defaultAction", ERR_INVALID },
-		{ "{\"defaultAction\":\"SCMP_ACT_NOTIFY\"}", "linux.seccomp.defaultAction", ERR_UNSUPPORTED },
+		{ "{\"defaultAction\":\"SCMP_ACT_NOTIFY\"}", "linux.seccomp.listenerPath", ERR_INVALID },
+		{ "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"listenerPath\":\"x\"}",
+		  "linux.seccomp.listenerPath", ERR_INVALID },
+		{ "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"listenerMetadata\":\"x\"}",
+		  "linux.seccomp.listenerMetadata", ERR_INVALID },
 		{ "{\"defaultAction\":\"SCMP_ACT_ERRNO\",\"defaultErrnoRet\":-1}",
 		  "linux.seccomp.defaultErrnoRet", ERR_INVALID },
 		{ "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"architectures\":[\"SCMP_ARCH_VAX\"]}",
@@ -325,6 +329,41 @@ TEST(bad_profiles_are_refused_by_path)
 		CHECK_INT(e->kind, bad[i].kind);
 		if (!strstr(e->msg, bad[i].path))
 			CHECK_STR(e->msg, bad[i].path);
+	}
+}
+
+TEST(a_listener_changes_the_flags)
+{
+	static const char text[] =
+	    "{\"defaultAction\":\"SCMP_ACT_ALLOW\",\"listenerPath\":\"/a\",\"listenerMetadata\":\"m\","
+	    "\"flags\":[\"SECCOMP_FILTER_FLAG_TSYNC\",\"SECCOMP_FILTER_FLAG_LOG\","
+	    "\"SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV\"],\"syscalls\":[{\"names\":[\"mkdir\"],"
+	    "\"action\":\"SCMP_ACT_NOTIFY\",\"args\":[{\"index\":0,\"value\":18446744073709551615,"
+	    "\"op\":\"SCMP_CMP_EQ\"}]}]}";
+	struct seccomp_data d = { .nr = SYS_mkdir, .arch = AUDIT_ARCH_X86_64, .args = { UINT64_MAX } };
+	PLAN(p);
+
+	CHECK_OK(compile(&p, text));
+	CHECK_STR(p.listener, "/a");
+	CHECK_INT(p.filter_flags, SECCOMP_FILTER_FLAG_LOG | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV);
+	CHECK_STR(p.listener_metadata, "\"metadata\":\"m\"");
+	CHECK(run(&p, &d) == SECCOMP_RET_USER_NOTIF);
+	d.args[0] = INT64_MAX;
+	CHECK(run(&p, &d) == ALLOW);
+}
+
+TEST(raw_programs_are_taken_as_they_are)
+{
+	static const char *const bad[] = { "", "AAAA", "!" };
+	PLAN(p);
+
+	p.raw_filter = "BgAAAAAA/38="; /* BPF_RET ALLOW */
+	CHECK_OK(plan_seccomp_raw(&p));
+	CHECK_INT(p.n_filter, 1);
+	CHECK_INT(p.filter[0].k, ALLOW);
+	for (size_t i = 0; i < LEN(bad); i++) {
+		p.raw_filter = bad[i];
+		CHECK_ERR(ERR_INVALID, plan_seccomp_raw(&p));
 	}
 }
 

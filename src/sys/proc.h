@@ -36,6 +36,13 @@ int sys_prctl(int option, unsigned long a, unsigned long b, unsigned long c);
 int sys_capset(uint64_t effective, uint64_t permitted, uint64_t inheritable);
 int sys_capget(uint64_t *out_effective, uint64_t *out_permitted);
 int sys_seccomp(const struct sock_fprog *program, unsigned flags);
+/*
+ * The same with a listener for SECCOMP_RET_USER_NOTIF, whose fd goes with a message over the stream socket
+ * sock. A thread that was there before the filter sends it, so no call of the sender can be caught by what it
+ * is to report; we wait without any call. The thread is gone with the next execve. flags: without TSYNC.
+ */
+int sys_seccomp_listener(const struct sock_fprog *program, unsigned flags, int sock, const void *message,
+			 size_t n);
 int sys_ioctl(int fd, unsigned long request, void *arg);
 int sys_ioctl_int(int fd, unsigned long request, int arg);
 int sys_join_keyring(const char *name); /* a new session keyring */
