@@ -3,15 +3,16 @@
 #include "base/own.h"
 #include "sys/event.h"
 #include "sys/mount.h"
+#include "sys/netlink.h"
 #include "sys/proc.h"
 #include "sys/sys.h"
 #include <fcntl.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/ioctl.h>
 
 void child_cat(char *out, size_t size, const char *a, const char *b, const char *d)
 {
@@ -418,6 +419,8 @@ void child_run(struct child *c)
 	reset_signals();
 	child_need(c, sys_setsid(), "start a session", NULL);
 	join_namespaces(c);
+	if (new_ns(p, CLONE_NEWNET) && c->net_fd < 0)
+		child_need(c, sys_loopback_up(), "set the loopback device up", NULL);
 	child_clocks(c);
 	c->pid = hear(c).os;
 	if (new_ns(p, CLONE_NEWUSER)) {

@@ -5,6 +5,7 @@
  */
 #include "base/own.h"
 #include "runtime/child.h"
+#include "runtime/netdev.h"
 #include "sys/event.h"
 #include "sys/proc.h"
 #include "sys/spawn.h"
@@ -255,6 +256,21 @@ static FALLIBLE open_helpers(struct launch *l)
 	return NULL;
 }
 
+static FALLIBLE move_devices(const struct launch *l, int net_fd)
+{
+	auto_fd int own = -1;
+	char path[64];
+
+	for (size_t i = 0; i < l->p->ns.n && i < NS_MAX && net_fd < 0; i++)
+		if (l->p->ns.p[i].kind == CLONE_NEWNET && l->ns_fds[i] >= 0)
+			net_fd = l->ns_fds[i];
+	if (net_fd < 0) {
+		(void)snprintf(path, sizeof path, "/proc/%d/ns/net", (int)l->pid);
+		net_fd = own = sys_open(path, O_RDONLY, 0);
+	}
+	return net_fd < 0 ? FAIL_OS(-net_fd, "open the network namespace") : netdev_move_all(l->p, net_fd);
+}
+
 static FALLIBLE launch(struct launch *l, int net_fd)
 {
 	const struct plan *p = l->p;
@@ -283,6 +299,8 @@ static FALLIBLE launch(struct launch *l, int net_fd)
 	}
 	if (p->cgroup)
 		TRY(cgroup_enter(&l->groups, p, l->pid, l->in_group));
+	if (p->netdevs.n)
+		TRY(move_devices(l, net_fd));
 	TRY(hooks_before(l));
 	TRY(say(l->sync, CHILD_GO, l->pid));
 	TRY(wait_ready(l));

@@ -123,6 +123,44 @@ static struct err *devices(struct plan *p, const json_t *list)
 	return NULL;
 }
 
+/* As the kernel's dev_valid_name, and "%d" at most once. */
+static bool is_device_name(const char *name, bool may_count)
+{
+	const char *percent = strchr(name, '%');
+
+	if (percent && (!may_count || percent[1] != 'd' || strchr(percent + 1, '%')))
+		return false;
+	return name[0] && strlen(name) < 16 && !strpbrk(name, "/: \t\n\v\f\r") && strcmp(name, ".") != 0 &&
+	       strcmp(name, "..") != 0;
+}
+
+static struct err *net_devices(struct plan *p, const json_t *object)
+{
+	const char *host;
+	json_t *item;
+
+	json_object_foreach((json_t *)(uintptr_t)object, host, item)
+	{
+		const char *name = json_str_at(item, "name", "");
+
+		if (!name[0])
+			name = host;
+		if (!has_ns(p, CLONE_NEWNET))
+			return FAIL(ERR_INVALID,
+				    "linux.netDevices: there is no network namespace to move \"%s\" to",
+				    host);
+		if (!is_device_name(host, false))
+			return FAIL(ERR_INVALID,
+				    "linux.netDevices: \"%s\" is not the name of a network device", host);
+		if (!is_device_name(name, true))
+			return FAIL(ERR_INVALID,
+				    "linux.netDevices.%s.name: \"%s\" is not the name of a network device",
+				    host, name);
+		*vec_push(&p->netdevs) = (struct plan_netdev){ plan_text(p, host), plan_text(p, name) };
+	}
+	return NULL;
+}
+
 static struct err *sysctls(struct plan *p, const json_t *object)
 {
 	const char *key;
@@ -295,6 +333,7 @@ static struct err *compile(struct plan *p, const json_t *spec, const struct plan
 		return FAIL(ERR_INVALID, "hostname: there is no uts namespace to set it in");
 	TRY(plan_mounts(p, spec, o->bundle));
 	TRY(devices(p, json_object_get(linux_part, "devices")));
+	TRY(net_devices(p, json_object_get(linux_part, "netDevices")));
 	TRY(sysctls(p, json_object_get(linux_part, "sysctl")));
 	p->masked = (const char **)(uintptr_t)plan_list(p, json_object_get(linux_part, "maskedPaths"), "linux.maskedPaths", &e);
 	TRY(e);
@@ -333,6 +372,7 @@ void plan_free(struct plan *p)
 	vec_fini(&p->ns);
 	vec_fini(&p->uid_map);
 	vec_fini(&p->gid_map);
+	vec_fini(&p->netdevs);
 	vec_fini(&p->mounts);
 	vec_fini(&p->devices);
 	vec_fini(&p->sysctls);

@@ -44,6 +44,9 @@ struct plan_ns {
 	int kind;	  /* CLONE_NEW* */
 	const char *path; /* NULL: a new one */
 };
+struct plan_netdev {
+	const char *host, *name; /* name: in the container, perhaps with "%d" */
+};
 struct plan_idmap {
 	uint32_t inside, outside, count;
 };
@@ -80,6 +83,7 @@ struct plan {
 	VEC(struct plan_ns) ns;
 	VEC(struct plan_idmap) uid_map;
 	VEC(struct plan_idmap) gid_map;
+	VEC(struct plan_netdev) netdevs;
 	VEC(struct plan_mount) mounts;
 	VEC(struct plan_device) devices;
 	VEC(struct plan_pair) sysctls;

@@ -4,8 +4,10 @@
 #include "sys/sys.h"
 #include <fcntl.h>
 #include <linux/netlink.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 enum { BUFFER_BYTES = 8 << 20 }; /* a table with thousands of elements is one datagram */
@@ -63,6 +65,16 @@ int sys_in_netns(int net_fd, int (*fn)(void *arg), void *arg)
 	if (setns(home, CLONE_NEWNET) < 0)
 		abort();
 	return r;
+}
+
+int sys_loopback_up(void)
+{
+	struct ifreq lo = { .ifr_name = "lo", .ifr_flags = IFF_UP };
+	auto_fd int fd = -1;
+
+	SYS_FAULT("loopback_up");
+	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	return fd < 0 ? -errno : sys_ret(ioctl(fd, SIOCSIFFLAGS, &lo));
 }
 
 int sys_port_probe(int proto, uint32_t ip, uint16_t port, uint16_t *out_port)

@@ -19,6 +19,8 @@ ssize_t sys_netlink_recv(int fd, void *p, size_t n);
  * are. Aborts when the way back is closed: going on in a foreign namespace would change the wrong host.
  */
 int sys_in_netns(int net_fd, int (*fn)(void *arg), void *arg);
+/* The loopback device of our network namespace goes up. Safe between clone and execve. */
+int sys_loopback_up(void);
 /*
  * Whether ip (network order) : port could be listened on; port 0: the kernel chooses one. The port goes to *out_port.
  * -EADDRINUSE, -EADDRNOTAVAIL.
