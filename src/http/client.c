@@ -8,6 +8,7 @@
 #include "base/own.h"
 #include "base/text.h"
 #include "base/time.h"
+#include "http/trust.h"
 #include "http/url.h"
 #include "sys/spawn.h"
 #include "sys/sys.h"
@@ -18,16 +19,15 @@
 
 #define HEADERS_MAX     (64u << 10)
 #define ERROR_BODY_MAX  (64u << 10)
-#define CONNECT_SECONDS 30L
+#define CONNECT_MS      30000u
 #define COLLECT_SECONDS 120L
 #define STALL_SECONDS   60u
 #define CANCEL_EVERY_NS 50000000
-#define CERTS_DIR       "/etc/docker/certs.d"
 
 struct http_client {
 	CURL *curl;
 	struct http_conf conf;
-	char *certs_dir;
+	struct trust *trust;
 	int64_t asked_ns; /* when is_cancelled was asked last */
 };
 
@@ -55,7 +55,7 @@ struct http_client *http_new(const struct http_conf *conf)
 	struct http_client *c = xnew(struct http_client);
 
 	c->conf = *conf;
-	c->certs_dir = xstrdup(conf->certs_dir ? conf->certs_dir : CERTS_DIR);
+	c->trust = trust_new(conf);
 	c->curl = curl_easy_init();
 	if (!c->curl)
 		abort();
@@ -67,7 +67,7 @@ void http_free(struct http_client *c)
 	if (!c)
 		return;
 	curl_easy_cleanup(c->curl);
-	free(c->certs_dir);
+	trust_free(c->trust);
 	free(c);
 }
 
@@ -197,68 +197,39 @@ static int on_progress(void *arg, curl_off_t a, curl_off_t b, curl_off_t x, curl
 	return c->conf.is_cancelled(c->conf.ctx);
 }
 
-struct client_pair {
-	char *cert, *key;
-};
-
-static int see_cert_file(void *ctx, const char *name)
+/* curl itself takes HTTP_PROXY in lower case only; docker in both. */
+static const char *env_of(const char *lower, const char *upper)
 {
-	struct client_pair *pair = ctx;
+	const char *value = getenv(lower);
 
-	if (sv_ends(sv_of(name), SV(".cert")) && !pair->cert)
-		pair->cert = xstrdup(name);
-	if (sv_ends(sv_of(name), SV(".key")) && !pair->key)
-		pair->key = xstrdup(name);
-	return 0;
+	if (!value || !*value)
+		value = getenv(upper);
+	return value && *value ? value : NULL;
 }
 
-/* Authorities and the client's pair of one host. GnuTLS loads every certificate of a directory and skips what
- * is none. */
-static void trust_host_dir(struct http_client *c, const struct url *u)
+static void set_proxy(struct http_client *c, const struct url *u)
 {
-	auto_free char *path = u->has_port ? xasprintf("%s/%s:%s", c->certs_dir, u->host, u->port)
-					   : xasprintf("%s/%s", c->certs_dir, u->host);
-	auto_fd int fd = sys_open_dir(path);
-	struct client_pair pair = { 0 };
+	bool is_plain = strcmp(u->scheme, "http") == 0;
+	const char *proxy =
+	    is_plain ? env_of("http_proxy", "HTTP_PROXY") : env_of("https_proxy", "HTTPS_PROXY");
+	const char *no = env_of("no_proxy", "NO_PROXY");
 
-	if (fd < 0)
-		return;
-	(void)curl_easy_setopt(c->curl, CURLOPT_CAPATH, path);
-	(void)sys_each_entry(fd, see_cert_file, &pair);
-	if (pair.cert && pair.key) {
-		auto_free char *cert = xasprintf("%s/%s", path, pair.cert),
-			       *key = xasprintf("%s/%s", path, pair.key);
-
-		(void)curl_easy_setopt(c->curl, CURLOPT_SSLCERT, cert);
-		(void)curl_easy_setopt(c->curl, CURLOPT_SSLKEY, key);
-	}
-	free(pair.cert);
-	free(pair.key);
-}
-
-static void set_trust(struct http_client *c, const struct url *u)
-{
-	const char *file = getenv("SSL_CERT_FILE"), *dir = getenv("SSL_CERT_DIR");
-
-	if (c->conf.is_insecure) {
-		(void)curl_easy_setopt(c->curl, CURLOPT_SSL_VERIFYPEER, 0L);
-		(void)curl_easy_setopt(c->curl, CURLOPT_SSL_VERIFYHOST, 0L);
-		(void)curl_easy_setopt(c->curl, CURLOPT_CAINFO, NULL); /* not read then: 10 ms */
-		(void)curl_easy_setopt(c->curl, CURLOPT_CAPATH, NULL);
-	} else {
-		if (!file || !*file)
-			file = getenv("CURL_CA_BUNDLE");
-		if (file && *file)
-			(void)curl_easy_setopt(c->curl, CURLOPT_CAINFO, file);
-		if (dir && *dir)
-			(void)curl_easy_setopt(c->curl, CURLOPT_CAPATH, dir);
-	}
-	trust_host_dir(c, u);
+	if (!proxy)
+		proxy = env_of("all_proxy", "ALL_PROXY");
+	if (!proxy)
+		proxy = is_plain ? c->conf.proxy.http : c->conf.proxy.https;
+	if (!no)
+		no = c->conf.proxy.no;
+	if (url_host_is_loopback(u->host))
+		proxy = NULL;
+	(void)curl_easy_setopt(c->curl, CURLOPT_PROXY, proxy ? proxy : "");
+	(void)curl_easy_setopt(c->curl, CURLOPT_NOPROXY, no ? no : "");
 }
 
 static void set_limits(struct http_client *c, const struct http_request *q)
 {
-	(void)curl_easy_setopt(c->curl, CURLOPT_CONNECTTIMEOUT, CONNECT_SECONDS);
+	(void)curl_easy_setopt(c->curl, CURLOPT_CONNECTTIMEOUT_MS,
+			       (long)(c->conf.connect_ms ? c->conf.connect_ms : CONNECT_MS));
 	(void)curl_easy_setopt(c->curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
 	(void)curl_easy_setopt(c->curl, CURLOPT_LOW_SPEED_TIME,
 			       (long)(c->conf.stall_seconds ? c->conf.stall_seconds : STALL_SECONDS));
@@ -339,6 +310,7 @@ static struct err *could_not_connect(const struct call *call, const char *at, co
 static struct err *judge(struct call *call, CURLcode code, const char *at, const struct url *u)
 {
 	const char *method = verb_of(call->q);
+	auto_free char *place = NULL;
 	long os = 0;
 
 	if (call->e) {
@@ -365,11 +337,11 @@ static struct err *judge(struct call *call, CURLcode code, const char *at, const
 		return FAIL(ERR_TIMEOUT, "%s \"%s\": timeout: %s", method, at, call->detail);
 	case CURLE_PEER_FAILED_VERIFICATION:
 		call->out->cause = HTTP_TLS;
+		place = trust_place(call->client->trust, u);
 		return FAIL(ERR_UNAVAILABLE,
 			    "%s \"%s\": tls: failed to verify certificate: %s (put the authority's "
-			    "certificate into %s/%s%s%s/ca.crt)",
-			    method, at, call->detail, call->client->certs_dir, u->host,
-			    u->has_port ? ":" : "", u->has_port ? u->port : "");
+			    "certificate into %s/ca.crt)",
+			    method, at, call->detail, place);
 	case CURLE_SSL_CONNECT_ERROR:
 		call->out->cause = HTTP_TLS;
 		if (strstr(call->detail, "unexpected TLS packet"))
@@ -413,6 +385,8 @@ static struct err *perform(struct http_client *c, const struct http_request *q, 
 	for (const char *const *h = q->headers; h && *h; h++)
 		add_header(&list, *h);
 	add_header(&list, "Expect:"); /* a second of waiting per upload otherwise */
+	for (const char *const *h = q->origin_headers; is_trusted && h && *h; h++)
+		add_header(&list, *h);
 	if (is_trusted && q->authorization) {
 		auth = xasprintf("Authorization: %s", q->authorization);
 		add_header(&list, auth);
@@ -422,9 +396,8 @@ static struct err *perform(struct http_client *c, const struct http_request *q, 
 	(void)curl_easy_setopt(c->curl, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
 	(void)curl_easy_setopt(c->curl, CURLOPT_USERAGENT, "hoy/" HOY_VERSION);
 	(void)curl_easy_setopt(c->curl, CURLOPT_HTTPHEADER, list);
-	if (url_host_is_loopback(u.host))
-		(void)curl_easy_setopt(c->curl, CURLOPT_PROXY, "");
-	set_trust(c, &u);
+	set_proxy(c, &u);
+	TRY(trust_apply(c->trust, c->curl, &u));
 	set_limits(c, q);
 	set_callbacks(c, &call);
 	set_method(c, &call);

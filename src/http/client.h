@@ -5,7 +5,9 @@
  * SECURITY: the authorization value goes to the origin (scheme, host, port) of the request's URL and nowhere else;
  * a redirect from https to http is refused; nothing of a request's query or secrets appears in messages.
  * TLS: system CA bundle (SSL_CERT_FILE, CURL_CA_BUNDLE, SSL_CERT_DIR), plus <certs_dir>/<host[:port]>/ (*.crt; a
- * pair *.cert, *.key for the client) as docker has it. Proxies from the environment, never for loopback. HTTP/1.1.
+ * pair *.cert, *.key for the client) as docker has it: the first that exists of ~/.config/containers/certs.d,
+ * /etc/containers/certs.d, /etc/docker/certs.d, /etc/containerd/certs.d. Proxies from the environment (HTTP_PROXY,
+ * HTTPS_PROXY, ALL_PROXY, NO_PROXY, in both cases), never for loopback. HTTP/1.1.
  * Layer: http.  Threads: a client belongs to one thread at a time; http_init before threads start.  Blocks: yes.
  * Limits: 64 KiB of headers, connect 30 s, stall_seconds below 1 byte/s; 120 s in all when the body is collected.
  */
@@ -15,10 +17,21 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct http_trust { /* of one host; all borrowed, outlive the client */
+	const char *host; /* "host[:port]"; NULL: nothing below holds */
+	char *const *ca;  /* files of authorities beside the system's; may be NULL */
+	const char *cert, *key; /* the client's; may be NULL */
+};
+struct http_proxy { /* URLs for http and https, hosts without; borrowed; used when the environment has none */
+	const char *http, *https, *no;
+};
 struct http_conf {
 	bool is_insecure;                /* certificates are not checked */
-	const char *certs_dir;           /* borrowed; NULL: /etc/docker/certs.d */
+	const char *certs_dir;           /* borrowed; NULL: those of containers, containerd and docker */
+	struct http_trust trust;
+	struct http_proxy proxy;
 	unsigned stall_seconds;          /* 0: 60 */
+	unsigned connect_ms;             /* 0: 30 s */
 	bool (*is_cancelled)(void *ctx); /* NULL: never; asked every second or oftener */
 	void *ctx;
 };
@@ -41,6 +54,7 @@ struct http_request {
 	const char *url;
 	const char *const *headers; /* "Name: value", NULL-terminated; may be NULL */
 	const char *authorization;  /* value of that header, or NULL */
+	const char *const *origin_headers; /* as headers, but like authorization: for the origin of url alone */
 	bool has_body;
 	const void *bytes; /* the body: bytes, or from body_fd at body_at */
 	int body_fd;

@@ -101,7 +101,7 @@ static bool is_domain(struct sv s)
 	return true;
 }
 
-static bool is_tag(struct sv s)
+bool ref_tag_is_valid(struct sv s)
 {
 	if (!s.n || s.n > TAG_MAX_BYTES || !is_word(s.p[0]))
 		return false;
@@ -142,7 +142,7 @@ static FALLIBLE cut_ends(const char *text, struct sv *name, struct ref *r)
 	if (colon && !memchr(colon, '/', name->n - (size_t)(colon - name->p))) {
 		struct sv tag = sv_skip(*name, (size_t)(colon - name->p) + 1);
 
-		if (!is_tag(tag))
+		if (!ref_tag_is_valid(tag))
 			return FAIL(ERR_INVALID, "invalid reference format: \"%s\": bad tag", text);
 		r->tag = xstrndup(tag.p, tag.n);
 		name->n = (size_t)(colon - name->p);

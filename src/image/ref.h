@@ -7,6 +7,7 @@
 #pragma once
 #include "base/err.h"
 #include "base/sv.h"
+#include <stdbool.h>
 
 struct ref {
 	char *domain; /* "docker.io", "localhost:5000" */
@@ -17,6 +18,7 @@ struct ref {
 /* Owned fields (ref_fini). ERR_INVALID "invalid reference format: …". Default tag "latest" when neither tag nor digest. */
 FALLIBLE ref_parse(const char *text, struct ref *out_ref);
 void ref_fini(struct ref *r);
+bool ref_tag_is_valid(struct sv tag);
 char *ref_full(const struct ref *r);	 /* "docker.io/library/debian:latest" (+ "@sha256:…"), owned: the key in DB_IMAGE */
 char *ref_familiar(const struct ref *r); /* "debian:latest", owned */
 char *ref_familiar_repo(const struct ref *r); /* "debian", "localhost:5000/x", owned */

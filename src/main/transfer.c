@@ -117,8 +117,8 @@ static struct err *transfer(const struct args *a, struct report *report, const c
 
 	TRY(ref_parse(name, &ref));
 	TRY(load_daemon(&daemon));
-	t.mirrors = daemon.mirrors;
-	t.is_insecure = a->is_insecure || daemon_is_insecure(&daemon, ref.domain);
+	t.daemon = &daemon;
+	t.is_insecure = a->is_insecure;
 	if (a->platform) {
 		TRY(platform_parse(a->platform, &platform));
 		t.platform = &platform;
@@ -159,8 +159,7 @@ static struct err *login(const struct args *a, struct report *report, const char
 		password.data[--password.n] = '\0';
 	e = load_daemon(&daemon);
 	if (!e)
-		e = transfer_login(report, server, a->user, buf_text(&password),
-				   a->is_insecure || daemon_is_insecure(&daemon, server));
+		e = transfer_login(report, server, a->user, buf_text(&password), &daemon, a->is_insecure);
 	explicit_bzero(password.data, password.n);
 	if (e)
 		return e;

@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "base/time.h"
 #include "base/vec.h"
+#include "codec/enc.h"
 #include "http/url.h"
 #include "registry/auth.h"
 #include "registry/fault.h"
@@ -27,10 +28,9 @@
 
 struct registry {
 	struct report *report;
-	char *domain, *repository;
+	const struct place *place;
 	char **scopes; /* may be NULL */
 	char *base;    /* "https://host" */
-	bool is_insecure;
 	unsigned retry_ms;
 	struct cred own_cred; /* loaded when asked for */
 	const struct cred *cred;
@@ -78,12 +78,18 @@ struct report *registry_report(const struct registry *r)
 
 char *registry_root_url(const struct registry *r)
 {
-	return xasprintf("%s/v2/", r->base);
+	return xasprintf("%s%s/", r->base, r->place->root);
 }
 
 char *registry_url(const struct registry *r, const char *what)
 {
-	return xasprintf("%s/v2/%s/%s", r->base, r->repository, what);
+	auto_buf struct buf ns = BUF(1024);
+
+	if (r->place->ns) {
+		buf_str(&ns, strchr(what, '?') ? "&ns=" : "?ns=");
+		enc_percent(sv_of(r->place->ns), &ns);
+	}
+	return xasprintf("%s%s/%s/%s%s", r->base, r->place->root, r->place->repository, what, buf_text(&ns));
 }
 
 static void take_challenge(struct registry *r, const struct http_response *answer)
@@ -101,13 +107,13 @@ static struct err *renew(struct registry *r, struct http_client *http)
 	struct auth_ask ask = { .challenge = &r->challenge,
 				.registry_url = r->base,
 				.scopes = r->scopes,
-				.is_insecure = r->is_insecure };
+				.is_insecure = r->place->is_insecure };
 	auto_free char *value = NULL, *dir = NULL;
 	unsigned seconds = 0;
 
 	if (!r->cred) {
 		err_free(cred_dir(&dir)); /* without a home there are none */
-		TRY(cred_load(dir, r->domain, r->repository, &r->own_cred));
+		TRY(cred_load(dir, r->place->host, r->place->repository, &r->own_cred));
 		r->cred = &r->own_cred;
 	}
 	ask.cred = r->cred;
@@ -173,6 +179,7 @@ static struct err *call(struct registry *r, struct http_client *http, struct htt
 		if (is_home)
 			TRY(current(r, http, &value, &generation));
 		q.authorization = value;
+		q.origin_headers = is_home ? (const char *const *)r->place->headers : NULL;
 		TRY(http_call(http, &q, out));
 		if (out->status != 401 || !is_home || attempt + 1 == AUTH_ATTEMPTS)
 			return NULL;
@@ -227,33 +234,26 @@ struct err *registry_ask(struct registry *r, struct http_client *http, struct ht
 	}
 }
 
-static bool domain_is_loopback(const char *domain)
-{
-	auto_free char *text = xasprintf("http://%s/", domain);
-	auto_url struct url u = { 0 };
-	auto_err struct err *e = url_parse(text, &u);
-
-	return !e && url_host_is_loopback(u.host);
-}
-
 static struct err *ping(struct registry *r, const char *scheme, enum http_cause *out_cause)
 {
-	bool is_hub = strcmp(r->domain, "docker.io") == 0 || strcmp(r->domain, "index.docker.io") == 0;
-	const char *host = is_hub ? "registry-1.docker.io" : r->domain;
+	const char *host = r->place->host;
+	bool is_hub = strcmp(host, "docker.io") == 0 || strcmp(host, "index.docker.io") == 0;
 	auto_response struct http_response answer = { 0 };
 	struct http_client *http;
 	auto_free char *url = NULL;
 	struct err *e;
 
 	free(r->base);
-	r->base = xasprintf("%s://%s", scheme, host);
-	r->http_conf =
-	    (struct http_conf){ .is_insecure = r->is_insecure, .is_cancelled = is_cancelled, .ctx = r };
+	r->base = xasprintf("%s://%s", scheme, is_hub ? "registry-1.docker.io" : host);
 	http = registry_http(r);
-	url = xasprintf("%s/v2/", r->base);
-	e = http_call(
-	    http, &(struct http_request){ .method = "GET", .url = url, .redirects = 5, .max_body = 1 << 20 },
-	    &answer);
+	url = registry_root_url(r);
+	e = http_call(http,
+		      &(struct http_request){ .method = "GET",
+					      .url = url,
+					      .origin_headers = (const char *const *)r->place->headers,
+					      .redirects = 5,
+					      .max_body = 1 << 20 },
+		      &answer);
 	*out_cause = answer.cause;
 	if (e) {
 		http_free(http);
@@ -270,7 +270,7 @@ static char **scopes_of(const struct registry_conf *conf)
 	char **list = NULL;
 
 	if (conf->actions) {
-		auto_free char *own = xasprintf("repository:%s:%s", conf->repository, conf->actions);
+		auto_free char *own = xasprintf("repository:%s:%s", conf->place->repository, conf->actions);
 
 		text_list_add(&list, own);
 	}
@@ -285,43 +285,36 @@ static char **scopes_of(const struct registry_conf *conf)
 static struct err *find_scheme(struct registry *r)
 {
 	enum http_cause cause = HTTP_OK;
-	struct err *e = ping(r, "https", &cause);
+	struct err *e = ping(r, r->place->scheme ? r->place->scheme : "https", &cause);
 
-	if (!e || !r->is_insecure || (cause != HTTP_CONNECT && cause != HTTP_TLS && cause != HTTP_CUT))
+	if (!e || r->place->scheme || !r->place->is_insecure ||
+	    (cause != HTTP_CONNECT && cause != HTTP_TLS && cause != HTTP_CUT))
 		return e;
 	err_free(e);
 	return ping(r, "http", &cause);
 }
 
-/* A mirror has a scheme, and its own credentials. */
-static struct err *ping_mirror(struct registry *r, const char *mirror)
-{
-	enum http_cause cause = HTTP_OK;
-	auto_url struct url u = { 0 };
-
-	TRY(url_parse(mirror, &u));
-	free(r->domain);
-	r->domain = u.has_port ? xasprintf("%s:%s", u.host, u.port) : xstrdup(u.host);
-	r->is_insecure = r->is_insecure || url_host_is_loopback(u.host);
-	return ping(r, u.scheme, &cause);
-}
-
 struct err *registry_open(const struct registry_conf *conf, struct registry **out_registry)
 {
 	auto_registry struct registry *r = xnew(struct registry);
+	const struct place *place = conf->place;
 
 	(void)pthread_mutex_init(&r->lock, NULL);
 	r->report = conf->report;
-	r->domain = xstrdup(conf->domain);
-	r->repository = xstrdup(conf->repository ? conf->repository : "");
+	r->place = place;
 	r->scopes = scopes_of(conf);
-	r->is_insecure = conf->is_insecure || domain_is_loopback(conf->domain);
 	r->cred = conf->cred;
 	r->retry_ms = conf->retry_ms ? conf->retry_ms : RETRY_MS;
-	if (conf->mirror)
-		TRY(ping_mirror(r, conf->mirror));
-	else
-		TRY(find_scheme(r));
+	r->http_conf = (struct http_conf){
+		.is_insecure = place->is_insecure,
+		.trust = { .host = place->host, .ca = place->ca, .cert = place->cert, .key = place->key },
+		.connect_ms = place->connect_ms,
+		.is_cancelled = is_cancelled,
+		.ctx = r
+	};
+	if (conf->daemon)
+		r->http_conf.proxy = conf->daemon->proxy;
+	TRY(find_scheme(r));
 	*out_registry = TAKE(r);
 	return NULL;
 }
@@ -338,8 +331,6 @@ void registry_close(struct registry *r)
 	free(r->authorization);
 	free(r->base);
 	text_list_free(r->scopes);
-	free(r->repository);
-	free(r->domain);
 	(void)pthread_mutex_destroy(&r->lock);
 	free(r);
 }

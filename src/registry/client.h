@@ -11,25 +11,23 @@
 #include "base/err.h"
 #include "http/client.h"
 #include "registry/cred.h"
+#include "registry/place.h"
 #include "registry/report.h"
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 struct registry_conf {
-	struct report *report;  /* borrowed, outlives the registry */
-	const char *domain;     /* "docker.io", "localhost:5000" */
-	const char *repository; /* "library/debian"; NULL: none (login) */
-	const char *actions;    /* "pull" or "pull,push"; NULL: no scope */
-	const char *mirror;     /* "http[s]://host[:port]": who answers for domain; NULL: the domain itself */
-	char *const *pull_from; /* borrowed; other repositories to be mounted from; may be NULL */
-	bool is_insecure;
-	unsigned retry_ms;       /* the first pause between attempts; 0: 500 */
-	const struct cred *cred; /* borrowed; NULL: cred_load when the registry asks for it */
+	struct report *report;     /* borrowed, outlives the registry */
+	const struct place *place; /* borrowed, outlives the registry: who is asked, for which repository */
+	const char *actions;       /* "pull" or "pull,push"; NULL: no scope */
+	char *const *pull_from;    /* borrowed; other repositories to be mounted from; may be NULL */
+	unsigned retry_ms;         /* the first pause between attempts; 0: 500 */
+	const struct daemon_conf *daemon; /* borrowed; whose proxies hold when the environment has none; may be NULL */
+	const struct cred *cred;   /* borrowed; NULL: cred_load when the registry asks for it */
 };
 struct registry;
-/* Finds the scheme and the challenge by GET /v2/. ERR_UNAVAILABLE nobody there; ERR_INVALID a mirror that is
- * no URL. */
+/* Finds the scheme and the challenge by GET /v2/. ERR_UNAVAILABLE nobody there. */
 FALLIBLE registry_open(const struct registry_conf *conf, struct registry **out_registry);
 void registry_close(struct registry *r);
 /* A client, one that has a connection when there is one; NULL-safe back with registry_http_done. */
@@ -37,7 +35,7 @@ struct http_client *registry_http(struct registry *r);
 void registry_http_done(struct registry *r, struct http_client *http);
 struct report *registry_report(const struct registry *r); /* borrowed */
 char *registry_root_url(const struct registry *r);        /* "<base>/v2/", owned */
-/* The URL "<base>/v2/<repository>/<what>", owned. */
+/* The URL "<base>/v2/<repository>/<what>", owned; what may have a query. */
 char *registry_url(const struct registry *r, const char *what);
 /*
  * One request with whatever authorization the registry wants, when q->url is at the registry itself; after a

@@ -21,6 +21,8 @@ static struct err *read_list(const json_t *doc, const char *path, const char *ke
 	return e ? err_ctx(e, "%s", path) : NULL;
 }
 
+static const char *const proxy_keys[] = { "proxies.http-proxy", "proxies.https-proxy", "proxies.no-proxy" };
+
 struct err *daemon_load(const char *path, struct daemon_conf *out_conf)
 {
 	auto_fd int fd = sys_open(path, O_RDONLY, 0);
@@ -35,6 +37,10 @@ struct err *daemon_load(const char *path, struct daemon_conf *out_conf)
 	TRY(json_read(fd, path, FILE_MAX_BYTES, &doc));
 	TRY(read_list(doc, path, "insecure-registries", &c.insecure));
 	TRY(read_list(doc, path, "registry-mirrors", &c.mirrors));
+	for (size_t i = 0; i < LEN(proxy_keys); i++)
+		if (*json_str_at(doc, proxy_keys[i], ""))
+			c.proxies[i] = xstrdup(json_str_at(doc, proxy_keys[i], ""));
+	c.proxy = (struct http_proxy){ c.proxies[0], c.proxies[1], c.proxies[2] };
 	*out_conf = c;
 	c = (struct daemon_conf){ 0 };
 	return NULL;
@@ -44,6 +50,8 @@ void daemon_fini(struct daemon_conf *c)
 {
 	text_list_free(c->insecure);
 	text_list_free(c->mirrors);
+	for (size_t i = 0; i < LEN(c->proxies); i++)
+		free(c->proxies[i]);
 	*c = (struct daemon_conf){ 0 };
 }
 

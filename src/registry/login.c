@@ -20,19 +20,21 @@ static char *domain_of(const char *server)
 }
 
 struct err *transfer_login(struct report *report, const char *server, const char *user, const char *password,
-			   bool is_insecure)
+			   const struct daemon_conf *daemon, bool is_insecure)
 {
 	auto_free char *domain = domain_of(server), *dir = NULL, *url = NULL;
 	auto_cred struct cred cred = { .user = xstrdup(user), .password = xstrdup(password) };
-	struct registry_conf conf = {
-		.report = report, .domain = domain, .is_insecure = is_insecure, .cred = &cred
-	};
+	struct ref ref = { .domain = domain, .path = (char[]){ "" } };
+	struct registry_conf conf = { .report = report, .cred = &cred, .daemon = daemon };
+	auto_places struct places places = { 0 };
 	auto_registry struct registry *r = NULL;
 	auto_response struct http_response answer = { 0 };
 
 	TRY(cred_dir(&dir));
 	if (!*user || strchr(user, ':'))
 		return FAIL(ERR_INVALID, "bad user name: it must not be empty or contain ':'");
+	TRY(places_find(&ref, daemon, is_insecure, &places));
+	conf.place = &places.v.p[places.v.n - 1];
 	TRY(registry_open(&conf, &r));
 	url = registry_root_url(r);
 	TRY(registry_call(r, NULL, (struct http_request){ .method = "GET", .url = url, .max_body = 1 << 20 },

@@ -13,7 +13,7 @@
 #include "image/manifest.h"
 #include "registry/client.h"
 #include "registry/download.h"
-#include "registry/fault.h"
+#include "registry/remote.h"
 #include "registry/transfer.h"
 #include "sys/sys.h"
 #include <stdio.h>
@@ -35,7 +35,8 @@ struct layer {
 struct pull {
 	const struct transfer *t;
 	struct registry *registry;
-	char *name; /* as the user knows it, "x:latest" */
+	const char *want; /* digest of what the reference is; NULL: as the tag says */
+	char *name;       /* as the user knows it, "x:latest" */
 	char *repository;
 	struct document chain[NESTING_MAX + 1]; /* what the reference is, …, the manifest of our platform */
 	size_t n_chain;
@@ -44,10 +45,6 @@ struct pull {
 	char **diff_ids; /* of all parts; NULL for an artifact */
 	uint64_t blob_bytes;
 };
-
-static const char *const accept_headers[] = { "Accept: " MEDIA_MANIFEST ", " MEDIA_INDEX ", " MEDIA_DOCKER
-					      ", " MEDIA_DOCKER_LIST ", */*;q=0.1",
-					      NULL };
 
 static void pull_fini(struct pull *p)
 {
@@ -62,26 +59,6 @@ static void pull_fini(struct pull *p)
 	free(p->name);
 	free(p->repository);
 	registry_close(p->registry);
-}
-
-/* In docker's words. */
-static struct err *refusal(const struct pull *p, const struct http_response *r, const char *reference)
-{
-	auto_free char *code = fault_code(r);
-	struct err *e = fault_of(r);
-
-	if (r->status == 404 && strcmp(code, "NAME_UNKNOWN") == 0)
-		return err_ctx(e, "repository %s not found", p->repository);
-	if (r->status == 404)
-		return strcmp(code, "MANIFEST_UNKNOWN") == 0
-			   ? err_ctx(e, "manifest for %s not found", p->name)
-			   : err_ctx(e, "manifest for %s not found: manifest unknown", p->name);
-	if (e->kind == ERR_DENIED)
-		return err_ctx(e,
-			       "pull access denied for %s, repository does not exist or may require "
-			       "authorization (see hoy login)",
-			       p->repository);
-	return err_ctx(e, "manifest %s of %s", reference, p->repository);
 }
 
 /* A manifest we have, if it is whole. A damaged one is removed, and fetched. */
@@ -115,7 +92,7 @@ static struct err *from_store_by_tag(const struct pull *p, const char *url, stru
 	*out_found = false;
 	e = registry_call(
 	    p->registry, NULL,
-	    (struct http_request){ .method = "HEAD", .url = url, .headers = accept_headers, .redirects = 5 },
+	    (struct http_request){ .method = "HEAD", .url = url, .headers = remote_accept, .redirects = 5 },
 	    &answer);
 	if (e && answer.cause == HTTP_CUT) { /* GET asks again, and tells why */
 		err_free(e);
@@ -133,7 +110,7 @@ static struct err *from_store_by_tag(const struct pull *p, const char *url, stru
 static struct err *fetch_document(struct pull *p, const char *reference, const char *want, uint64_t want_size)
 {
 	struct document *doc = &p->chain[p->n_chain];
-	auto_response struct http_response answer = { 0 };
+	auto_remote_doc struct remote_doc got = { 0 };
 	auto_free char *what = xasprintf("manifests/%s", reference), *url = registry_url(p->registry, what);
 	const char *type = NULL;
 	bool is_here = false;
@@ -144,24 +121,13 @@ static struct err *fetch_document(struct pull *p, const char *reference, const c
 	else
 		TRY(from_store_by_tag(p, url, doc, &is_here));
 	if (!is_here) {
-		TRY(registry_ask(p->registry, NULL,
-				 (struct http_request){ .method = "GET",
-							.url = url,
-							.headers = accept_headers,
-							.redirects = 5,
-							.max_body = MANIFEST_MAX },
-				 &answer));
-		if (answer.status != 200)
-			return refusal(p, &answer, reference);
-		type = http_header(&answer, "Content-Type", 0);
-		doc->n = answer.body.n;
-		doc->body = buf_take(&answer.body);
-		digest_of(doc->body, doc->n, doc->digest);
+		TRY(remote_get(p->registry, p->t->ref, reference, want, &got));
+		type = got.media_type;
+		doc->n = got.n;
+		doc->body = TAKE(got.body);
+		memcpy(doc->digest, got.digest, DIGEST_MAX);
 	}
 	p->n_chain++;
-	if (want && strcmp(want, doc->digest) != 0)
-		return FAIL(ERR_CORRUPT, "manifest of %s: digest mismatch: wanted %s, got %s", p->repository,
-			    want, doc->digest);
 	if (want_size && want_size != doc->n)
 		return FAIL(ERR_CORRUPT, "manifest %s: size mismatch: wanted %llu bytes, got %zu", reference,
 			    (unsigned long long)want_size, doc->n);
@@ -177,7 +143,7 @@ static struct err *resolve(struct pull *p)
 	struct err *e;
 
 	platform_host(&host);
-	TRY(fetch_document(p, ref->digest ? ref->digest : ref->tag, ref->digest, 0));
+	TRY(fetch_document(p, p->want ? p->want : ref->tag, p->want, 0));
 	while (p->chain[p->n_chain - 1].m.is_index) {
 		const struct descriptor *part = NULL;
 
@@ -341,16 +307,16 @@ static struct err *run(struct pull *p, struct transfer_result *out_result)
 	return NULL;
 }
 
-static struct err *pull_from(const struct transfer *t, const char *mirror, struct transfer_result *out_result)
+/* digest: what the tag is, when somebody else has said so; else NULL. */
+static struct err *pull_from(const struct transfer *t, const struct place *place, const char *digest,
+			     struct transfer_result *out_result)
 {
-	CLEANUP(pull_fini) struct pull p = { .t = t };
+	CLEANUP(pull_fini) struct pull p = { .t = t, .want = digest ? digest : t->ref->digest };
 	struct registry_conf conf = { .report = t->report,
-				      .domain = t->ref->domain,
-				      .repository = t->ref->path,
+				      .place = place,
 				      .actions = "pull",
-				      .mirror = mirror,
-				      .is_insecure = t->is_insecure,
-				      .retry_ms = t->retry_ms };
+				      .retry_ms = t->retry_ms,
+				      .daemon = t->daemon };
 
 	p.name = ref_familiar(t->ref);
 	p.repository = ref_familiar_repo(t->ref);
@@ -358,15 +324,81 @@ static struct err *pull_from(const struct transfer *t, const char *mirror, struc
 	return run(&p, out_result);
 }
 
-struct err *transfer_pull(const struct transfer *t, struct transfer_result *out_result)
+static struct err *resolve_at(const struct transfer *t, const struct place *place, char **out_digest)
 {
-	for (size_t i = 0; t->mirrors && t->mirrors[i] && strcmp(t->ref->domain, "docker.io") == 0; i++) {
-		struct err *e = pull_from(t, t->mirrors[i], out_result);
+	auto_registry struct registry *r = NULL;
+	struct registry_conf conf = { .report = t->report,
+				      .place = place,
+				      .actions = "pull",
+				      .retry_ms = t->retry_ms,
+				      .daemon = t->daemon };
+	char digest[DIGEST_MAX];
 
+	TRY(registry_open(&conf, &r));
+	TRY(remote_digest(r, t->ref, t->ref->tag, digest));
+	*out_digest = xstrdup(digest);
+	return NULL;
+}
+
+/* A mirror that must not say what a tag is gets its digest told by the others. Owned; NULL: nobody needs it.
+ */
+static struct err *digest_for_mirrors(const struct transfer *t, const struct places *places,
+				      char **out_digest)
+{
+	bool is_needed = false;
+	struct err *e = NULL;
+
+	for (size_t i = 0; i < places->v.n; i++)
+		is_needed = is_needed || (places->v.p[i].can_pull && !places->v.p[i].can_resolve);
+	for (size_t i = 0; is_needed && !t->ref->digest && i < places->v.n; i++) {
+		if (!places->v.p[i].can_resolve)
+			continue;
+		err_free(e);
+		e = resolve_at(t, &places->v.p[i], out_digest);
 		if (!e || e->kind == ERR_CANCELLED)
 			return e;
-		log_debug("mirror: %s", e->msg); /* what it lacks the origin has */
+	}
+	return e;
+}
+
+/* What one place lacks another may have; our own troubles are the same everywhere. */
+static bool may_others_help(const struct err *e)
+{
+	return e->kind != ERR_CANCELLED &&
+	       !(e->kind == ERR_LIMIT && (e->os || strstr(e->msg, "No space left")));
+}
+
+/* The registry's own word first, then what its mirrors said. Consumes e. */
+static struct err *with_mirrors(struct err *e, const char *mirrors)
+{
+	struct err *both = FAIL(e->kind, "%s (before: %s)", e->msg, mirrors);
+
+	err_free(e);
+	return both;
+}
+
+struct err *transfer_pull(const struct transfer *t, struct transfer_result *out_result)
+{
+	auto_places struct places places = { 0 };
+	auto_free char *digest = NULL;
+	auto_buf struct buf mirrors = BUF(4096);
+
+	TRY(places_find(t->ref, t->daemon, t->is_insecure, &places));
+	TRY(digest_for_mirrors(t, &places, &digest));
+	for (size_t i = 0; i < places.v.n; i++) {
+		const struct place *place = &places.v.p[i];
+		struct err *e;
+
+		if (!place->can_pull)
+			continue;
+		e = pull_from(t, place, digest, out_result);
+		if (!e || !may_others_help(e))
+			return e;
+		if (i + 1 == places.v.n)
+			return mirrors.n ? with_mirrors(e, buf_text(&mirrors)) : e;
+		buf_fmt(&mirrors, "%smirror %s: %.300s", mirrors.n ? "; " : "", place->host, e->msg);
+		log_debug("mirror %s: %s", place->host, e->msg);
 		err_free(e);
 	}
-	return pull_from(t, NULL, out_result);
+	return FAIL(ERR_DENIED, "hosts.toml of %s names nobody to pull from (capabilities)", t->ref->domain);
 }

@@ -19,6 +19,7 @@
 
 struct push {
 	const struct transfer *t;
+	struct places places;
 	struct registry *registry;
 	struct mounts *mounts;
 	char *repository; /* as the user knows it */
@@ -41,6 +42,7 @@ static void push_fini(struct push *p)
 	free(p->repository);
 	mounts_free(p->mounts);
 	registry_close(p->registry);
+	places_fini(&p->places);
 }
 
 static void document_fini(struct document *d)
@@ -253,18 +255,29 @@ static char **mount_scopes(const struct push *p, const struct manifest *m)
 	return list;
 }
 
+/* The first that takes pushes; mirrors of registries.conf never do. */
+static struct err *push_place(const struct transfer *t, struct places *places, const struct place **out_place)
+{
+	TRY(places_find(t->ref, t->daemon, t->is_insecure, places));
+	for (size_t i = 0; i < places->v.n; i++) {
+		if (places->v.p[i].can_push) {
+			*out_place = &places->v.p[i];
+			return NULL;
+		}
+	}
+	return FAIL(ERR_DENIED, "hosts.toml of %s names nobody who takes pushes (capabilities)",
+		    t->ref->domain);
+}
+
 struct err *transfer_push(const struct transfer *t, const char *digest, struct transfer_result *out_result)
 {
 	const char *reference = t->ref->tag ? t->ref->tag : digest;
 	CLEANUP(push_fini) struct push p = { .t = t };
 	CLEANUP(document_fini) struct document doc = { 0 };
 	auto_list char **from = NULL;
-	struct registry_conf conf = { .report = t->report,
-				      .domain = t->ref->domain,
-				      .repository = t->ref->path,
-				      .actions = "pull,push",
-				      .is_insecure = t->is_insecure,
-				      .retry_ms = t->retry_ms };
+	struct registry_conf conf = {
+		.report = t->report, .actions = "pull,push", .retry_ms = t->retry_ms, .daemon = t->daemon
+	};
 
 	TRY(digest_check(sv_of(digest)));
 	p.repository = ref_familiar_repo(t->ref);
@@ -272,6 +285,7 @@ struct err *transfer_push(const struct transfer *t, const char *digest, struct t
 	TRY(mounts_load(t->root, t->store, t->ref->domain, t->ref->path, &p.mounts));
 	from = mount_scopes(&p, &doc.m);
 	conf.pull_from = from;
+	TRY(push_place(t, &p.places, &conf.place));
 	TRY(registry_open(&conf, &p.registry));
 	if (!doc.m.is_index)
 		return push_image(&p, &doc, reference, t->ref->tag != NULL, out_result);

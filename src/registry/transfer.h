@@ -11,6 +11,7 @@
 #include "content/store.h"
 #include "image/platform.h"
 #include "image/ref.h"
+#include "registry/daemon.h"
 #include "registry/report.h"
 #include <stdbool.h>
 #include <stdint.h>
@@ -22,9 +23,8 @@ struct transfer {
 	const struct ref *ref; /* borrowed */
 	const struct platform
 	    *platform; /* borrowed; NULL: the host's, and no check against a single manifest */
-	char *const
-	    *mirrors; /* borrowed; tried before docker.io itself when pulling from there; may be NULL */
-	bool is_insecure;
+	const struct daemon_conf *daemon; /* borrowed */
+	bool is_insecure;		  /* the registry itself, by the command line */
 	unsigned retry_ms; /* the first pause between attempts; 0: 500 */
 };
 struct transfer_result {
@@ -42,5 +42,5 @@ FALLIBLE transfer_pull(const struct transfer *t, struct transfer_result *out_res
 FALLIBLE transfer_push(const struct transfer *t, const char *digest, struct transfer_result *out_result);
 /* Asks the registry whether it takes them, then keeps them. ERR_DENIED. */
 FALLIBLE transfer_login(struct report *report, const char *server, const char *user, const char *password,
-			bool is_insecure);
+			const struct daemon_conf *daemon, bool is_insecure);
 FALLIBLE transfer_logout(const char *server, bool *out_found);

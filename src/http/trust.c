@@ -1,0 +1,208 @@
+/*
+ * trust.c - curl takes one file and one directory of authorities. The directory is the host's own; files that
+ * the caller names become one with the system's, in memory.
+ */
+#include "http/trust.h"
+#include "base/mem.h"
+#include "base/own.h"
+#include "base/text.h"
+#include "sys/spawn.h"
+#include "sys/sys.h"
+#include <fcntl.h>
+#include <strings.h>
+
+#define DOCKER_DIR "/etc/docker/certs.d"
+#define CA_MAX     (4u << 20)
+
+struct trust {
+	struct http_trust own;
+	bool is_insecure;
+	char **dirs; /* owned list */
+	int ca_fd;   /* the system's authorities and own.ca, once it is needed; or -1 */
+};
+
+static const char *const system_files[] = { "/etc/ssl/certs/ca-certificates.crt",
+					    "/etc/pki/tls/certs/ca-bundle.crt" };
+
+/* Where hosts have directories with certificates; owned list. */
+static char **host_dirs(const char *only)
+{
+	const char *home = getenv("HOME");
+	auto_free char *own = home && *home ? xasprintf("%s/.config/containers/certs.d", home) : NULL;
+	char **list = NULL;
+
+	if (own && !only)
+		text_list_add(&list, own);
+	if (!only)
+		text_list_add(&list, "/etc/containers/certs.d");
+	text_list_add(&list, only ? only : DOCKER_DIR);
+	if (!only)
+		text_list_add(&list, "/etc/containerd/certs.d");
+	return list;
+}
+
+struct trust *trust_new(const struct http_conf *conf)
+{
+	struct trust *t = xnew(struct trust);
+
+	*t = (struct trust){ .own = conf->trust,
+			     .is_insecure = conf->is_insecure,
+			     .dirs = host_dirs(conf->certs_dir),
+			     .ca_fd = -1 };
+	return t;
+}
+
+void trust_free(struct trust *t)
+{
+	if (!t)
+		return;
+	text_list_free(t->dirs);
+	own_close(&t->ca_fd);
+	free(t);
+}
+
+static char *host_dir(const char *base, const struct url *u)
+{
+	return u->has_port ? xasprintf("%s/%s:%s", base, u->host, u->port)
+			   : xasprintf("%s/%s", base, u->host);
+}
+
+char *trust_place(const struct trust *t, const struct url *u)
+{
+	return host_dir(text_list_len(t->dirs) == 1 ? t->dirs[0] : DOCKER_DIR, u);
+}
+
+struct client_pair {
+	char *cert, *key;
+	bool has_ca;
+};
+
+static int see_cert_file(void *ctx, const char *name)
+{
+	struct client_pair *pair = ctx;
+
+	if (sv_ends(sv_of(name), SV(".cert")) && !pair->cert)
+		pair->cert = xstrdup(name);
+	if (sv_ends(sv_of(name), SV(".key")) && !pair->key)
+		pair->key = xstrdup(name);
+	pair->has_ca = pair->has_ca || sv_ends(sv_of(name), SV(".crt"));
+	return 0;
+}
+
+/* Authorities and the client's pair of one directory; GnuTLS loads every certificate there and skips what is
+ * none. */
+static bool apply_dir(CURL *curl, const char *path)
+{
+	auto_fd int fd = sys_open_dir(path);
+	struct client_pair pair = { 0 };
+	bool has_some;
+
+	if (fd < 0)
+		return false;
+	(void)sys_each_entry(fd, see_cert_file, &pair);
+	if (pair.has_ca)
+		(void)curl_easy_setopt(curl, CURLOPT_CAPATH, path);
+	if (pair.cert && pair.key) {
+		auto_free char *cert = xasprintf("%s/%s", path, pair.cert),
+			       *key = xasprintf("%s/%s", path, pair.key);
+
+		(void)curl_easy_setopt(curl, CURLOPT_SSLCERT, cert);
+		(void)curl_easy_setopt(curl, CURLOPT_SSLKEY, key);
+	}
+	has_some = pair.has_ca || (pair.cert && pair.key);
+	free(pair.cert);
+	free(pair.key);
+	return has_some;
+}
+
+static const char *named_bundle(void)
+{
+	const char *file = getenv("SSL_CERT_FILE");
+
+	if (!file || !*file)
+		file = getenv("CURL_CA_BUNDLE");
+	return file && *file ? file : NULL;
+}
+
+static struct err *append(int out, const char *path, bool must)
+{
+	auto_buf struct buf text = BUF(CA_MAX + 1);
+	auto_fd int fd = sys_open(path, O_RDONLY, 0);
+	ssize_t n;
+
+	if (fd < 0)
+		return must ? FAIL_OS(-fd, "authorities in %s", path) : NULL;
+	if (!buf_room(&text, CA_MAX))
+		return FAIL_OS(ENOMEM, "authorities in %s", path);
+	n = sys_read_full(fd, text.data, CA_MAX);
+	if (n == CA_MAX)
+		return FAIL(ERR_LIMIT, "authorities in %s: larger than %u bytes", path, CA_MAX);
+	text.n = n > 0 ? (size_t)n : 0;
+	buf_ch(&text, '\n');
+	if (n >= 0)
+		n = sys_write_all(out, text.data, text.n);
+	return n < 0 ? FAIL_OS((int)-n, "authorities in %s", path) : NULL;
+}
+
+static struct err *join_authorities(struct trust *t)
+{
+	auto_fd int fd = sys_memfd("authorities");
+	const char *named = named_bundle();
+
+	if (fd < 0)
+		return FAIL_OS(-fd, "authorities");
+	if (named)
+		TRY(append(fd, named, true));
+	for (size_t i = 0; !named && i < LEN(system_files); i++)
+		TRY(append(fd, system_files[i], false));
+	for (char *const *file = t->own.ca; *file; file++)
+		TRY(append(fd, *file, true));
+	t->ca_fd = fd;
+	fd = -1;
+	return NULL;
+}
+
+/* What the caller says of its host. */
+static struct err *apply_own(struct trust *t, CURL *curl, const struct url *u)
+{
+	auto_free char *host = u->has_port ? xasprintf("%s:%s", u->host, u->port) : xstrdup(u->host),
+		       *path = NULL;
+
+	if (!t->own.host || strcasecmp(host, t->own.host) != 0)
+		return NULL;
+	if (t->own.ca && !t->is_insecure) {
+		if (t->ca_fd < 0)
+			TRY(join_authorities(t));
+		path = xasprintf("/proc/self/fd/%d", t->ca_fd);
+		(void)curl_easy_setopt(curl, CURLOPT_CAINFO, path);
+	}
+	if (t->own.cert) {
+		(void)curl_easy_setopt(curl, CURLOPT_SSLCERT, t->own.cert);
+		(void)curl_easy_setopt(curl, CURLOPT_SSLKEY, t->own.key);
+	}
+	return NULL;
+}
+
+struct err *trust_apply(struct trust *t, CURL *curl, const struct url *u)
+{
+	const char *file = named_bundle(), *dir = getenv("SSL_CERT_DIR");
+
+	if (t->is_insecure) {
+		(void)curl_easy_setopt(curl, CURLOPT_SSL_VERIFYPEER, 0L);
+		(void)curl_easy_setopt(curl, CURLOPT_SSL_VERIFYHOST, 0L);
+		(void)curl_easy_setopt(curl, CURLOPT_CAINFO, NULL); /* not read then: 10 ms */
+		(void)curl_easy_setopt(curl, CURLOPT_CAPATH, NULL);
+	} else {
+		if (file)
+			(void)curl_easy_setopt(curl, CURLOPT_CAINFO, file);
+		if (dir && *dir)
+			(void)curl_easy_setopt(curl, CURLOPT_CAPATH, dir);
+	}
+	for (char **base = t->dirs; *base; base++) {
+		auto_free char *path = host_dir(*base, u);
+
+		if (apply_dir(curl, path))
+			break;
+	}
+	return apply_own(t, curl, u);
+}
