@@ -101,6 +101,7 @@ show system reset --force
 echo '$ hoy system footprint'
 footprint=$("$hoy" system footprint)
 echo "${footprint:-(nothing)}"
+[ -z "$footprint" ] || fail "hoy is still on the host"
 kill "$registry_pid" && wait "$registry_pid" 2>/dev/null || true
 registry_pid=
 python3 "$top/tests/it/census.py" >"$work/census.after"

@@ -19,6 +19,13 @@ size_t text_list_len(char *const *list)
 	return n;
 }
 
+bool text_list_has(char *const *list, const char *s)
+{
+	while (list && *list && strcmp(*list, s) != 0)
+		list++;
+	return list && *list;
+}
+
 void text_list_add(char ***list, const char *s)
 {
 	size_t n = text_list_len(*list);

@@ -7,6 +7,7 @@
 /* A NULL-terminated list of owned strings. */
 void text_list_free(char **list);
 size_t text_list_len(char *const *list);
+bool text_list_has(char *const *list, const char *s);
 /* Appends a copy of s; grows by one. */
 void text_list_add(char ***list, const char *s);
 char **text_list_dup(char *const *list);

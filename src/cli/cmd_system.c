@@ -78,6 +78,8 @@ static FALLIBLE run_footprint(const void *conf, char *const args[], int *out_exi
 	(void)conf;
 	(void)args;
 	(void)out_exit;
+	if (!engine_exists(cmd_engine_opts())) /* opening would make what is then listed */
+		return NULL;
 	TRY(cmd_engine(&e));
 	TRY(engine_footprint(e, &lines));
 	for (size_t i = 0; lines && lines[i]; i++)
@@ -99,6 +101,8 @@ static FALLIBLE run_reset(const void *conf, char *const args[], int *out_exit)
 
 	(void)args;
 	(void)out_exit;
+	if (!engine_exists(cmd_engine_opts()))
+		return NULL;
 	if (!c->force && !out_ask("WARNING! This will remove all containers, images, volumes and networks.\n"
 				  "Are you sure you want to continue?"))
 		return NULL;

@@ -60,13 +60,30 @@ static const char *pick(const char *given, const char *variable, const char *fal
 	return given ? given : env && *env ? env : fallback;
 }
 
+static const char *root_of(const struct engine_opts *o)
+{
+	return pick(o ? o->root : NULL, "HOY_ROOT", "/var/lib/hoy");
+}
+
+static const char *run_of(const struct engine_opts *o)
+{
+	return pick(o ? o->run : NULL, "HOY_RUN", "/run/hoy");
+}
+
+bool engine_exists(const struct engine_opts *o)
+{
+	struct stat st;
+
+	return sys_fstatat(AT_FDCWD, root_of(o), &st, 0) == 0 || sys_fstatat(AT_FDCWD, run_of(o), &st, 0) == 0;
+}
+
 static FALLIBLE open_parts(struct engine *e, const struct engine_opts *o)
 {
 	auto_free char *meta = NULL;
 	static const char *const dirs[] = { "containers", "tmp", "volumes", "layers" };
 
-	TRY(directory(pick(o ? o->root : NULL, "HOY_ROOT", "/var/lib/hoy"), 0710, &e->root));
-	TRY(directory(pick(o ? o->run : NULL, "HOY_RUN", "/run/hoy"), 0700, &e->run));
+	TRY(directory(root_of(o), 0710, &e->root));
+	TRY(directory(run_of(o), 0700, &e->run));
 	if ((e->root_fd = sys_open_dir(e->root)) < 0)
 		return FAIL_OS(-e->root_fd, "open %s", e->root);
 	if ((e->run_fd = sys_open_dir(e->run)) < 0)

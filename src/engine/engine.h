@@ -17,6 +17,8 @@ struct engine_opts {
 	const char *root; /* NULL: $HOY_ROOT, else /var/lib/hoy */
 	const char *run;  /* NULL: $HOY_RUN, else /run/hoy */
 };
+/* Whether there is anything to open: ROOT or RUN. Makes nothing. */
+bool engine_exists(const struct engine_opts *o);
 FALLIBLE engine_open(const struct engine_opts *o, struct engine **out_engine);
 void engine_close(struct engine *e);
 const char *engine_root(const struct engine *e); /* absolute path; borrowed, as all below */

@@ -272,6 +272,22 @@ static FALLIBLE removal_check(const struct removal *r)
 	return NULL;
 }
 
+/* Layers that others need stay, and one may come twice in an image: told is what was there before and is not after. */
+static FALLIBLE sweep_and_tell(struct removal *r)
+{
+	const struct snapshotter *s = engine_snapshotter(r->e);
+	auto_list char **there = NULL;
+
+	for (size_t i = r->docs.diff_ids ? text_list_len(r->docs.diff_ids) : 0; i-- > 0;)
+		if (layer_exists(s, r->docs.diff_ids[i]) && !text_list_has(there, r->docs.diff_ids[i]))
+			text_list_add(&there, r->docs.diff_ids[i]);
+	TRY(image_sweep(r->e));
+	for (size_t i = 0; there && there[i]; i++)
+		if (!layer_exists(s, there[i]))
+			(void)json_array_append_new(r->events, json_pack("{s:s}", "Deleted", there[i]));
+	return NULL;
+}
+
 static FALLIBLE removal_run(struct removal *r)
 {
 	bool is_last = !r->ref || image_names_of(&r->names, r->manifest) <= 1;
@@ -286,9 +302,7 @@ static FALLIBLE removal_run(struct removal *r)
 	if (!is_last || keep)
 		return NULL;
 	(void)json_array_append_new(r->events, json_pack("{s:s}", "Deleted", r->id));
-	for (size_t i = r->docs.diff_ids ? text_list_len(r->docs.diff_ids) : 0; i-- > 0;)
-		(void)json_array_append_new(r->events, json_pack("{s:s}", "Deleted", r->docs.diff_ids[i]));
-	return image_sweep(r->e);
+	return sweep_and_tell(r);
 }
 
 FALLIBLE engine_image_remove(struct engine *e, const char *text, bool force, json_t **out_events)

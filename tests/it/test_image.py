@@ -229,3 +229,25 @@ def test_many_at_once(fresh_hoy, tmp_path):
         assert w.returncode == 0, err
     fresh_hoy("image", "prune", "-f")
     assert not list((fresh_hoy.root / "blobs/sha256").iterdir()) and not list((fresh_hoy.root / "tmp").iterdir())
+
+
+def test_removal_tells_what_went(hoy, tmp_path):
+    """The base image's layer stays, and is not said to be deleted."""
+    (tmp_path / "Dockerfile").write_text("FROM busybox\nCOPY Dockerfile /\n")
+    hoy("build", "-q", "-t", "child", tmp_path)
+    base, child = (json.loads(hoy("inspect", n).out)[0] for n in ("busybox", "child"))
+    out = hoy("rmi", "child").out
+    assert base["RootFS"]["Layers"][0] not in out
+    assert [line for line in out.splitlines() if line.startswith("Deleted")] == [f"Deleted: {child['Id']}"], out
+    hoy("builder", "prune", "-f")
+    assert hoy("run", "--rm", "busybox", "echo", "whole").out == "whole\n"
+
+
+def test_nothing_is_made_to_tell_that_nothing_is_there(hoy, tmp_path):
+    there = dict(HOY_ROOT=str(tmp_path / "r"), HOY_RUN=str(tmp_path / "n"))
+    assert hoy("system", "footprint", env=there).out == ""
+    hoy("system", "reset", env=there)
+    hoy("images", env=there)
+    assert hoy("system", "footprint", env=there).out.startswith("directory ")
+    hoy("system", "reset", "--force", env=there)
+    assert hoy("system", "footprint", env=there).out == "" and not list(tmp_path.iterdir())
