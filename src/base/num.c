@@ -146,9 +146,9 @@ struct err *num_parse_duration(struct sv text, int64_t *out_ns)
 }
 
 /* As docker prints them: 3 significant digits in decimal units, 4 in binary ones, no trailing zeros. */
-static const char *human(uint64_t bytes, bool binary, const char *const units[], char out[16])
+static const char *human(uint64_t bytes, double step, int digits, const char *const units[], char out[16])
 {
-	double v = (double)bytes, step = binary ? 1024 : 1000;
+	double v = (double)bytes;
 	size_t u = 0;
 
 	while (v >= step && u < 5) {
@@ -158,20 +158,25 @@ static const char *human(uint64_t bytes, bool binary, const char *const units[],
 	if (u == 0)
 		(void)snprintf(out, 16, "%llu%s", (unsigned long long)bytes, units[0]);
 	else
-		(void)snprintf(out, 16, "%.*g%s", v >= 999.5 ? 4 : binary ? 4 : 3, v, units[u]);
+		(void)snprintf(out, 16, "%.*g%s", v >= 999.5 ? 4 : digits, v, units[u]);
 	return out;
 }
 
+static const char *const decimal_units[] = { "B", "kB", "MB", "GB", "TB", "PB" };
+
 const char *num_human(uint64_t bytes, char out[16])
 {
-	static const char *const units[] = { "B", "kB", "MB", "GB", "TB", "PB" };
+	return human(bytes, 1000, 3, decimal_units, out);
+}
 
-	return human(bytes, false, units, out);
+const char *num_human4(uint64_t bytes, char out[16])
+{
+	return human(bytes, 1000, 4, decimal_units, out);
 }
 
 const char *num_human_iec(uint64_t bytes, char out[16])
 {
 	static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB" };
 
-	return human(bytes, true, units, out);
+	return human(bytes, 1024, 4, units, out);
 }

@@ -21,4 +21,5 @@ FALLIBLE num_parse_duration(struct sv text, int64_t *out_ns);
 
 /* Sizes for people; out holds at least 16 bytes. Decimal as in docker ("12.3MB"), binary as in stats ("1.5MiB"). */
 const char *num_human(uint64_t bytes, char out[16]);
+const char *num_human4(uint64_t bytes, char out[16]); /* as in df and prune: 4 significant digits */
 const char *num_human_iec(uint64_t bytes, char out[16]);

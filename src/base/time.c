@@ -153,3 +153,23 @@ const char *time_human(int64_t ns, char out[TIME_TEXT_MAX])
 		(void)snprintf(out, TIME_TEXT_MAX, "%lld years", (long long)(h / 24 / 365));
 	return out;
 }
+
+FALLIBLE time_parse_moment(struct sv text, int64_t *out_ns)
+{
+	uint64_t seconds;
+	int64_t before;
+	struct err *e = num_parse(text, 10, 0, INT32_MAX, &seconds);
+
+	if (!e) {
+		*out_ns = (int64_t)seconds * 1000000000;
+		return NULL;
+	}
+	err_free(e);
+	e = num_parse_duration(text, &before);
+	if (!e) {
+		*out_ns = time_now_ns() - before;
+		return NULL;
+	}
+	err_free(e);
+	return time_parse(text, out_ns);
+}

@@ -8,6 +8,7 @@
  */
 #pragma once
 #include "base/err.h"
+#include "codec/json.h"
 #include "engine/engine.h"
 #include <stdbool.h>
 #include <stdint.h>
@@ -32,4 +33,4 @@ struct build_opts {
  */
 FALLIBLE build_run(struct engine *e, const struct build_opts *o, char **out_image_id);
 /* engine_cache_prune, and the directories of RUN --mount=type=cache that no step uses now. */
-FALLIBLE build_prune(struct engine *e, char ***out_keys, uint64_t *out_bytes);
+FALLIBLE build_prune(struct engine *e, bool all, const json_t *filters, char ***out_keys, uint64_t *out_bytes);

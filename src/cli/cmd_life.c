@@ -1,4 +1,4 @@
-/* cmd_life.c - stop, restart, kill, rm, pause, unpause, rename, wait, prune, and what they share. */
+/* cmd_life.c - stop, restart, kill, rm, pause, unpause, rename, wait, and what they share. */
 #include "base/buf.h"
 #include "base/mem.h"
 #include "base/own.h"
@@ -249,40 +249,7 @@ static FALLIBLE run_wait(const void *conf, char *const args[], int *out_exit)
 const struct cmd cmd_wait = { "wait", "CONTAINER [CONTAINER...]", "Wait until containers stop, then print their exit codes",
 			      NULL,   0,			  1, -1, false, 0, false, run_wait, NULL, NULL };
 
-/* ---- prune, keeper-exit ---- */
-
-struct prune_conf {
-	bool force;
-};
-static const struct opt prune_opts[] = {
-	{ OPT_FLAG, 'f', "force", NULL, offsetof(struct prune_conf, force), 0, "Do not ask" },
-	{ 0 },
-};
-
-static FALLIBLE run_prune(const void *conf, char *const args[], int *out_exit)
-{
-	const struct prune_conf *c = conf;
-	auto_json json_t *list = NULL, *filters = json_pack("{s:[s,s]}", "status", "exited", "created");
-	struct engine *e;
-	size_t i;
-	json_t *item;
-
-	(void)args;
-	(void)out_exit;
-	if (!c->force && !out_ask("WARNING! This will remove all stopped containers.\nAre you sure you want to continue?"))
-		return NULL;
-	TRY(cmd_engine(&e));
-	TRY(container_list(e, true, filters, &list));
-	if (json_array_size(list))
-		(void)printf("Deleted Containers:\n");
-	json_array_foreach (list, i, item) {
-		TRY(container_remove(e, json_str_at(item, "Id", ""), (struct container_rm){ 0 }));
-		(void)printf("%s\n", json_str_at(item, "Id", ""));
-	}
-	return NULL;
-}
-const struct cmd cmd_container_prune = { "prune",    "", "Remove all stopped containers",
-					 prune_opts, sizeof(struct prune_conf), 0, 0, false, 0, false, run_prune, NULL, NULL };
+/* ---- keeper-exit ---- */
 
 static FALLIBLE run_keeper_exit(const void *conf, char *const args[], int *out_exit)
 {

@@ -152,26 +152,8 @@ static FALLIBLE write_chunk(void *ctx, int stream, const char *p, size_t n)
 /* RFC 3339, seconds since 1970, or a duration before now. */
 static FALLIBLE moment(const char *text, int64_t *out_ns)
 {
-	struct err *e;
-	uint64_t seconds;
-	int64_t d;
-
 	*out_ns = 0;
-	if (!text)
-		return NULL;
-	e = num_parse(sv_of(text), 10, 0, INT32_MAX, &seconds);
-	if (!e) {
-		*out_ns = (int64_t)seconds * 1000000000;
-		return NULL;
-	}
-	err_free(e);
-	e = num_parse_duration(sv_of(text), &d);
-	if (!e) {
-		*out_ns = time_now_ns() - d;
-		return NULL;
-	}
-	err_free(e);
-	return time_parse(sv_of(text), out_ns);
+	return text ? time_parse_moment(sv_of(text), out_ns) : NULL;
 }
 
 static FALLIBLE run_logs(const void *conf, char *const args[], int *out_exit)

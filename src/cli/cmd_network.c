@@ -1,4 +1,4 @@
-/* cmd_network.c - network create, ls, inspect, rm, prune. */
+/* cmd_network.c - network create, ls, inspect, rm. */
 #include "base/own.h"
 #include "base/text.h"
 #include "base/mem.h"
@@ -145,48 +145,5 @@ static FALLIBLE run_rm(const void *conf, char *const args[], int *out_exit)
 }
 static const struct cmd rm = { "rm", "NETWORK [NETWORK...]", "Remove networks", NULL, 0, 1, -1, false, 0, false, run_rm, NULL, NULL };
 
-static const struct opt prune_opts[] = {
-	{ OPT_FLAG, 'f', "force", NULL, offsetof(struct network_conf, force), 0, "Do not ask" },
-	{ 0 },
-};
-
-static FALLIBLE run_prune(const void *conf, char *const args[], int *out_exit)
-{
-	const struct network_conf *c = conf;
-	auto_json json_t *list = NULL;
-	struct network *n;
-	size_t i;
-	json_t *v;
-
-	(void)args;
-	(void)out_exit;
-	if (!c->force && !out_ask("WARNING! This will remove all custom networks not used by at least one container.\n"
-				  "Are you sure you want to continue?"))
-		return NULL;
-	TRY(open_network(&n));
-	TRY(network_list(n, &list));
-	json_array_foreach (list, i, v) {
-		const char *name = json_str_at(v, "Name", "");
-		struct err *err = strcmp(name, "bridge") && strcmp(name, "host") && strcmp(name, "none") ? network_remove(n, name) :
-													  NULL;
-
-		if (!err && strcmp(name, "bridge") && strcmp(name, "host") && strcmp(name, "none"))
-			(void)printf("%s\n", name);
-		if (err && err->kind != ERR_CONFLICT && err->kind != ERR_DENIED)
-			return err;
-		err_free(err);
-	}
-	return NULL;
-}
-FALLIBLE cmd_network_prune(char *const args[], bool force)
-{
-	const struct network_conf c = { .force = force };
-	int code = 0;
-
-	return run_prune(&c, args, &code);
-}
-static const struct cmd prune = { "prune", "", "Remove unused networks", prune_opts, sizeof(struct network_conf), 0, 0, false, 0, false,
-				  run_prune, NULL, NULL };
-
-static const struct cmd *const subs[] = { &create, &inspect, &ls, &prune, &rm, NULL };
+static const struct cmd *const subs[] = { &create, &inspect, &ls, &cmd_network_prune, &rm, NULL };
 const struct cmd cmd_network = { .name = "network", .summary = "Manage networks", .subs = subs };

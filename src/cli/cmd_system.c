@@ -112,5 +112,5 @@ static FALLIBLE run_reset(const void *conf, char *const args[], int *out_exit)
 static const struct cmd reset = { "reset", "", "Remove everything that hoy has on this host", reset_opts, sizeof(struct system_conf), 0,
 				  0, false, 0, false, run_reset, NULL, NULL };
 
-static const struct cmd *const subs[] = { &footprint, &cmd_info, &cmd_system_prune, &reset, NULL };
+static const struct cmd *const subs[] = { &cmd_df, &footprint, &cmd_info, &cmd_system_prune, &reset, NULL };
 const struct cmd cmd_system = { .name = "system", .summary = "Manage hoy", .subs = subs };

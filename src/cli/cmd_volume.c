@@ -136,39 +136,6 @@ static FALLIBLE run_rm(const void *conf, char *const args[], int *out_exit)
 static const struct cmd volume_rm_cmd = { "rm",	   "VOLUME [VOLUME...]", "Remove volumes", rm_opts, sizeof(struct volume_conf), 1, -1,
 					  false, 0, false, run_rm, NULL, NULL };
 
-static const struct opt prune_opts[] = {
-	{ OPT_FLAG, 'a', "all", NULL, offsetof(struct volume_conf, all), 0, "Named volumes too" },
-	{ OPT_FLAG, 'f', "force", NULL, offsetof(struct volume_conf, force), 0, "Do not ask" },
-	{ 0 },
-};
-
-static FALLIBLE run_prune(const void *conf, char *const args[], int *out_exit)
-{
-	const struct volume_conf *c = conf;
-	auto_json json_t *names = NULL;
-	uint64_t bytes = 0;
-	struct engine *e;
-	char size[16];
-	size_t i;
-	json_t *v;
-
-	(void)args;
-	(void)out_exit;
-	if (!c->force && !out_ask("WARNING! This will remove all volumes not used by at least one container.\n"
-				  "Are you sure you want to continue?"))
-		return NULL;
-	TRY(cmd_engine(&e));
-	TRY(volume_prune(e, c->all, &names, &bytes));
-	if (json_array_size(names))
-		(void)printf("Deleted Volumes:\n");
-	json_array_foreach (names, i, v)
-		(void)printf("%s\n", json_string_value(v));
-	(void)printf("Total reclaimed space: %s\n", num_human(bytes, size));
-	return NULL;
-}
-static const struct cmd volume_prune_cmd = { "prune",	 "", "Remove unused volumes", prune_opts, sizeof(struct volume_conf), 0, 0,
-					     false, 0, false, run_prune, NULL, NULL };
-
-static const struct cmd *const subs[] = { &volume_create_cmd, &volume_inspect_cmd, &volume_ls_cmd, &volume_prune_cmd, &volume_rm_cmd,
+static const struct cmd *const subs[] = { &volume_create_cmd, &volume_inspect_cmd, &volume_ls_cmd, &cmd_volume_prune, &volume_rm_cmd,
 					  NULL };
 const struct cmd cmd_volume = { .name = "volume", .summary = "Manage volumes", .subs = subs };

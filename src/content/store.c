@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "base/own.h"
 #include "base/time.h"
+#include "state/record.h"
 #include "sys/sys.h"
 #include <dirent.h>
 #include <fcntl.h>
@@ -48,19 +49,11 @@ static struct err *make_dir(int at, const char *name, int *out_fd)
 
 static struct err *write_layout(int root_fd)
 {
-	static const char text[] = STORE_LAYOUT;
-	auto_fd int fd = sys_openat(root_fd, "oci-layout", O_WRONLY | O_CREAT | O_EXCL, 0644);
-	int r;
+	struct stat st;
 
-	if (fd == -EEXIST)
+	if (sys_fstatat(root_fd, "oci-layout", &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_size > 0)
 		return NULL;
-	if (fd < 0)
-		return FAIL_OS(-fd, "store: create oci-layout");
-	if ((r = sys_write_all(fd, text, sizeof text - 1)) < 0 || (r = sys_fsync(fd)) < 0) {
-		(void)sys_unlink(root_fd, "oci-layout");
-		return FAIL_OS(-r, "store: write oci-layout");
-	}
-	return NULL;
+	return record_write(root_fd, "oci-layout", STORE_LAYOUT, strlen(STORE_LAYOUT));
 }
 
 /* A temporary file goes when nobody holds it; one that is a blob's second name (killed after naming it) as

@@ -1,4 +1,6 @@
 #include "engine/filter.h"
+#include "base/sv.h"
+#include "base/time.h"
 #include <stdint.h>
 #include <string.h>
 
@@ -66,18 +68,42 @@ bool filter_prefix(const json_t *filters, const char *key, const char *value)
 	return any(filters, key, value, is_start);
 }
 
+/* want: key or key=value. */
+static bool has_label(const char *want, const json_t *labels)
+{
+	const char *eq = strchr(want, '=');
+	const json_t *have = json_object_getn(labels, want, eq ? (size_t)(eq - want) : strlen(want));
+
+	return have && (!eq || (json_is_string(have) && strcmp(json_string_value(have), eq + 1) == 0));
+}
+
 bool filter_labels(const json_t *filters, const json_t *labels)
 {
 	size_t i;
 	json_t *v;
 
-	json_array_foreach (json_object_get(filters, "label"), i, v) {
-		const char *want = json_string_value(v), *eq = want ? strchr(want, '=') : NULL;
-		size_t n = eq ? (size_t)(eq - want) : want ? strlen(want) : 0;
-		const json_t *have = want ? json_object_getn(labels, want, n) : NULL;
-
-		if (!have || (eq && strcmp(json_string_value(have), eq + 1) != 0))
+	json_array_foreach (json_object_get(filters, "label"), i, v)
+		if (!json_is_string(v) || !has_label(json_string_value(v), labels))
 			return false;
-	}
 	return true;
+}
+
+FALLIBLE filter_prunes(const json_t *filters, int64_t created_ns, const json_t *labels, bool *out_fits)
+{
+	size_t i;
+	json_t *v;
+
+	*out_fits = filter_labels(filters, labels);
+	json_array_foreach (json_object_get(filters, "label!"), i, v)
+		if (json_is_string(v) && has_label(json_string_value(v), labels))
+			*out_fits = false;
+	json_array_foreach (json_object_get(filters, "until"), i, v) {
+		const char *text = json_string_value(v);
+		int64_t until;
+
+		TRY(time_parse_moment(sv_of(text ? text : ""), &until));
+		if (created_ns >= until)
+			*out_fits = false;
+	}
+	return NULL;
 }

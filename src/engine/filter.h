@@ -15,3 +15,5 @@ bool filter_is(const json_t *filters, const char *key, const char *value);	 /* e
 bool filter_contains(const json_t *filters, const char *key, const char *value); /* one of the values is part of it */
 bool filter_prefix(const json_t *filters, const char *key, const char *value);	 /* one of the values begins it */
 bool filter_labels(const json_t *filters, const json_t *labels); /* every "label" value: key, or key=value */
+/* What prunes by age and label: created_ns before every "until" (time_parse_moment), every "label" and no "label!". */
+FALLIBLE filter_prunes(const json_t *filters, int64_t created_ns, const json_t *labels, bool *out_fits);

@@ -46,10 +46,6 @@ FALLIBLE engine_image_tag(struct engine *e, const char *source, const char *targ
 /* docker's rules: untag, delete when the last name goes, refuse when a container uses it (unless force).
  * out_events: array of {"Untagged":…} / {"Deleted":…}. */
 FALLIBLE engine_image_remove(struct engine *e, const char *text, bool force, json_t **out_events);
-/* docker image prune: images without a name (all: every one that no container has). out_events as above; bytes on disk. */
-FALLIBLE engine_image_prune(struct engine *e, bool all, json_t **out_events, uint64_t *out_bytes);
-/* Forgets every step of every build; out_keys: theirs, owned list, NULL when none. */
-FALLIBLE engine_cache_prune(struct engine *e, char ***out_keys, uint64_t *out_bytes);
 FALLIBLE engine_image_save(struct engine *e, char *const *refs, struct zip_sink sink);
 FALLIBLE engine_image_load(struct engine *e, struct zip_source source, json_t **out_loaded); /* array of names or ids */
 /* docker import: a root file system tar (maybe compressed) as one layer. changes: Dockerfile instructions (CMD …). */

@@ -13,6 +13,8 @@
 #include "engine/image_store.h"
 #include "image/ref.h"
 #include "state/db.h"
+#include "sys/sys.h"
+#include <fcntl.h>
 #include <stdio.h>
 
 FALLIBLE engine_image_tag(struct engine *e, const char *source, const char *target)
@@ -45,7 +47,7 @@ static void reach(struct map *m, const char *digest)
 }
 
 /* Of a damaged image all that can still be read is kept. */
-static FALLIBLE reach_image(struct engine *e, struct map *m, const char *manifest)
+FALLIBLE image_reach(struct engine *e, const char *manifest, struct map *m)
 {
 	CLEANUP(manifest_fini) struct manifest doc = { 0 };
 	CLEANUP(image_docs_fini) struct image_docs d = { 0 };
@@ -111,19 +113,53 @@ static struct err *doom(void *ctx, const char *digest, uint64_t size)
 	return NULL;
 }
 
-static FALLIBLE mark(struct engine *e, struct map *m)
+FALLIBLE image_reach_names(struct engine *e, struct map *m)
 {
 	CLEANUP(image_names_fini) struct image_names names = { 0 };
-	auto_txn struct db_txn *txn = NULL;
 
 	TRY(image_names_load(e, &names));
 	for (size_t i = 0; i < names.v.n; i++) {
 		reach(m, names.v.p[i].digest);
-		TRY(reach_image(e, m, names.v.p[i].manifest));
+		TRY(image_reach(e, names.v.p[i].manifest, m));
 	}
+	return NULL;
+}
+
+FALLIBLE image_reach_containers(struct engine *e, struct map *m)
+{
+	auto_txn struct db_txn *txn = NULL;
+
 	TRY(db_begin_read(engine_db(e), &txn));
-	TRY(db_scan(txn, DB_CONTAINER, "", reach_container, m));
+	return db_scan(txn, DB_CONTAINER, "", reach_container, m);
+}
+
+FALLIBLE image_reach_cache(struct engine *e, struct map *m)
+{
+	auto_txn struct db_txn *txn = NULL;
+
+	TRY(db_begin_read(engine_db(e), &txn));
 	return db_scan(txn, DB_CACHE, "", reach_cache, m);
+}
+
+static FALLIBLE mark(struct engine *e, struct map *m)
+{
+	TRY(image_reach_names(e, m));
+	TRY(image_reach_containers(e, m));
+	return image_reach_cache(e, m);
+}
+
+FALLIBLE image_usage(struct engine *e, struct usage *u, char *const *digests)
+{
+	auto_fd int blobs = sys_open_beneath(engine_root_fd(e), "blobs/sha256", O_RDONLY | O_DIRECTORY, 0);
+	auto_fd int layers = sys_open_beneath(engine_root_fd(e), "layers", O_RDONLY | O_DIRECTORY, 0);
+
+	if (blobs < 0 || layers < 0)
+		return FAIL_OS(blobs < 0 ? -blobs : -layers, "open the store");
+	for (; digests && *digests; digests++) { /* a digest names a blob, a layer, or both */
+		TRY(usage_add(u, blobs, digest_hex(*digests)));
+		TRY(usage_add(u, layers, digest_hex(*digests)));
+	}
+	return NULL;
 }
 
 /* What is known of blobs that are gone; a sweep that dies before only leaves facts that are still true. */
@@ -139,7 +175,24 @@ static FALLIBLE forget_blobs(struct engine *e, char *const *blobs)
 	return db_commit(TAKE(txn));
 }
 
-FALLIBLE image_sweep(struct engine *e)
+static FALLIBLE count(struct engine *e, char *const *layers, char *const *blobs, uint64_t *out_bytes)
+{
+	auto_usage struct usage u = { 0 };
+	auto_map struct map both = { 0 };
+	auto_list char **all = NULL;
+
+	for (size_t i = 0; layers && layers[i]; i++)
+		*map_put(&both, layers[i]) = &both;
+	for (size_t i = 0; blobs && blobs[i]; i++)
+		*map_put(&both, blobs[i]) = &both;
+	for (size_t i = 0; i < both.n; i++)
+		text_list_add(&all, both.entries[i].key);
+	TRY(image_usage(e, &u, all));
+	*out_bytes = u.freed;
+	return NULL;
+}
+
+FALLIBLE image_sweep_count(struct engine *e, uint64_t *out_bytes)
 {
 	auto_map struct map reached = { 0 };
 	auto_list char **blobs = NULL, **layers = NULL;
@@ -147,6 +200,8 @@ FALLIBLE image_sweep(struct engine *e)
 	auto_fd int lock = -1;
 	struct err *err = engine_content_lock(e, true, &lock);
 
+	if (out_bytes)
+		*out_bytes = 0;
 	if (err && err->kind == ERR_CONFLICT) { /* the next removal sweeps */
 		err_free(err);
 		return NULL;
@@ -157,11 +212,18 @@ FALLIBLE image_sweep(struct engine *e)
 	blobs = TAKE(d.list);
 	TRY(layer_each(engine_snapshotter(e), doom, &d));
 	layers = TAKE(d.list);
+	if (out_bytes)
+		TRY(count(e, layers, blobs, out_bytes));
 	for (size_t i = 0; layers && layers[i]; i++)
 		TRY(layer_delete(engine_snapshotter(e), layers[i]));
 	for (size_t i = 0; blobs && blobs[i]; i++)
 		TRY(store_blob_delete(engine_store(e), blobs[i]));
 	return forget_blobs(e, blobs);
+}
+
+FALLIBLE image_sweep(struct engine *e)
+{
+	return image_sweep_count(e, NULL);
 }
 
 /* ---- removal ---- */

@@ -39,7 +39,8 @@ static json_t *summary(struct engine *e, const struct image_names *all, const st
 	json_t *tags = json_array(), *digests = json_array(), *labels = json_at(d->config, "config.Labels");
 
 	names_of(all, d->digest, tags, digests);
-	return json_pack("{s:s, s:s, s:o, s:o, s:I, s:I, s:i, s:i, s:O?}", "Id", d->manifest.config.digest, "ParentId", "",
+	return json_pack("{s:s, s:s, s:s, s:o, s:o, s:I, s:I, s:i, s:i, s:O?}", "HoyManifest", d->digest, "Id",
+			 d->manifest.config.digest, "ParentId", "",
 			 "RepoTags", tags, "RepoDigests", digests, "Created",
 			 (json_int_t)(config_created(d->config) / 1000000000), "Size", (json_int_t)image_size(e, d), "SharedSize",
 			 -1, "Containers", -1, "Labels", labels);
@@ -51,7 +52,7 @@ static json_t *damaged_summary(const struct image_names *all, const char *manife
 	json_t *tags = json_array(), *digests = json_array();
 
 	names_of(all, manifest, tags, digests);
-	return json_pack("{s:s, s:s, s:o, s:o, s:i, s:i, s:i, s:i}", "Id", manifest, "ParentId", "", "RepoTags", tags,
+	return json_pack("{s:s, s:s, s:s, s:o, s:o, s:i, s:i, s:i, s:i}", "HoyManifest", manifest, "Id", manifest, "ParentId", "", "RepoTags", tags,
 			 "RepoDigests", digests, "Created", 0, "Size", 0, "SharedSize", -1, "Containers", -1);
 }
 

@@ -12,7 +12,10 @@
 #include "image/ref.h"
 #include "state/db.h"
 #include "state/record.h"
+#include "sys/sys.h"
+#include <fcntl.h>
 #include <stdio.h>
+#include <sys/file.h>
 
 enum { NAME_MAX_BYTES = 65536 };
 
@@ -127,7 +130,10 @@ FALLIBLE image_index_text(struct engine *e, char **out_text)
 	return NULL;
 }
 
-/* Under the database's write lock, so that of two writers the later one writes what is true. */
+/*
+ * Under the database's write lock, so that of two writers the later one writes what is true. Not synced: the database is, and
+ * after a power cut the first command looks whether the index follows it.
+ */
 FALLIBLE image_index_write(struct engine *e)
 {
 	auto_buf struct buf b = BUF(RECORD_BODY_MAX);
@@ -135,7 +141,84 @@ FALLIBLE image_index_write(struct engine *e)
 
 	TRY(db_begin_write(engine_db(e), &txn));
 	TRY(index_of(e, txn, &b));
-	return record_write(engine_root_fd(e), "index.json", b.data, b.n);
+	return record_write_volatile(engine_root_fd(e), "index.json", b.data, b.n);
+}
+
+FALLIBLE image_index_mend(struct engine *e)
+{
+	auto_free char *want = NULL, *have = NULL;
+	struct err *err;
+
+	err = image_index_text(e, &want);
+	if (err && image_is_damage(err)) { /* of a record: that is for verify */
+		err_free(err);
+		return NULL;
+	}
+	TRY(err);
+	err = record_read(engine_root_fd(e), "index.json", &have, NULL);
+	if (err && err->kind != ERR_NOT_FOUND)
+		return err;
+	if (err ? strstr(want, "\"digest\"") == NULL : strcmp(want, have) == 0) { /* none while nothing was ever named */
+		err_free(err);
+		return NULL;
+	}
+	err_free(err);
+	return image_index_write(e);
+}
+
+/* RUN/index-dirty, locked while names change: one that nobody holds tells the next command that the index was not written. */
+struct dirty {
+	struct engine *e;
+	int fd;
+};
+
+static FALLIBLE dirty_begin(struct engine *e, struct dirty *d)
+{
+	struct stat st = { 0 };
+	int r;
+
+	*d = (struct dirty){ e, -1 };
+	do { /* again when another one removed it before the lock */
+		own_close(&d->fd);
+		d->fd = sys_openat(engine_run_fd(e), IMAGE_INDEX_DIRTY, O_WRONLY | O_CREAT, 0600);
+		r = d->fd < 0 ? d->fd : sys_flock(d->fd, LOCK_SH);
+		if (r >= 0)
+			r = sys_fstat(d->fd, &st);
+	} while (r >= 0 && st.st_nlink == 0);
+	return r < 0 ? FAIL_OS(-r, "write %s/%s", engine_run(e), IMAGE_INDEX_DIRTY) : NULL;
+}
+
+static void dirty_end(struct dirty *d)
+{
+	own_close(&d->fd);
+}
+
+/* The transaction, then the index; consumes txn. The mark goes when nobody else is at it. */
+static FALLIBLE commit(struct engine *e, struct db_txn *txn)
+{
+	CLEANUP(dirty_end) struct dirty d = { e, -1 };
+	struct err *err = dirty_begin(e, &d);
+
+	if (err) {
+		db_abort(txn);
+		return err;
+	}
+	TRY(db_commit(txn));
+	TRY(image_index_write(e));
+	if (sys_flock(d.fd, LOCK_EX | LOCK_NB) == 0)
+		(void)sys_unlink(engine_run_fd(e), IMAGE_INDEX_DIRTY);
+	return NULL;
+}
+
+FALLIBLE image_index_reconcile(struct engine *e)
+{
+	CLEANUP(dirty_end) struct dirty d = { e, sys_openat(engine_run_fd(e), IMAGE_INDEX_DIRTY, O_WRONLY, 0) };
+
+	if (d.fd < 0 || sys_flock(d.fd, LOCK_EX | LOCK_NB) < 0) /* written meanwhile, or being written */
+		return NULL;
+	TRY(image_index_mend(e));
+	(void)sys_unlink(engine_run_fd(e), IMAGE_INDEX_DIRTY);
+	return NULL;
 }
 
 static FALLIBLE put(struct db_txn *txn, const struct image_name *n)
@@ -213,8 +296,7 @@ FALLIBLE image_name_set(struct engine *e, const char *ref, const char *digest, c
 	TRY(media_type_of(e, manifest, n.media_type, sizeof n.media_type));
 	TRY(db_begin_write(engine_db(e), &txn));
 	TRY(set_in(txn, &n));
-	TRY(db_commit(TAKE(txn)));
-	return image_index_write(e);
+	return commit(e, TAKE(txn));
 }
 
 static FALLIBLE delete_in(struct db_txn *txn, const char *ref, bool keep)
@@ -234,6 +316,5 @@ FALLIBLE image_name_delete(struct engine *e, const char *ref, bool keep)
 
 	TRY(db_begin_write(engine_db(e), &txn));
 	TRY(delete_in(txn, ref, keep));
-	TRY(db_commit(TAKE(txn)));
-	return image_index_write(e);
+	return commit(e, TAKE(txn));
 }

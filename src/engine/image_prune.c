@@ -4,36 +4,33 @@
  * Nothing goes by itself but what nothing names; a cache entry keeps its layer until the cache is pruned.
  */
 #include "base/map.h"
+#include "base/mem.h"
 #include "base/own.h"
 #include "base/text.h"
 #include "content/store.h"
+#include "engine/filter.h"
 #include "engine/image_store.h"
+#include "engine/prune.h"
 #include "image/ref.h"
 #include "state/db.h"
+#include "sys/fs.h"
+#include "sys/sys.h"
+#include <fcntl.h>
 
-static struct err *add_size(void *ctx, const char *digest, uint64_t size)
+/* Pulls that were cut and that nobody went on with. */
+static FALLIBLE parts_bytes(struct engine *e, uint64_t *out_bytes)
 {
-	(void)digest;
-	*(uint64_t *)ctx += size;
-	return NULL;
-}
+	auto_fd int tmp = sys_open_beneath(engine_root_fd(e), "tmp", O_RDONLY | O_DIRECTORY, 0);
+	auto_usage struct usage u = { 0 };
+	auto_list char **names = NULL;
+	int r = tmp < 0 ? tmp : fs_list(tmp, &names);
 
-/* Bytes that images and cache hold on disk. */
-static FALLIBLE held_bytes(struct engine *e, uint64_t *out_bytes)
-{
-	*out_bytes = 0;
-	TRY(store_blob_each(engine_store(e), add_size, out_bytes));
-	return layer_each(engine_snapshotter(e), add_size, out_bytes);
-}
-
-static FALLIBLE sweep_and_count(struct engine *e, uint64_t *out_bytes)
-{
-	uint64_t before, after;
-
-	TRY(held_bytes(e, &before));
-	TRY(image_sweep(e));
-	TRY(held_bytes(e, &after));
-	*out_bytes = before > after ? before - after : 0;
+	if (r < 0)
+		return FAIL_OS(-r, "list %s/tmp", engine_root(e));
+	for (size_t i = 0; names[i]; i++)
+		if (strncmp(names[i], "part-", 5) == 0)
+			TRY(usage_add(&u, tmp, names[i]));
+	*out_bytes = u.all;
 	return NULL;
 }
 
@@ -89,56 +86,108 @@ static FALLIBLE drop_names(struct engine *e, const struct image_names *names, co
 	return NULL;
 }
 
-FALLIBLE engine_image_prune(struct engine *e, bool all, json_t **out_events, uint64_t *out_bytes)
+/* Whether it is one that the filters mean; of a damaged image nothing is known. */
+static FALLIBLE is_meant(struct engine *e, const char *manifest, const json_t *filters, bool *out_fits)
 {
+	CLEANUP(image_docs_fini) struct image_docs d = { 0 };
+	struct err *err = image_docs_load(e, manifest, &d);
+
+	if (err && !image_is_damage(err))
+		return err;
+	TRY(filter_prunes(filters, err ? 0 : config_created(d.config), err ? NULL : json_at(d.config, "config.Labels"), out_fits));
+	err_free(err);
+	return NULL;
+}
+
+static FALLIBLE prune_one(struct engine *e, const struct image_names *names, const struct map *used, const char *manifest,
+			  const json_t *filters, json_t *events)
+{
+	char id[DIGEST_MAX];
+	bool goes;
+
+	TRY(is_unused(e, used, manifest, id, &goes));
+	if (goes)
+		TRY(is_meant(e, manifest, filters, &goes));
+	if (!goes)
+		return NULL;
+	TRY(drop_names(e, names, manifest, events));
+	(void)json_array_append_new(events, json_pack("{s:s}", "Deleted", id));
+	return NULL;
+}
+
+FALLIBLE engine_image_prune(struct engine *e, bool all, const json_t *filters, json_t **out_events, uint64_t *out_bytes)
+{
+	static const char *const known[] = { "until", "label", "label!", "dangling", NULL };
 	CLEANUP(image_names_fini) struct image_names names = { 0 };
+	const json_t *dangling = json_object_get(filters, "dangling");
 	auto_map struct map used = { 0 }, done = { 0 };
 	auto_json json_t *events = json_array();
+	uint64_t before, after;
 
+	TRY(filter_check(filters, known));
+	all = all || (dangling && (filter_is(filters, "dangling", "false") || filter_is(filters, "dangling", "0")));
 	TRY(used_images(e, &used));
 	TRY(image_names_load(e, &names));
 	for (size_t i = 0; i < names.v.n; i++) {
 		const char *manifest = names.v.p[i].manifest;
-		char id[DIGEST_MAX];
-		bool unused;
 
 		if (map_get(&done, manifest) || (!all && image_names_of(&names, manifest)))
 			continue;
 		*map_put(&done, manifest) = &done;
-		TRY(is_unused(e, &used, manifest, id, &unused));
-		if (!unused)
-			continue;
-		TRY(drop_names(e, &names, manifest, events));
-		(void)json_array_append_new(events, json_pack("{s:s}", "Deleted", id));
+		TRY(prune_one(e, &names, &used, manifest, filters, events));
 	}
+	TRY(parts_bytes(e, &before));
 	store_parts_drop(engine_store(e)); /* of pulls that nobody went on with */
-	TRY(sweep_and_count(e, out_bytes));
+	TRY(parts_bytes(e, &after));
+	TRY(image_sweep_count(e, out_bytes));
+	*out_bytes += before - after;
 	*out_events = TAKE(events);
 	return NULL;
 }
 
 /* ---- build cache ---- */
 
-static struct err *add_key(void *ctx, struct sv key, struct sv value)
-{
-	auto_free char *text = xstrndup(key.p, key.n);
+struct cache_choice {
+	bool all;
+	const json_t *filters;
+	struct map of_images;
+	char **keys;
+};
 
-	(void)value;
-	text_list_add(ctx, text);
+static void cache_choice_fini(struct cache_choice *c)
+{
+	map_fini(&c->of_images);
+	text_list_free(c->keys);
+}
+
+static struct err *choose_key(void *ctx, struct sv key, struct sv value)
+{
+	struct cache_choice *c = ctx;
+	auto_free char *text = xstrndup(key.p, key.n);
+	auto_json json_t *v = NULL;
+	bool goes = true;
+
+	TRY(json_parse(value, "cache entry", 1u << 20, &v));
+	TRY(filter_prunes(c->filters, json_int_at(v, "used_ns", 0), NULL, &goes));
+	if (goes && (c->all || !map_get(&c->of_images, json_str_at(v, "diff_id", ""))))
+		text_list_add(&c->keys, text);
 	return NULL;
 }
 
-FALLIBLE engine_cache_prune(struct engine *e, char ***out_keys, uint64_t *out_bytes)
+FALLIBLE engine_cache_prune(struct engine *e, bool all, const json_t *filters, char ***out_keys, uint64_t *out_bytes)
 {
+	static const char *const known[] = { "until", "unused-for", NULL };
+	CLEANUP(cache_choice_fini) struct cache_choice c = { .all = all, .filters = filters };
 	auto_txn struct db_txn *txn = NULL;
-	auto_list char **keys = NULL;
 
+	TRY(filter_check(filters, known));
+	TRY(image_reach_names(e, &c.of_images));
 	TRY(db_begin_write(engine_db(e), &txn));
-	TRY(db_scan(txn, DB_CACHE, "", add_key, &keys));
-	for (size_t i = 0; keys && keys[i]; i++)
-		TRY(db_delete(txn, DB_CACHE, keys[i]));
+	TRY(db_scan(txn, DB_CACHE, "", choose_key, &c));
+	for (size_t i = 0; c.keys && c.keys[i]; i++)
+		TRY(db_delete(txn, DB_CACHE, c.keys[i]));
 	TRY(db_commit(TAKE(txn)));
-	TRY(sweep_and_count(e, out_bytes));
-	*out_keys = TAKE(keys);
+	TRY(image_sweep_count(e, out_bytes));
+	*out_keys = TAKE(c.keys);
 	return NULL;
 }

@@ -10,6 +10,7 @@
 #include "base/vec.h"
 #include "codec/json.h"
 #include "engine/image.h"
+#include "engine/usage.h"
 #include "image/config.h"
 #include "image/manifest.h"
 
@@ -34,6 +35,9 @@ FALLIBLE image_name_get(struct engine *e, const char *ref, struct image_name *ou
 /* What index.json must say; owned. image_index_write makes it say so. */
 FALLIBLE image_index_text(struct engine *e, char **out_text);
 FALLIBLE image_index_write(struct engine *e);
+FALLIBLE image_index_mend(struct engine *e); /* writes it only when it does not say so */
+#define IMAGE_INDEX_DIRTY "index-dirty"	     /* in RUN: names were changed, and perhaps not the index */
+FALLIBLE image_index_reconcile(struct engine *e);
 /* Fetches by digest, from the registry that its name stands for, what is not in the store of an image; names nothing. */
 FALLIBLE image_refetch(struct engine *e, const struct image_name *n, const struct engine_transfer_opts *o);
 
@@ -70,6 +74,14 @@ FALLIBLE image_name_set(struct engine *e, const char *ref, const char *digest, c
 FALLIBLE image_name_delete(struct engine *e, const char *ref, bool keep);
 /* Removes blobs and layers that no name, container or cache entry reaches; does nothing while somebody adds content. */
 FALLIBLE image_sweep(struct engine *e);
+FALLIBLE image_sweep_count(struct engine *e, uint64_t *out_bytes); /* what it freed, on disk */
+/* What is reached from one image, from all names, containers, the build cache: digests of blobs and layers as keys. */
+FALLIBLE image_reach(struct engine *e, const char *manifest, struct map *m);
+FALLIBLE image_reach_names(struct engine *e, struct map *m);
+FALLIBLE image_reach_containers(struct engine *e, struct map *m);
+FALLIBLE image_reach_cache(struct engine *e, struct map *m);
+/* Adds the blobs and layers of these digests. */
+FALLIBLE image_usage(struct engine *e, struct usage *u, char *const *digests);
 /* Dockerfile instructions (CMD, ENV …; NULL: none) upon an image's "config" object. ERR_INVALID names the change. */
 FALLIBLE image_config_change(json_t *config, char *const *changes);
 uint64_t image_size(struct engine *e, const struct image_docs *d);

@@ -1,5 +1,6 @@
 /* image_test.c - images made here: their identity, names, removal, what is swept and what stays. */
 #include "engine/image_fixture_test.h"
+#include "engine/prune.h"
 #include "state/record.h"
 #include "sys/sys.h"
 #include <fcntl.h>
@@ -198,18 +199,18 @@ TEST(pruning_takes_what_has_no_name_and_no_container)
 			      json_object_get(json_object_get(v, "RootFS"), "Layers")));
 	fixture_put(e, DB_CACHE, "key",
 		    json_pack("{s:O}", "diff_id", json_array_get(json_object_get(json_object_get(w, "RootFS"), "Layers"), 0)));
-	CHECK_OK(engine_image_prune(e, false, &events, &bytes));
+	CHECK_OK(engine_image_prune(e, false, NULL, &events, &bytes));
 	CHECK_INT(json_array_size(events), 1);
 	CHECK_STR(json_str_at(json_array_get(events, 0), "Deleted", ""), old);
 	CHECK(bytes > 1024);
 	CHECK_INT(fixture_layers(e), 2);
 	json_decref(events);
 	events = NULL;
-	CHECK_OK(engine_image_prune(e, true, &events, &bytes));
+	CHECK_OK(engine_image_prune(e, true, NULL, &events, &bytes));
 	CHECK_INT(json_array_size(events), 2);
 	CHECK_STR(json_str_at(json_array_get(events, 1), "Deleted", ""), new);
 	CHECK_INT(fixture_layers(e), 2); /* the container's and the cache's */
-	CHECK_OK(engine_cache_prune(e, &keys, &bytes));
+	CHECK_OK(engine_cache_prune(e, true, NULL, &keys, &bytes));
 	CHECK_INT(text_list_len(keys), 1);
 	CHECK_INT(fixture_layers(e), 1);
 	CHECK_INT(fixture_blobs(e), 3);

@@ -7,6 +7,7 @@
 #include "base/own.h"
 #include "base/text.h"
 #include "engine/ctr.h"
+#include "engine/image_store.h"
 #include "network/network.h"
 #include "state/db.h"
 #include "sys/fs.h"
@@ -113,6 +114,7 @@ static FALLIBLE after_boot(struct engine *e, char *const *homes)
 	for (size_t i = 0; homes[i]; i++)
 		if (is_id(homes[i]))
 			TRY(end_cut(e, homes[i]));
+	TRY(image_index_mend(e)); /* it is not synced */
 	fd = sys_openat(engine_run_fd(e), "reconciled", O_WRONLY | O_CREAT, 0600);
 	own_close(&fd);
 	return fd < 0 ? FAIL_OS(-fd, "write %s/reconciled", engine_run(e)) : NULL;
@@ -126,9 +128,12 @@ FALLIBLE engine_reconcile(struct engine *e)
 
 	if ((r = fs_list(engine_run_fd(e), &live)) < 0 || containers < 0 || (r = fs_list(containers, &homes)) < 0)
 		return FAIL_OS(containers < 0 ? -containers : -r, "look for what a crash left");
-	for (size_t i = 0; live[i]; i++)
+	for (size_t i = 0; live[i]; i++) {
 		if (is_id(live[i]))
 			TRY(end_dead(e, live[i]));
+		if (strcmp(live[i], IMAGE_INDEX_DIRTY) == 0)
+			TRY(image_index_reconcile(e));
+	}
 	for (size_t i = 0; homes[i]; i++)
 		if (is_id(homes[i]))
 			TRY(end_unnamed(e, homes[i]));
