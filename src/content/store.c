@@ -1,7 +1,7 @@
 /*
  * store.c - an OCI image layout. Order of an ingest: write and hash ROOT/tmp/ingest-*, check, fdatasync, link
- * into blobs/sha256 under its digest, sync that directory. So a name in blobs/ always has all its bytes on
- * disk. Whoever writes holds a flock on its temporary file; store_open removes those that nobody holds. Of a
+ * into blobs/sha256 under its digest. So a name in blobs/ always has all its bytes on disk; that the name itself
+ * is there, whoever names an image sees to with one sync of the directory for all of its blobs (store_sync). Whoever writes holds a flock on its temporary file; store_open removes those that nobody holds. Of a
  * part-<hex> only the bytes before its first hole are believed to have come, and only the digest of the whole
  * decides.
  */
@@ -110,6 +110,13 @@ void store_close(struct store *s)
 	own_close(&s->blobs_fd);
 	own_close(&s->tmp_fd);
 	free(s);
+}
+
+struct err *store_sync(const struct store *s)
+{
+	int r = sys_fsync(s->blobs_fd);
+
+	return r < 0 ? FAIL_OS(-r, "store: sync the blob directory") : NULL;
 }
 
 int store_root_fd(const struct store *s)
@@ -457,9 +464,6 @@ struct err *ingest_commit(struct ingest *in, const char *want_digest, uint64_t w
 		if (r < 0 && r != -EEXIST)
 			return FAIL_OS(-r, "store: name blob %s", digest);
 	}
-	/* also when it was there: another writer may have linked it and not synced the directory yet */
-	if ((r = sys_fsync(in->store->blobs_fd)) < 0)
-		return FAIL_OS(-r, "store: sync the blob directory");
 	if (out_digest)
 		memcpy(out_digest, digest, DIGEST_MAX);
 	return NULL;

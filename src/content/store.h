@@ -19,6 +19,8 @@ struct store;
 /* root_fd borrowed, must outlive the store: ROOT. Creates the layout when absent. */
 FALLIBLE store_open(int root_fd, struct store **out_store);
 void store_close(struct store *s);
+/* After this all blobs that are in the store now are so after a power cut, whichever process brought them. */
+FALLIBLE store_sync(const struct store *s);
 int store_root_fd(const struct store *s); /* borrowed */
 
 bool store_has(const struct store *s, const char *digest, uint64_t *out_size); /* out_size may be NULL */
@@ -57,7 +59,7 @@ FALLIBLE ingest_put_at(const struct ingest *in, uint64_t at, const void *p, size
 FALLIBLE ingest_claim(struct ingest *in, const void *p, uint64_t n);
 FALLIBLE ingest_restart(struct ingest *in); /* forgets every byte */
 /*
- * Verifies against want_digest (NULL: take what it is) and want_size (0: any), syncs, names it. out_digest may be NULL.
+ * Verifies against want_digest (NULL: take what it is) and want_size (0: any), syncs its bytes, names it (store_sync). out_digest may be NULL.
  * Already there: the new copy is dropped. ERR_CORRUPT "digest mismatch: wanted …, got …": nothing is named.
  */
 FALLIBLE ingest_commit(struct ingest *in, const char *want_digest, uint64_t want_size, char out_digest[DIGEST_MAX]);

@@ -233,6 +233,7 @@ struct incoming {
 	struct ingest *ingest;
 	char head[512];
 	size_t n_head, at; /* bytes of head; how many were handed out */
+	bool is_broken;	   /* bytes were read that could not be stored */
 };
 
 static void incoming_fini(struct incoming *in)
@@ -244,6 +245,7 @@ static struct err *incoming_read(void *ctx, void *p, size_t n, size_t *out_n)
 {
 	struct incoming *in = ctx;
 	size_t left = in->n_head - in->at;
+	struct err *err;
 
 	if (left) {
 		*out_n = left < n ? left : n;
@@ -252,7 +254,9 @@ static struct err *incoming_read(void *ctx, void *p, size_t n, size_t *out_n)
 		return NULL;
 	}
 	TRY(tar_read(in->tar, p, n, out_n));
-	return *out_n ? ingest_write(in->ingest, p, *out_n) : NULL;
+	err = *out_n ? ingest_write(in->ingest, p, *out_n) : NULL;
+	in->is_broken = err != NULL;
+	return err;
 }
 
 static FALLIBLE incoming_open(struct incoming *in, struct loading *l, struct tar_reader *tar)
@@ -290,6 +294,8 @@ static FALLIBLE apply_incoming(struct loading *l, struct incoming *in, const cha
 		err = layer_apply(engine_snapshotter(l->e), (struct zip_source){ from_unzip, u }, NULL, out_diff_id);
 	if (err)
 		out_diff_id[0] = 0;
+	if (in->is_broken)
+		return err;
 	err_free(err);
 	return NULL;
 }

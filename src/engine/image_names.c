@@ -5,6 +5,7 @@
  * "<none>@<manifest>" (docker: dangling) until somebody removes it; one that gets a name loses that record.
  */
 #include "base/buf.h"
+#include "base/log.h"
 #include "base/own.h"
 #include "base/time.h"
 #include "content/store.h"
@@ -193,7 +194,17 @@ static void dirty_end(struct dirty *d)
 	own_close(&d->fd);
 }
 
-/* The transaction, then the index; consumes txn. The mark goes when nobody else is at it. */
+/* The index only repeats the database for others: that it cannot be written (a full disk) ends nothing, the mark stays. */
+static void dirty_settle(struct dirty *d, struct err *err)
+{
+	if (err)
+		log_debug("%s: the next command tries again", err->msg);
+	else if (sys_flock(d->fd, LOCK_EX | LOCK_NB) == 0) /* nobody else is at it */
+		(void)sys_unlink(engine_run_fd(d->e), IMAGE_INDEX_DIRTY);
+	err_free(err);
+}
+
+/* The transaction, then the index; consumes txn. */
 static FALLIBLE commit(struct engine *e, struct db_txn *txn)
 {
 	CLEANUP(dirty_end) struct dirty d = { e, -1 };
@@ -204,20 +215,18 @@ static FALLIBLE commit(struct engine *e, struct db_txn *txn)
 		return err;
 	}
 	TRY(db_commit(txn));
-	TRY(image_index_write(e));
-	if (sys_flock(d.fd, LOCK_EX | LOCK_NB) == 0)
-		(void)sys_unlink(engine_run_fd(e), IMAGE_INDEX_DIRTY);
+	dirty_settle(&d, image_index_write(e));
 	return NULL;
 }
 
-FALLIBLE image_index_reconcile(struct engine *e)
+FALLIBLE image_index_reconcile(struct engine *e, bool after_boot)
 {
-	CLEANUP(dirty_end) struct dirty d = { e, sys_openat(engine_run_fd(e), IMAGE_INDEX_DIRTY, O_WRONLY, 0) };
+	CLEANUP(dirty_end)
+	struct dirty d = { e, sys_openat(engine_run_fd(e), IMAGE_INDEX_DIRTY, O_WRONLY | (after_boot ? O_CREAT : 0), 0600) };
 
 	if (d.fd < 0 || sys_flock(d.fd, LOCK_EX | LOCK_NB) < 0) /* written meanwhile, or being written */
 		return NULL;
-	TRY(image_index_mend(e));
-	(void)sys_unlink(engine_run_fd(e), IMAGE_INDEX_DIRTY);
+	dirty_settle(&d, image_index_mend(e));
 	return NULL;
 }
 
@@ -262,12 +271,28 @@ static FALLIBLE media_type_of(struct engine *e, const char *manifest, char *out,
 	return NULL;
 }
 
-static FALLIBLE set_in(struct db_txn *txn, const struct image_name *n)
+/* What is named for the first time: the names of its blobs and layers reach the disk before its own does. */
+static FALLIBLE sync_content(struct engine *e, const struct image_names *names, const char *manifest)
+{
+	auto_fd int layers = -1;
+	int r;
+
+	for (size_t i = 0; i < names->v.n; i++)
+		if (strcmp(names->v.p[i].manifest, manifest) == 0)
+			return NULL;
+	TRY(store_sync(engine_store(e)));
+	layers = sys_open_beneath(engine_root_fd(e), "layers", O_RDONLY | O_DIRECTORY, 0);
+	r = layers < 0 ? layers : sys_fsync(layers);
+	return r < 0 ? FAIL_OS(-r, "sync %s/layers", engine_root(e)) : NULL;
+}
+
+static FALLIBLE set_in(struct engine *e, struct db_txn *txn, const struct image_name *n)
 {
 	CLEANUP(image_names_fini) struct image_names names = { 0 };
 	char key[IMAGE_NONE_MAX];
 
 	TRY(names_in(txn, &names));
+	TRY(sync_content(e, &names, n->manifest));
 	if (image_name_is_none(n->ref) && image_names_of(&names, n->manifest))
 		return NULL; /* it has better names */
 	for (size_t i = 0; i < names.v.n; i++)
@@ -295,7 +320,7 @@ FALLIBLE image_name_set(struct engine *e, const char *ref, const char *digest, c
 	memcpy(n.manifest, manifest, DIGEST_MAX);
 	TRY(media_type_of(e, manifest, n.media_type, sizeof n.media_type));
 	TRY(db_begin_write(engine_db(e), &txn));
-	TRY(set_in(txn, &n));
+	TRY(set_in(e, txn, &n));
 	return commit(e, TAKE(txn));
 }
 

@@ -37,7 +37,7 @@ FALLIBLE image_index_text(struct engine *e, char **out_text);
 FALLIBLE image_index_write(struct engine *e);
 FALLIBLE image_index_mend(struct engine *e); /* writes it only when it does not say so */
 #define IMAGE_INDEX_DIRTY "index-dirty"	     /* in RUN: names were changed, and perhaps not the index */
-FALLIBLE image_index_reconcile(struct engine *e);
+FALLIBLE image_index_reconcile(struct engine *e, bool after_boot); /* mends it where there is such a mark, or after a boot */
 /* Fetches by digest, from the registry that its name stands for, what is not in the store of an image; names nothing. */
 FALLIBLE image_refetch(struct engine *e, const struct image_name *n, const struct engine_transfer_opts *o);
 

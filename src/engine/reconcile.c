@@ -114,7 +114,7 @@ static FALLIBLE after_boot(struct engine *e, char *const *homes)
 	for (size_t i = 0; homes[i]; i++)
 		if (is_id(homes[i]))
 			TRY(end_cut(e, homes[i]));
-	TRY(image_index_mend(e)); /* it is not synced */
+	TRY(image_index_reconcile(e, true)); /* it is not synced */
 	fd = sys_openat(engine_run_fd(e), "reconciled", O_WRONLY | O_CREAT, 0600);
 	own_close(&fd);
 	return fd < 0 ? FAIL_OS(-fd, "write %s/reconciled", engine_run(e)) : NULL;
@@ -132,7 +132,7 @@ FALLIBLE engine_reconcile(struct engine *e)
 		if (is_id(live[i]))
 			TRY(end_dead(e, live[i]));
 		if (strcmp(live[i], IMAGE_INDEX_DIRTY) == 0)
-			TRY(image_index_reconcile(e));
+			TRY(image_index_reconcile(e, false));
 	}
 	for (size_t i = 0; homes[i]; i++)
 		if (is_id(homes[i]))

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Power cuts at random moments of pull, import, build and removal; what a command had confirmed must be whole or the test fails.
 
-usage: cuts.py COUNT [--engine hoy|podman|docker] [--seed N] [--per-run N] [--scratch DIR]
+usage: cuts.py COUNT [--engine hoy|podman|docker] [--seed N] [--per-run N] [--scratch DIR] [--keep FILE]
 
 Each run works on an ext4 file system on a disk that remembers every write (disk.py). Then the disk is made again as a power cut at
 a random moment leaves it: all that was flushed, a random part of what was not. It is mounted, the engine started on it, and every
@@ -99,6 +99,10 @@ class PodmanEngine(HoyEngine):
     def start(self):
         return self.cmd("images").returncode == 0
 
+    def stop(self):
+        """podman leaves its store mounted on itself."""
+        run(["umount", self.args[2] / "overlay"])
+
     def cmd(self, *args):
         more = {"run": ["--cgroups=disabled"], "build": ["--isolation=chroot"]}.get(args[0], [])
         return run([*self.args, args[0], *more, *args[1:]])
@@ -140,7 +144,7 @@ class DockerEngine(HoyEngine):
         run(["umount", *(str(p) for p in self.root.glob("overlay2/*/merged"))])
 
     def cmd(self, *args):
-        more = {"run": ["--network", "none"], "build": ["--network", "none"]}.get(args[0], [])
+        more = {"build": ["--network", "none"]}.get(args[0], [])
         return run(["docker", "-H", self.socket, args[0], *more, *args[1:]], env=dict(os.environ, DOCKER_BUILDKIT="0"))
 
     def check(self):
@@ -232,7 +236,7 @@ def is_listed(engine, image):
 
 def look(engine, image, want):
     """"" when every file is as it should be; else what is wrong."""
-    r = engine.cmd("run", "--rm", image, "/bin/sh", "-c", LIST)
+    r = engine.cmd("run", "--rm", "--network", "none", image, "/bin/sh", "-c", LIST)
     if r.returncode:
         return f"cannot be run: {r.stderr.strip()[-200:]}"
     have = {line[66:]: line[:64] for line in r.stdout.splitlines()}
@@ -247,7 +251,7 @@ def judge(engine, work, sure, maybe):
         return [("broken", "the engine does not start")]
     r = engine.check()
     if r is not None and r.returncode:
-        found.append(("broken", (r.stdout + r.stderr).strip()[-300:]))
+        found.append(("broken", (r.stdout + r.stderr).strip()[-2000:]))
     for image, want in work.want.items():
         listed = is_listed(engine, image)
         if not listed and image in sure:
@@ -268,9 +272,18 @@ def heals(engine, work):
     return ""
 
 
+def unmount(mount):
+    """Waits for what still ends in the background; a disk must not be under way twice."""
+    for _ in range(100):
+        if run(["umount", mount]).returncode == 0:
+            return
+        time.sleep(0.1)
+    raise RuntimeError(f"{mount} stays busy")
+
+
 def one_cut(engine_class, work, past, moment, seed, times, base):
     """Cuts, mounts where it was, judges; (kind, text) of each thing wrong. What lay in /run is gone, as after a boot."""
-    copy, mount = base / "copy", base / "disk/mnt"
+    copy, mount = base / f"copy-{moment}-{seed}", base / "disk/mnt"
     past.cut(moment, seed, copy)
     shutil.rmtree(base / "live", ignore_errors=True)
     if run(["mount", "-o", "loop", copy, mount]).returncode:
@@ -283,8 +296,8 @@ def one_cut(engine_class, work, past, moment, seed, times, base):
             found.append(("not healed", text))
     finally:
         engine.stop()
-        if run(["umount", mount]).returncode:
-            run(["umount", "-l", mount])
+        unmount(mount)
+        copy.unlink()
     return found
 
 
@@ -309,10 +322,12 @@ def campaign(args, base):
                 sums["clean"] += not found
                 for kind in {k for k, _ in found}:
                     sums[kind] += 1
+                if found and args.keep:
+                    past.cut(moment, args.seed + moment, args.keep)
                 for kind, text in found:
                     print(f"cut at {moment} of {times[-1][1]}: {kind}: {text}", flush=True)
             past.close()
-            shutil.rmtree(here)
+            shutil.rmtree(here, ignore_errors=True)
     finally:
         registry.stop()
     return sums
@@ -324,6 +339,7 @@ def main():
     parser.add_argument("--engine", default="hoy", choices=("hoy", "podman", "docker"))
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--per-run", type=int, default=25)
+    parser.add_argument("--keep", help="a file for the disk of the last cut that went wrong")
     parser.add_argument("--scratch", default="/dev/shm" if os.path.ismount("/dev/shm") else None)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="hoy-cuts-", dir=args.scratch) as base:

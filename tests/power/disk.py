@@ -12,6 +12,7 @@ import random
 import signal
 import struct
 import subprocess
+import time
 
 RECORD = struct.Struct("<QQI4x")  # place on the disk, place in the data log, bytes; bytes 0: a flush
 SECTOR = 512
@@ -126,7 +127,10 @@ class Disk:
 
     def close(self):
         """Unmounts; the log stays."""
-        subprocess.run(["umount", self.mount], check=False)
+        for _ in range(100):
+            if subprocess.run(["umount", self.mount], check=False, capture_output=True).returncode == 0:
+                break
+            time.sleep(0.1)
         subprocess.run(["losetup", "-d", self.loop], check=False)
         subprocess.run(["umount", self.file], check=False)
         os.waitpid(self.server, 0)
