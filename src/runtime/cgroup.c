@@ -382,6 +382,29 @@ static struct err *check_usage(const struct cgroup_set *s, const char *path, int
 	return NULL;
 }
 
+/* Why a limit has no file: a controller that is not there, or one that does not know it. */
+static struct err *no_control(const struct cgroup_set *s, const char *path, const char *file)
+{
+	char have[512];
+	struct sv rest = sv_of(have), name = sv_of(file);
+	struct err *e;
+
+	name = sv_cut(&name, '.');
+	if (s->v2 && cgroup_read(&s->h[0], path, "cgroup.controllers", have, sizeof have) >= 0) {
+		bool found = sv_is(name, "cgroup");
+
+		for (rest = sv_trim(sv_of(have)); rest.n;)
+			found |= sv_eq(sv_cut(&rest, ' '), name);
+		if (!found)
+			return FAIL(ERR_UNSUPPORTED,
+				    "limit %s: the requested cgroup controller `" SV_FMT "` is not available",
+				    file, SV_ARG(name));
+	}
+	e = FAIL_OS(ENOENT, "limit %s: this kernel or control group has no such control", file);
+	e->kind = ERR_UNSUPPORTED;
+	return e;
+}
+
 static struct err *write_limits(const struct cgroup_set *s, const struct plan *p)
 {
 	const struct plan_pair *pairs = s->v2 ? p->cgroup_v2.p : p->cgroup_v1.p;
@@ -401,8 +424,7 @@ static struct err *write_limits(const struct cgroup_set *s, const struct plan *p
 			r = r < 0 ? r : write_pair(s, p->cgroup, &pairs[i], file);
 		}
 		if (r == -ENOENT || r == -ENODEV || r == -EOPNOTSUPP)
-			return FAIL(ERR_UNSUPPORTED,
-				    "limit %s: this kernel or control group has no such control", file);
+			return no_control(s, p->cgroup, file);
 		if (r < 0)
 			return FAIL_OS(-r, "limit %s: write \"%s\"", file, pairs[i].value);
 	}

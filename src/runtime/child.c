@@ -34,6 +34,15 @@ void child_fail(const struct child *c, int os, const char *what, const char *nam
 	_exit(125);
 }
 
+void child_refuse(const struct child *c, const char *kind, const struct plan_hook *h, int result)
+{
+	struct child_report r = { .kind = CHILD_REFUSED, .os = result };
+
+	child_cat(r.text, sizeof r.text, kind, " ", h->path);
+	(void)sys_write(c->sync, &r, sizeof r);
+	_exit(125);
+}
+
 int child_need(const struct child *c, int r, const char *what, const char *name)
 {
 	if (r < 0)
@@ -341,7 +350,7 @@ static void start_hooks(const struct child *c)
 	int r, i = hook_run_all(c->p, HOOK_START_CONTAINER, "created", c->pid, c->hook_out, &r);
 
 	if (i >= 0)
-		child_fail(c, r < 0 ? -r : 0, "startContainer hook failed:", c->p->hooks[HOOK_START_CONTAINER].p[i].path);
+		child_refuse(c, "startContainer", &c->p->hooks[HOOK_START_CONTAINER].p[i], r);
 }
 
 /* From here on the same for a container's first process and for exec. */
@@ -371,6 +380,7 @@ static _Noreturn void become(struct child *c)
 			   NULL);
 	/* SECURITY: no descriptor of ours reaches the program */
 	child_need(c, sys_close_from(3 + (int)c->preserve_fds), "mark descriptors", NULL);
+	child_labels(c);
 	tell(c, CHILD_EXEC, -1);
 	/* as little as can be between the filter and the program: a profile needs to allow execve, and
 	 * without no_new_privs, when the kernel wants a capability for it, capset and prctl */
@@ -399,7 +409,7 @@ static void create_hooks(const struct child *c)
 	int r, i = hook_run_all(c->p, HOOK_CREATE_CONTAINER, "created", c->pid, c->hook_out, &r);
 
 	if (i >= 0)
-		child_fail(c, r < 0 ? -r : 0, "createContainer hook failed:", c->p->hooks[HOOK_CREATE_CONTAINER].p[i].path);
+		child_refuse(c, "createContainer", &c->p->hooks[HOOK_CREATE_CONTAINER].p[i], r);
 }
 
 static void join_keyring(const struct child *c)

@@ -12,6 +12,8 @@ struct child {
 	int sync;	/* our end of the socket pair to the parent */
 	int listen_fd;	/* > 0: the start comes by a connection to it */
 	int hook_out[2]; /* for what hooks print, or -1 */
+	bool has_apparmor, has_selinux; /* the plan\'s labels take effect on this kernel */
+	int proc_fd;      /* the host\'s /proc, for them, or -1 */
 	int agent;       /* socket of the seccomp agent, or -1 */
 	int net_fd;	/* network namespace to join, or -1 */
 	int target_fd;	/* exec: pidfd of the container's process */
@@ -27,13 +29,14 @@ struct child {
 
 /* One message in either direction on the sync socket. */
 enum child_msg {
-	CHILD_GO = 'G',	   /* parent: namespaces and cgroup are ready; os: our pid */
+	CHILD_GO = 'G',    /* parent: namespaces and cgroup are ready; os: our pid */
 	CHILD_START = 'S', /* parent: execute */
 	CHILD_PID = 'P',   /* exec's go-between: os is the pid, the pidfd comes along */
 	CHILD_TTY = 'T',   /* the pty master comes along */
 	CHILD_READY = 'R', /* all but the execve is done */
 	CHILD_EXEC = 'X',  /* execve comes next: the end of the socket now means success */
-	CHILD_ERROR = 'E'
+	CHILD_ERROR = 'E',
+	CHILD_REFUSED = 'H' /* the same: a hook failed */
 };
 struct child_report {
 	char kind;
@@ -47,6 +50,8 @@ _Noreturn void child_run_exec(struct child *c);
 
 /* Reports "what name: <os>" and ends the process. */
 _Noreturn void child_fail(const struct child *c, int os, const char *what, const char *name);
+/* Reports that a hook failed (result as of hook_run) and ends the process. */
+_Noreturn void child_refuse(const struct child *c, const char *kind, const struct plan_hook *h, int result);
 /* r < 0: child_fail. Returns r. */
 int child_need(const struct child *c, int r, const char *what, const char *name);
 /* Concatenates up to three texts; cut when too long. */
@@ -69,6 +74,7 @@ int child_copy_tree(int from_fd, int to_fd);
 void child_clocks(const struct child *c);
 void child_policy(const struct child *c);
 void child_home(struct child *c); /* inside the root */
+void child_labels(const struct child *c); /* of the next execve */
 
 /* hook.c: usable by both sides. 0, -errno, or the hook's exit status > 0. state_fd: a file, for its stdin. */
 int hook_run(const struct plan_hook *h, int state_fd, const int out[2]);

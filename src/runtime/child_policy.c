@@ -110,3 +110,25 @@ void child_home(struct child *c)
 		e[1] = NULL;
 	}
 }
+
+/* By the host's procfs, because that of the container may be anything (CVE-2019-16884). */
+static void write_attr(const struct child *c, const char *file, const char *fallback, const char *a,
+		       const char *b)
+{
+	char text[4096];
+	auto_fd int fd = sys_open_in_root(c->proc_fd, file, O_WRONLY, 0);
+
+	if (fd == -ENOENT && fallback)
+		fd = sys_open_in_root(c->proc_fd, fallback, O_WRONLY, 0);
+	child_need(c, fd, "open the label of the program:", b);
+	child_cat(text, sizeof text, a, b, NULL);
+	child_need(c, (int)sys_write(fd, text, strlen(text)), "set the label of the program:", b);
+}
+
+void child_labels(const struct child *c)
+{
+	if (c->has_apparmor)
+		write_attr(c, "self/attr/apparmor/exec", "self/attr/exec", "exec ", c->p->apparmor);
+	if (c->has_selinux)
+		write_attr(c, "self/attr/exec", NULL, NULL, c->p->selinux);
+}

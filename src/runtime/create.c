@@ -3,9 +3,11 @@
  *
  *	clone3 ─▶ cgroup, id maps, hooks ─ "go" ─▶ child builds its root ─ "ready" ─▶ start ─ "start" ─▶ execve (socket ends)
  */
+#include "base/log.h"
 #include "base/own.h"
 #include "runtime/child.h"
 #include "runtime/netdev.h"
+#include "runtime/rdt.h"
 #include "sys/event.h"
 #include "sys/proc.h"
 #include "sys/spawn.h"
@@ -29,6 +31,7 @@ struct launch {
 	pid_t pid;
 	int pid_fd, tty_fd;
 	bool in_group;	/* the child was born in it */
+	bool has_rdt;
 	bool has_group; /* we made it; someone else's stays when we fail */
 	const struct runtime_stdio *io;
 };
@@ -40,6 +43,7 @@ static void launch_fini(struct launch *l)
 	own_close(&l->sync);
 	own_close(&l->child.sync);
 	own_close(&l->child.agent);
+	own_close(&l->child.proc_fd);
 	own_close(&l->child.hook_out[0]);
 	own_close(&l->child.hook_out[1]);
 	own_close(&l->pid_fd);
@@ -63,6 +67,7 @@ static void launch_init(struct launch *l, const struct plan *p, const struct run
 				   .preserve_fds = io->preserve_fds,
 				   .hook_out = { -1, -1 },
 				   .agent = -1,
+				   .proc_fd = -1,
 				   .net_fd = -1,
 				   .target_fd = -1,
 				   .ns_fds = l->ns_fds,
@@ -102,10 +107,39 @@ static FALLIBLE write_map(pid_t pid, const char *file, const struct plan_idmap *
 	return n ? write_text(path, buf_text(&b)) : NULL;
 }
 
+/* result as of hook_run */
+static void hook_error(struct buf *out, const char *kind, const char *path, int result)
+{
+	if (result == -ETIMEDOUT)
+		buf_fmt(out, "%s hook timed out: %s", kind, path);
+	else if (result < 0)
+		buf_fmt(out, "%s hook failed: %s: %s", kind, path, strerror(-result));
+	else
+		buf_fmt(out, "%s hook failed with exit code %d: %s", kind, result, path);
+}
+
+static FALLIBLE refused(const char *kind, const char *path, int result)
+{
+	auto_buf struct buf b = BUF(8192);
+
+	hook_error(&b, kind, path, result);
+	return FAIL(ERR_CANCELLED, "%s", buf_text(&b));
+}
+
+static FALLIBLE report_refused(const struct child_report *r)
+{
+	const char *space = strchr(r->text, ' ');
+	auto_free char *kind = xstrndup(r->text, space ? (size_t)(space - r->text) : 0);
+
+	return refused(kind, space ? space + 1 : r->text, r->os);
+}
+
 static FALLIBLE report_error(const struct child_report *r)
 {
 	const char *text = r->text[0] ? r->text : "the container could not be started";
 
+	if (r->kind == CHILD_REFUSED)
+		return report_refused(r);
 	return r->os ? FAIL_OS(r->os, "%.*s", (int)sizeof r->text, text) :
 		       FAIL(ERR_INVALID, "%.*s", (int)sizeof r->text, text);
 }
@@ -138,7 +172,7 @@ static FALLIBLE wait_ready(struct launch *l)
 		TRY(next_report(l->sync, &r, &fd));
 		if (r.kind == CHILD_READY)
 			return NULL;
-		if (r.kind == CHILD_ERROR)
+		if (r.kind == CHILD_ERROR || r.kind == CHILD_REFUSED)
 			return report_error(&r);
 		if (r.kind == 0)
 			return FAIL(ERR_INTERNAL, "the container's first process ended before it was ready");
@@ -164,9 +198,7 @@ static FALLIBLE hooks_before(struct launch *l)
 		int i = hook_run_all(l->p, kinds[k], "created", l->pid, l->child.hook_out, &r);
 
 		if (i >= 0)
-			return r < 0 ? FAIL_OS(-r, "hook %s failed", l->p->hooks[kinds[k]].p[i].path)
-				     : FAIL(ERR_INVALID, "hook %s failed: exit status %d",
-					    l->p->hooks[kinds[k]].p[i].path, r);
+			return refused(k ? "createRuntime" : "prestart", l->p->hooks[kinds[k]].p[i].path, r);
 	}
 	return NULL;
 }
@@ -243,6 +275,33 @@ static FALLIBLE set_scheduling(const struct launch *l)
 	return NULL;
 }
 
+static bool file_says(const char *path, char what)
+{
+	auto_fd int fd = sys_open(path, O_RDONLY, 0);
+	char c = 0;
+
+	return fd >= 0 && sys_read(fd, &c, 1) == 1 && (c == what || !what);
+}
+
+/* A label for a security module that this kernel does not run is a warning, as in crun: the configuration is
+ * for many hosts. */
+static FALLIBLE open_labels(struct launch *l)
+{
+	const struct plan *p = l->p;
+
+	l->child.has_apparmor = p->apparmor && file_says("/sys/module/apparmor/parameters/enabled", 'Y');
+	l->child.has_selinux = p->selinux && file_says("/sys/fs/selinux/enforce", 0);
+	if (p->apparmor && !l->child.has_apparmor)
+		log_warn("process.apparmorProfile \"%s\" has no effect: AppArmor is not enabled",
+			 p->apparmor);
+	if (p->selinux && !l->child.has_selinux)
+		log_warn("process.selinuxLabel \"%s\" has no effect: SELinux is not enabled", p->selinux);
+	if (!l->child.has_apparmor && !l->child.has_selinux)
+		return NULL;
+	l->child.proc_fd = sys_open_dir("/proc");
+	return l->child.proc_fd < 0 ? FAIL_OS(-l->child.proc_fd, "open /proc") : NULL;
+}
+
 /* What the child cannot reach from inside any more. */
 static FALLIBLE open_helpers(struct launch *l)
 {
@@ -251,6 +310,7 @@ static FALLIBLE open_helpers(struct launch *l)
 
 	if (r < 0)
 		return FAIL_OS(-r, "open %s for the hooks", path);
+	TRY(open_labels(l));
 	if (l->p->listener && (l->child.agent = sys_unix_connect_stream(l->p->listener)) < 0)
 		return FAIL_OS(-l->child.agent, "connect to the seccomp agent %s", l->p->listener);
 	return NULL;
@@ -299,6 +359,8 @@ static FALLIBLE launch(struct launch *l, int net_fd)
 	}
 	if (p->cgroup)
 		TRY(cgroup_enter(&l->groups, p, l->pid, l->in_group));
+	TRY(rdt_apply(p, l->pid));
+	l->has_rdt = p->rdt.on;
 	if (p->netdevs.n)
 		TRY(move_devices(l, net_fd));
 	TRY(hooks_before(l));
@@ -326,7 +388,7 @@ static FALLIBLE better_error(struct launch *l, struct err *e)
 		return e;
 	ours = next_report(l->sync, &r, &fd);
 	own_close(&fd);
-	if (ours || r.kind != CHILD_ERROR) {
+	if (ours || (r.kind != CHILD_ERROR && r.kind != CHILD_REFUSED)) {
 		err_free(ours);
 		return e;
 	}
@@ -344,6 +406,13 @@ static void kill_child(struct launch *l)
 	(void)sys_wait(l->pid, &status, 0);
 }
 
+static void warn(struct err *e)
+{
+	if (e)
+		log_warn("%s", e->msg);
+	err_free(e);
+}
+
 FALLIBLE runtime_create(const struct plan *p, const struct runtime_stdio *io, int net_fd, struct runtime_proc *out_proc)
 {
 	CLEANUP(launch_fini) struct launch l;
@@ -357,6 +426,10 @@ FALLIBLE runtime_create(const struct plan *p, const struct runtime_stdio *io, in
 		kill_child(&l);
 		if (l.has_group)
 			err_free(runtime_cleanup(p));
+		else if (l.has_rdt)
+			rdt_remove(p);
+		if (e->kind == ERR_CANCELLED) /* runtime.md#lifecycle: on to the step after the end */
+			warn(runtime_hooks(p, "poststop", "stopped", 0));
 		return e;
 	}
 	hand_out(&l, out_proc);
@@ -373,7 +446,7 @@ FALLIBLE runtime_start_by(int sync)
 		struct child_report r = { 0 };
 
 		TRY(next_report(sync, &r, &fd));
-		if (r.kind == CHILD_ERROR)
+		if (r.kind == CHILD_ERROR || r.kind == CHILD_REFUSED)
 			return report_error(&r);
 		if (r.kind == 0)
 			return execs ? NULL : FAIL(ERR_INTERNAL, "the container's first process ended before it was started");
@@ -400,6 +473,7 @@ void runtime_proc_fini(struct runtime_proc *proc)
 
 FALLIBLE runtime_cleanup(const struct plan *p)
 {
+	rdt_remove(p);
 	return p->cgroup ? runtime_cgroup_remove(p->cgroup) : NULL;
 }
 
@@ -416,20 +490,16 @@ FALLIBLE runtime_hooks(const struct plan *p, const char *which, const char *stat
 		return FAIL_OS(-r, "open %s for the hooks", file);
 	for (size_t from = 0; (i = hook_run_from(p, kind, from, status, pid, out, &r)) >= 0;
 	     from = (size_t)i + 1) {
-		buf_fmt(&failed, "%s%s hook %s failed: %s", failed.n ? "; " : "", which,
-			p->hooks[kind].p[i].path,
-			r == -ETIMEDOUT ? "timed out"
-			: r < 0         ? strerror(-r)
-					: "");
-		if (r > 0)
-			buf_fmt(&failed, "exit status %d", r);
+		if (failed.n)
+			buf_str(&failed, "; ");
+		hook_error(&failed, which, p->hooks[kind].p[i].path, r);
 		if (kind == HOOK_POSTSTART) /* the container is to be stopped; after its end the others run
 					       all the same */
 			break;
 	}
 	own_close(&out[0]);
 	own_close(&out[1]);
-	return failed.n ? FAIL(ERR_INVALID, "%s", buf_text(&failed)) : NULL;
+	return failed.n ? FAIL(ERR_CANCELLED, "%s", buf_text(&failed)) : NULL;
 }
 
 /* ---- exec ---- */
@@ -488,7 +558,7 @@ static FALLIBLE exec_launch(struct launch *l, pid_t container_pid)
 	l->child.sync = -1;
 	TRY(next_report(l->sync, &r, &l->pid_fd));
 	(void)sys_wait(middle, &status, 0);
-	if (r.kind == CHILD_ERROR)
+	if (r.kind == CHILD_ERROR || r.kind == CHILD_REFUSED)
 		return report_error(&r);
 	if (r.kind != CHILD_PID)
 		return FAIL(ERR_INTERNAL, "the process that joins the container ended early");

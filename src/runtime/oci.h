@@ -128,6 +128,9 @@ struct oci_create {
 };
 FALLIBLE oci_read_bundle(const struct oci_create *c, struct oci_box *b);
 /* Frees a container that has ended: group, poststop hooks (a failure is a warning), directory. */
+/* Kills every process and returns when they are gone. The first is not our child: gone when its start time is
+ * not that. */
+FALLIBLE oci_end(const struct oci_box *b);
 FALLIBLE oci_forget(const struct oci *o, struct oci_box *b);
 
 /* ---- the commands ---- */

@@ -10,6 +10,7 @@
 #include "base/own.h"
 #include "base/time.h"
 #include "runtime/oci.h"
+#include "runtime/rdt.h"
 #include "sys/event.h"
 #include "sys/spawn.h"
 #include "sys/sys.h"
@@ -245,11 +246,18 @@ static FALLIBLE start_box(struct oci_box *b)
 static struct err *run_start(const struct oci *o, const void *conf, char *const args[], int *out_exit)
 {
 	auto_box struct oci_box b = OCI_BOX;
+	struct err *e;
 
 	(void)conf;
 	(void)out_exit;
 	TRY(oci_box_open(o, args[0], true, &b));
-	return start_box(&b);
+	e = start_box(&b);
+	if (e &&
+	    e->kind == ERR_CANCELLED) { /* by a hook; runtime.md#lifecycle: the container must be destroyed */
+		err_free(oci_end(&b));
+		err_free(oci_forget(o, &b));
+	}
+	return e;
 }
 
 FALLIBLE oci_forget(const struct oci *o, struct oci_box *b)
@@ -261,6 +269,8 @@ FALLIBLE oci_forget(const struct oci *o, struct oci_box *b)
 	e = json_object_size(b->config) ? oci_box_plan(b, &plan) : NULL;
 	if (!e && plan)
 		e = runtime_hooks(plan, "poststop", "stopped", 0);
+	if (plan)
+		rdt_remove(plan);
 	plan_free(plan);
 	if (e) /* runtime.md#lifecycle: a warning */
 		(void)fprintf(stderr, "%s: warning: %s\n", o->program, e->msg);

@@ -132,8 +132,7 @@ static void thaw(pid_t pid)
 	}
 }
 
-/* The first process is not our child: gone when its start time is not that any more. */
-static FALLIBLE end_box(const struct oci_box *b)
+FALLIBLE oci_end(const struct oci_box *b)
 {
 	int64_t until = time_monotonic_ns() + INT64_C(10000000000), pause = 200000;
 
@@ -176,7 +175,7 @@ static FALLIBLE delete_box(const struct oci *o, const char *id, bool force)
 		return FAIL(ERR_CONFLICT, "cannot delete container \"%s\" that is not stopped: %s", b.id,
 			    oci_status_name(status));
 	if (status != OCI_STOPPED)
-		TRY(end_box(&b));
+		TRY(oci_end(&b));
 	return oci_forget(o, &b);
 }
 

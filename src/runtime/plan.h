@@ -56,6 +56,12 @@ struct plan_cgroup_rule {
 	int64_t major, minor; /* -1: any */
 	const char *access;
 };
+struct plan_rdt {
+	bool on, is_own, monitor;  /* is_own: the class is this container's alone */
+	const char *clos;          /* the class's directory; "/": the root */
+	const char **lines;        /* of schemata, in order */
+	size_t n_lines, n_checked; /* the first n_checked must be there when the class is */
+};
 struct plan_hook {
 	const char *path;
 	char **args, **env; /* env NULL: not given */
@@ -128,6 +134,8 @@ struct plan {
 	VEC(struct plan_pair) cgroup_v1; /* "memory/memory.limit_in_bytes" -> value */
 	VEC(struct plan_pair) cgroup_v2; /* "memory.max" -> value */
 	VEC(struct plan_cgroup_rule) device_rules;
+	struct plan_rdt rdt;
+	const char *apparmor, *selinux; /* what the program runs as; NULL: untouched */
 	VEC(struct plan_hook) hooks[HOOK_KINDS];
 	const char *hook_out, *hook_err; /* files for what hooks print; NULL: where we print */
 };
@@ -137,8 +145,9 @@ FALLIBLE plan_mounts(struct plan *p, const json_t *spec, const char *bundle);
 FALLIBLE plan_process(struct plan *p, const json_t *process);
 FALLIBLE plan_scheduling(struct plan *p, const json_t *process);
 FALLIBLE
-plan_policy(struct plan *p,
-	    const json_t *linux_part); /* personality, memoryPolicy, timeOffsets; after the namespaces */
+plan_policy(
+    struct plan *p,
+    const json_t *linux_part); /* personality, memoryPolicy, intelRdt, timeOffsets; after the namespaces */
 extern const struct word plan_memory_modes[], plan_memory_flags[];
 FALLIBLE plan_annotations(struct plan *p, const json_t *annotations);
 FALLIBLE plan_resources(struct plan *p, const json_t *resources);

@@ -262,9 +262,53 @@ static struct err *time_offsets(struct plan *p, const json_t *object)
 		   : NULL;
 }
 
+static struct err *schema_line(struct plan_rdt *r, struct plan *p, const json_t *line, const char *where,
+			       const char *start)
+{
+	const char *text = json_string_value(line);
+
+	if (!line || json_is_null(line))
+		return NULL;
+	if (!text || !text[0] || strpbrk(text, "\n\r") || strncmp(text, start, strlen(start)) != 0)
+		return FAIL(ERR_INVALID, "linux.intelRdt.%s: not one line%s%s", where,
+			    start[0] ? " that begins with " : "", start);
+	r->lines[r->n_lines++] = plan_text(p, text);
+	return NULL;
+}
+
+static struct err *rdt(struct plan *p, const json_t *object)
+{
+	const json_t *schemata = json_object_get(object, "schemata"), *item;
+	const char *clos = json_str_at(object, "closID", NULL);
+	struct plan_rdt *r = &p->rdt;
+	size_t i;
+
+	if (!object || json_is_null(object))
+		return NULL;
+	r->on = true;
+	r->is_own = !clos || !clos[0];
+	r->clos = r->is_own ? p->id : plan_text(p, clos);
+	r->monitor = json_bool_at(object, "enableMonitoring", false);
+	if (strcmp(r->clos, "/") != 0 &&
+	    (strchr(r->clos, '/') || strchr(r->clos, '\n') || r->clos[0] == '.' || strlen(r->clos) > 255))
+		return FAIL(ERR_INVALID, "linux.intelRdt.closID: \"%s\" is not the name of a class", r->clos);
+	if (schemata && !json_is_null(schemata) && !json_is_array(schemata))
+		return FAIL(ERR_INVALID, "linux.intelRdt.schemata: not an array");
+	if (!(r->lines = arena_alloc(&p->arena, (json_array_size(schemata) + 2) * sizeof *r->lines)))
+		return FAIL(ERR_LIMIT, "linux.intelRdt.schemata: too large");
+	TRY(schema_line(r, p, json_object_get(object, "l3CacheSchema"), "l3CacheSchema", ""));
+	TRY(schema_line(r, p, json_object_get(object, "memBwSchema"), "memBwSchema", "MB:"));
+	r->n_checked = r->n_lines;
+	json_array_foreach(schemata, i, item) TRY(schema_line(r, p, item, "schemata", ""));
+	return NULL;
+}
+
 struct err *plan_policy(struct plan *p, const json_t *linux_part)
 {
 	TRY(personality_of(p, json_object_get(linux_part, "personality")));
 	TRY(memory_policy(p, json_object_get(linux_part, "memoryPolicy")));
-	return p->is_exec ? NULL : time_offsets(p, json_object_get(linux_part, "timeOffsets"));
+	if (p->is_exec)
+		return NULL;
+	TRY(rdt(p, json_object_get(linux_part, "intelRdt")));
+	return time_offsets(p, json_object_get(linux_part, "timeOffsets"));
 }

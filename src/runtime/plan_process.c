@@ -1,4 +1,5 @@
 /* plan_process.c - the process part of a configuration, and capability names. */
+#include "base/log.h"
 #include "runtime/plan.h"
 #include "sys/proc.h"
 #include <stdio.h>
@@ -59,8 +60,11 @@ static struct err *capabilities(struct plan *p, const json_t *object)
 
 			if (!json_is_string(item))
 				return FAIL(ERR_INVALID, "process.capabilities.%s[%zu]: not a string", cap_sets[k], i);
-			/* unknown names: from a newer kernel; the specification wants a warning, not an error */
-			if (n >= 0)
+			/* from a newer kernel, or a slip: the specification wants a warning, not an error */
+			if (n < 0)
+				log_warn("process.capabilities.%s: \"%s\" is not a capability that we know", cap_sets[k],
+					 json_string_value(item));
+			else
 				p->caps[k] |= UINT64_C(1) << n;
 		}
 	}
@@ -134,6 +138,13 @@ static struct err *environment(struct plan *p, const json_t *array)
 	return NULL;
 }
 
+static const char *label(struct plan *p, const json_t *process, const char *name)
+{
+	const char *text = json_str_at(process, name, "");
+
+	return text[0] ? plan_text(p, text) : NULL;
+}
+
 struct err *plan_process(struct plan *p, const json_t *process)
 {
 	struct err *e = NULL;
@@ -157,6 +168,8 @@ struct err *plan_process(struct plan *p, const json_t *process)
 	p->no_new_privs = json_bool_at(process, "noNewPrivileges", false);
 	p->has_oom_score = json_object_get(process, "oomScoreAdj") != NULL;
 	p->oom_score = (int)json_int_at(process, "oomScoreAdj", 0);
+	p->apparmor = label(p, process, "apparmorProfile");
+	p->selinux = label(p, process, "selinuxLabel");
 	TRY(plan_scheduling(p, process));
 	TRY(user(p, json_object_get(process, "user")));
 	TRY(capabilities(p, json_object_get(process, "capabilities")));

@@ -75,6 +75,9 @@ static struct err *swap(struct plan *p, const json_t *memory, bool has_limit, in
 	int64_t total;
 
 	TRY(integer(memory, (struct want){ MEMORY, "swap", -1, INT64_MAX }, &has, &total));
+	if (has && total == 0 &&
+	    !has_limit) /* alone it can only mean what it says; beside a limit docker's "not given" */
+		v2(p, "memory.swap.max", "0");
 	if (!has || total == 0)
 		return NULL;
 	if (total > 0 && (!has_limit || limit < 0))
@@ -462,6 +465,11 @@ static struct err *unified(struct plan *p, const json_t *object)
 		 * tree */
 		if (!key[0] || key[0] == '.' || strlen(key) > 100 || strpbrk(key, "/|\n"))
 			return FAIL(ERR_INVALID, "linux.resources.unified: \"%s\" is not a file name", key);
+		if (!strchr(key, '.'))
+			return FAIL(ERR_INVALID,
+				    "linux.resources.unified: the specified key has not the form "
+				    "CONTROLLER.VALUE `%s`",
+				    key);
 		if (!json_is_string(value) || strchr(json_string_value(value), '|'))
 			return FAIL(ERR_INVALID, "linux.resources.unified.%s: not a plain string", key);
 		v2(p, plan_text(p, key), plan_text(p, json_string_value(value)));

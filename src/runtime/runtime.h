@@ -69,8 +69,10 @@ FALLIBLE runtime_create(const struct plan *p, const struct runtime_stdio *io, in
 /* Lets it exec; returns after execve succeeded. ERR_NOT_FOUND/ERR_DENIED with the program's name when it could not. */
 FALLIBLE runtime_start(struct runtime_proc *proc);
 /* The same by a connection to runtime_stdio.listen_fd's socket (borrowed), from whatever process. */
+/* ERR_CANCELLED (also from runtime_create): a hook failed, and the container is to be destroyed. */
 FALLIBLE runtime_start_by(int sync_fd);
-/* Runs the "poststart" or "poststop" hooks; status as in the state document. ERR_INVALID names the hook that failed. */
+/* Runs the "poststart" or "poststop" hooks; status as in the state document. ERR_CANCELLED names those that
+ * failed. */
 FALLIBLE runtime_hooks(const struct plan *p, const char *which, const char *status, pid_t pid);
 void runtime_proc_fini(struct runtime_proc *proc); /* closes fds; kills nothing */
 /* Kills what is left in the cgroup and removes it. Idempotent. */

@@ -7,8 +7,8 @@
 set -u
 suite=$(cd "${1:?usage: run.sh SUITE_DIR [TEST ...]}" && pwd)
 shift
-here=$(cd "$(dirname "$0")/../.." && pwd)
-runtime=$(readlink -f "${RUNTIME:-$here/build/src/main/hoy-runtime}")
+here=$(cd "$(dirname "$0")" && pwd)
+runtime=$(readlink -f "${RUNTIME:-$here/../../build/src/main/hoy-runtime}")
 logs=${LOGS:-$(mktemp -d /tmp/suite-XXXXXX)}
 mkdir -p "$logs"
 pass=0 fail=0 skip=0
@@ -27,16 +27,17 @@ count() { # count FILE: adds its TAP lines to the sums
 	f=$(grep -c '^not ok ' "$1")
 	pass=$((pass + p)) skip=$((skip + s)) fail=$((fail + f))
 	printf '%-34s %4d passed %4d failed %4d skipped\n' "$(basename "$1" .log)" "$p" "$f" "$s"
-	while read -r line; do failures+=("$(basename "$1" .log): $line"); done < <(grep '^not ok ' "$1")
+	failed=$(sed -n "s/^not ok /$(basename "$1" .log): not ok /p" "$1")
+	[ -z "$failed" ] || failures+=("$failed")
 }
 crun_suite() {
 	local init=$logs/init
-	gcc -static -I"$here/tests/suites/include" "$suite/tests/init.c" -o "$init" || exit 1
+	gcc -static -I"$here/include" "$suite/tests/init.c" -o "$init" || exit 1
 	cd "$suite" || exit 1
 	[ $# -gt 0 ] || set -- tests/test_*.py
 	for t; do
 		log=$logs/$(basename "$t" .py).log
-		OCI_RUNTIME=$runtime INIT=$init timeout -k 5 "${TEST_TIMEOUT:-300}" python3 "tests/$(basename "$t")" \
+		PYTHONPATH=$here/python OCI_RUNTIME=$runtime INIT=$init timeout -k 5 "${TEST_TIMEOUT:-300}" python3 "tests/$(basename "$t")" \
 			>"$log" 2>"$log.err" </dev/null || echo "exit $?" >>"$log"
 		thaw
 		count "$log"
