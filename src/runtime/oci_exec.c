@@ -193,6 +193,7 @@ static FALLIBLE launch(const struct exec *x, const struct oci_box *b, char *cons
 				.cgroup_path = place.cgroup,
 				.no_cgroup = !*place.cgroup,
 				.container = b->config,
+				.bundle = json_str_at(b->state, "bundle", ""),
 				.oci_annotations = true };
 	auto_json json_t *process = NULL;
 	struct plan *plan = NULL;

@@ -1,57 +1,20 @@
 /* oci_features.c - features (runtime-spec features.md) and spec: what we can do, and a configuration to begin
  * with. */
 #include "base/own.h"
-#include "runtime/caps.h"
 #include "runtime/oci.h"
 #include "sys/sys.h"
 #include <fcntl.h>
 #include <stdio.h>
 #include <unistd.h>
 
-static const char features_text[] =
-    "{\"ociVersionMin\":\"1.0.0\",\"ociVersionMax\":\"1.3.0\",\"hooks\":[\"prestart\",\"createRuntime\","
-    "\"createContainer\","
-    "\"startContainer\",\"poststart\",\"poststop\"],\"mountOptions\":[\"async\",\"atime\",\"bind\","
-    "\"defaults\",\"dev\","
-    "\"diratime\",\"dirsync\",\"exec\",\"iversion\",\"lazytime\",\"loud\",\"mand\",\"noatime\",\"nodev\","
-    "\"nodiratime\","
-    "\"noexec\",\"noiversion\",\"nolazytime\",\"nomand\",\"norelatime\",\"nostrictatime\",\"nosuid\","
-    "\"nosymfollow\","
-    "\"private\",\"rbind\",\"rdev\",\"relatime\",\"remount\",\"rexec\",\"rnodev\",\"rnoexec\",\"rnosuid\","
-    "\"rnosymfollow\","
-    "\"ro\",\"rprivate\",\"rro\",\"rrw\",\"rshared\",\"rslave\",\"rsuid\",\"rsymfollow\",\"runbindable\","
-    "\"rw\",\"shared\","
-    "\"silent\",\"slave\",\"strictatime\",\"suid\",\"symfollow\",\"sync\",\"tmpcopyup\",\"unbindable\"],"
-    "\"linux\":{\"namespaces\":[\"cgroup\",\"ipc\",\"mount\",\"network\",\"pid\",\"time\",\"user\",\"uts\"],"
-    "\"capabilities\":[],\"cgroup\":{\"v1\":true,\"v2\":true,\"systemd\":true,\"systemdUser\":true,\"rdma\":"
-    "true},"
-    "\"seccomp\":{\"enabled\":true,\"actions\":[\"SCMP_ACT_ALLOW\",\"SCMP_ACT_ERRNO\",\"SCMP_ACT_KILL\","
-    "\"SCMP_ACT_KILL_PROCESS\",\"SCMP_ACT_KILL_THREAD\",\"SCMP_ACT_LOG\",\"SCMP_ACT_TRACE\",\"SCMP_ACT_"
-    "TRAP\"],"
-    "\"operators\":[\"SCMP_CMP_EQ\",\"SCMP_CMP_GE\",\"SCMP_CMP_GT\",\"SCMP_CMP_LE\",\"SCMP_CMP_LT\",\"SCMP_"
-    "CMP_MASKED_EQ\","
-    "\"SCMP_CMP_NE\"],\"archs\":[\"SCMP_ARCH_X32\",\"SCMP_ARCH_X86\",\"SCMP_ARCH_X86_64\"],"
-    "\"knownFlags\":[\"SECCOMP_FILTER_FLAG_LOG\",\"SECCOMP_FILTER_FLAG_SPEC_ALLOW\",\"SECCOMP_FILTER_FLAG_"
-    "TSYNC\","
-    "\"SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV\"],\"supportedFlags\":[\"SECCOMP_FILTER_FLAG_LOG\","
-    "\"SECCOMP_FILTER_FLAG_SPEC_ALLOW\",\"SECCOMP_FILTER_FLAG_TSYNC\"]}},"
-    "\"annotations\":{\"org.opencontainers.runc.checkpoint.enabled\":\"true\",\"run.oci.crun.checkpoint."
-    "enabled\":\"true\"},"
-    "\"potentiallyUnsafeConfigAnnotations\":[\"run.oci.\",\"org.criu.\",\"org.systemd.property.\"]}";
-
 static struct err *run_features(const struct oci *o, const void *conf, char *const args[], int *out_exit)
 {
-	auto_json json_t *v = NULL;
-	json_t *caps;
+	auto_json json_t *v = runtime_features();
 
 	(void)o;
 	(void)conf;
 	(void)args;
 	(void)out_exit;
-	TRY(json_parse(sv_of(features_text), "features", sizeof features_text, &v));
-	caps = json_at(v, "linux.capabilities");
-	for (int i = 0; runtime_cap_name(i); i++)
-		(void)json_array_append_new(caps, json_string(runtime_cap_name(i)));
 	return oci_print(v);
 }
 

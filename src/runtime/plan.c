@@ -40,12 +40,11 @@ char **plan_list(struct plan *p, const json_t *array, const char *what, struct e
 	return list;
 }
 
-static const struct {
-	const char *name;
-	int kind;
-} ns_kinds[] = { { "pid", CLONE_NEWPID },       { "network", CLONE_NEWNET }, { "mount", CLONE_NEWNS },
-		 { "ipc", CLONE_NEWIPC },       { "uts", CLONE_NEWUTS },     { "user", CLONE_NEWUSER },
-		 { "cgroup", CLONE_NEWCGROUP }, { "time", PLAN_NEWTIME } };
+const struct word plan_namespaces[] = {
+	{ "cgroup", CLONE_NEWCGROUP }, { "ipc", CLONE_NEWIPC }, { "mount", CLONE_NEWNS },
+	{ "network", CLONE_NEWNET },   { "pid", CLONE_NEWPID }, { "time", PLAN_NEWTIME },
+	{ "user", CLONE_NEWUSER },     { "uts", CLONE_NEWUTS }, { NULL, 0 }
+};
 
 static struct err *namespaces(struct plan *p, const json_t *list)
 {
@@ -54,20 +53,18 @@ static struct err *namespaces(struct plan *p, const json_t *list)
 
 	json_array_foreach (list, i, item) {
 		const char *name = json_str_at(item, "type", ""), *path = json_str_at(item, "path", NULL);
+		const struct word *w = word_find(plan_namespaces, name);
 		struct plan_ns *ns;
-		size_t k = 0;
 
-		while (k < LEN(ns_kinds) && strcmp(ns_kinds[k].name, name) != 0)
-			k++;
-		if (k == LEN(ns_kinds))
+		if (!w)
 			return FAIL(ERR_INVALID, "linux.namespaces[%zu]: unknown type \"%s\"", i, name);
 		for (size_t j = 0; j < p->ns.n; j++)
-			if (p->ns.p[j].kind == ns_kinds[k].kind)
+			if (p->ns.p[j].kind == (int)w->value)
 				return FAIL(ERR_INVALID, "linux.namespaces: \"%s\" stands there twice", name);
 		if (path && path[0] && path[0] != '/')
 			return FAIL(ERR_INVALID, "linux.namespaces[%zu].path: not absolute", i);
 		ns = vec_push(&p->ns);
-		ns->kind = ns_kinds[k].kind;
+		ns->kind = (int)w->value;
 		ns->path = path && path[0] ? plan_text(p, path) : NULL;
 	}
 	return NULL;
@@ -244,25 +241,29 @@ static struct err *root(struct plan *p, const json_t *spec, const struct plan_op
 	return NULL;
 }
 
+const char *const plan_hook_names[HOOK_KINDS] = { "prestart",       "createRuntime", "createContainer",
+						  "startContainer", "poststart",     "poststop" };
+
 static struct err *hooks(struct plan *p, const json_t *object)
 {
-	static const char *const names[HOOK_KINDS] = { "prestart",	 "createRuntime", "createContainer",
-						       "startContainer", "poststart",	  "poststop" };
 	json_t *item;
 	size_t i;
 
 	for (int k = 0; k < HOOK_KINDS; k++) {
-		json_array_foreach (json_object_get(object, names[k]), i, item) {
+		json_array_foreach(json_object_get(object, plan_hook_names[k]), i, item)
+		{
 			struct plan_hook *h = vec_push(&p->hooks[k]);
 			struct err *e = NULL;
 
 			h->path = plan_text(p, json_str_at(item, "path", ""));
 			if (!h->path || h->path[0] != '/')
-				return FAIL(ERR_INVALID, "hooks.%s[%zu].path: not absolute", names[k], i);
+				return FAIL(ERR_INVALID, "hooks.%s[%zu].path: not absolute",
+					    plan_hook_names[k], i);
 			h->is_inside = k == HOOK_START_CONTAINER;
 			h->timeout_s = (int)json_int_at(item, "timeout", 0);
 			if (json_object_get(item, "timeout") && h->timeout_s <= 0)
-				return FAIL(ERR_INVALID, "hooks.%s[%zu].timeout: must be greater than zero", names[k], i);
+				return FAIL(ERR_INVALID, "hooks.%s[%zu].timeout: must be greater than zero",
+					    plan_hook_names[k], i);
 			h->args = plan_list(p, json_object_get(item, "args"), "hook args", &e);
 			TRY(e);
 			if (json_object_get(item, "env"))
@@ -394,9 +395,10 @@ static json_t *pack_opts(const struct plan_opts *o)
 
 	for (size_t i = 0; o->lower && o->lower[i]; i++)
 		(void)json_array_append_new(lower, json_string(o->lower[i]));
-	v = json_pack("{s:s, s:s?, s:o, s:s?, s:s?, s:b, s:b, s:b, s:b, s:b, s:s?, s:b}", "id", o->id, "bundle", o->bundle, "lower", lower,
+	v = json_pack("{s:s, s:s?, s:o, s:s?, s:s?, s:b, s:b, s:b, s:b, s:b, s:s?, s:b, s:b}", "id", o->id, "bundle", o->bundle, "lower", lower,
 		      "upper", o->upper, "work", o->work, "volatile", o->is_volatile, "no_pivot", o->no_pivot, "die",
-		      o->die_with_parent, "seccomp", o->default_seccomp, "keyring", o->no_keyring, "cgroup", o->cgroup_path, "no_cgroup", o->no_cgroup);
+		      o->die_with_parent, "seccomp", o->default_seccomp, "keyring", o->no_keyring, "cgroup", o->cgroup_path, "no_cgroup", o->no_cgroup,
+		      "annotations", o->oci_annotations);
 	return v;
 }
 
@@ -462,5 +464,6 @@ struct err *plan_unpack(const void *bytes, size_t n, struct plan **out_plan)
 	o.no_keyring = json_bool_at(opts, "keyring", false);
 	o.cgroup_path = json_str_at(opts, "cgroup", NULL);
 	o.no_cgroup = json_bool_at(opts, "no_cgroup", false);
+	o.oci_annotations = json_bool_at(opts, "annotations", false);
 	return plan_compile(json_object_get(whole, "spec"), &o, out_plan);
 }

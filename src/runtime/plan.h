@@ -148,6 +148,8 @@ FALLIBLE
 plan_policy(
     struct plan *p,
     const json_t *linux_part); /* personality, memoryPolicy, intelRdt, timeOffsets; after the namespaces */
+extern const struct word plan_namespaces[]; /* CLONE_NEW* */
+extern const char *const plan_hook_names[HOOK_KINDS];
 extern const struct word plan_memory_modes[], plan_memory_flags[];
 FALLIBLE plan_annotations(struct plan *p, const json_t *annotations);
 FALLIBLE plan_resources(struct plan *p, const json_t *resources);

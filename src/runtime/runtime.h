@@ -99,6 +99,8 @@ FALLIBLE runtime_frozen(const char *cgroup_path, bool *out_frozen); /* no freeze
 FALLIBLE runtime_freeze(const char *cgroup_path, bool frozen); /* returns when it is; ERR_TIMEOUT after 5 s, thawed again */
 FALLIBLE runtime_kill_all(const char *cgroup_path, int signo); /* to every process in it; returns without waiting */
 FALLIBLE runtime_pids(const char *cgroup_path, pid_t **out_pids, size_t *out_n); /* owned array */
+/* The features document (runtime-spec features.md); owned. */
+json_t *runtime_features(void);
 /* New limits (linux.resources JSON, borrowed) for a living group; devices are ignored. What was written before an error stays.
  * ERR_INVALID, ERR_UNSUPPORTED as from plan_compile; ERR_CONFLICT: checkBeforeUpdate and more memory is in use. */
 FALLIBLE runtime_update(const char *cgroup_path, const json_t *resources);

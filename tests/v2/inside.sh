@@ -41,6 +41,10 @@ T_SOURCE=$PWD "$build/test_runtime" >/tmp/unit.log 2>&1
 cat /tmp/unit.log
 count /tmp/unit.log
 
+if [ -x "$build/src/main/hoy-runtime" ]; then
+	check oci env HOY_BUILD="$build" python3 -m pytest -q -p no:cacheprovider tests/it/test_oci_v2.py
+fi
+
 if [ -x "$build/src/main/hoy" ]; then
 	export HOY_ROOT=/tmp/hoy-root HOY_RUN=/run/hoy
 	mkdir -p /tmp/tree/bin /tmp/tree/etc /tmp/tree/proc /tmp/tree/sys /tmp/tree/dev
