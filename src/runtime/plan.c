@@ -78,7 +78,7 @@ static bool has_ns(const struct plan *p, int kind)
 	return false;
 }
 
-static void idmaps(struct plan *p, const json_t *linux_part)
+static struct err *idmaps(struct plan *p, const json_t *linux_part)
 {
 	const json_t *maps[2] = { json_object_get(linux_part, "uidMappings"), json_object_get(linux_part, "gidMappings") };
 	json_t *item;
@@ -93,6 +93,14 @@ static void idmaps(struct plan *p, const json_t *linux_part)
 						  (uint32_t)json_int_at(item, "size", 0) };
 		}
 	}
+	if ((p->uid_map.n == 0) != (p->gid_map.n == 0))
+		return FAIL(ERR_INVALID, "linux.uidMappings and linux.gidMappings: one without the other");
+	if (p->uid_map.n && !has_ns(p, CLONE_NEWUSER))
+		return FAIL(ERR_INVALID, "linux.uidMappings: there is no user namespace for them");
+	for (i = 0; i < p->ns.n && !p->uid_map.n; i++)
+		if (p->ns.p[i].kind == CLONE_NEWUSER && !p->ns.p[i].path)
+			return FAIL(ERR_INVALID, "linux.uidMappings: a new user namespace needs them");
+	return NULL;
 }
 
 static struct err *devices(struct plan *p, const json_t *list)
@@ -327,7 +335,7 @@ static struct err *compile(struct plan *p, const json_t *spec, const struct plan
 	TRY(namespaces(p, json_object_get(linux_part, "namespaces")));
 	if (!has_ns(p, CLONE_NEWNS))
 		return FAIL(ERR_INVALID, "linux.namespaces: a mount namespace is needed");
-	idmaps(p, linux_part);
+	TRY(idmaps(p, linux_part));
 	p->hostname = plan_text(p, json_str_at(spec, "hostname", NULL));
 	p->domainname = plan_text(p, json_str_at(spec, "domainname", NULL));
 	if ((p->hostname || p->domainname) && !has_ns(p, CLONE_NEWUTS))

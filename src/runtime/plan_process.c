@@ -81,6 +81,17 @@ static const struct {
 		{ "RLIMIT_RTPRIO", 14 },	    { "RLIMIT_RTTIME", 15 },		{ "RLIMIT_SIGPENDING", 11 },
 		{ "RLIMIT_STACK", RLIMIT_STACK } };
 
+/* -1 is what many write for "unlimited". */
+static bool limit_of(const json_t *v, rlim_t *out)
+{
+	uint64_t n = UINT64_MAX;
+
+	if (!json_u64(v, &n) && !(json_is_integer(v) && json_integer_value(v) == -1))
+		return false;
+	*out = n;
+	return true;
+}
+
 static struct err *resource_limits(struct plan *p, const json_t *list)
 {
 	json_t *item;
@@ -100,8 +111,9 @@ static struct err *resource_limits(struct plan *p, const json_t *list)
 				return FAIL(ERR_INVALID, "process.rlimits: \"%s\" stands there twice", name);
 		l = vec_push(&p->limits);
 		l->resource = rlimits[k].resource;
-		l->limit.rlim_cur = (rlim_t)json_int_at(item, "soft", -1);
-		l->limit.rlim_max = (rlim_t)json_int_at(item, "hard", -1);
+		if (!limit_of(json_object_get(item, "soft"), &l->limit.rlim_cur) ||
+		    !limit_of(json_object_get(item, "hard"), &l->limit.rlim_max))
+			return FAIL(ERR_INVALID, "process.rlimits[%zu]: soft and hard must be numbers", i);
 	}
 	return NULL;
 }
