@@ -431,9 +431,17 @@ static struct err *write_limits(const struct cgroup_set *s, const struct plan *p
 	return NULL;
 }
 
-/* Files of a v2 group whose owner may manage processes and groups below (/sys/kernel/cgroup/delegate). */
-static const char *const delegated[] = { "cgroup.procs", "cgroup.threads", "cgroup.subtree_control",
-					 "memory.oom.group", "memory.reclaim" };
+/* Files of a v2 group whose owner may manage processes and groups below, one a line: what the kernel says
+ * (since 4.15). */
+static void delegated_files(char out[4096])
+{
+	auto_fd int fd = sys_open("/sys/kernel/cgroup/delegate", O_RDONLY, 0);
+	ssize_t n = fd < 0 ? fd : sys_read(fd, out, 4095);
+
+	out[n > 0 ? n : 0] = 0;
+	if (n <= 0)
+		(void)snprintf(out, 4096, "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n");
+}
 
 /* Who is root inside, when it has a writable view of its own group and nothing above it. */
 static bool inner_root(const struct plan *p, uid_t *out_uid, gid_t *out_gid)
@@ -457,7 +465,7 @@ static bool inner_root(const struct plan *p, uid_t *out_uid, gid_t *out_gid)
 static struct err *delegate(const struct cgroup_set *s, const struct plan *p)
 {
 	const struct cgroup_hier *h = &s->h[0];
-	char name[CGROUP_PATH];
+	char name[CGROUP_PATH], files[4096];
 	uid_t uid = 0;
 	gid_t gid = 0;
 	int r;
@@ -467,8 +475,14 @@ static struct err *delegate(const struct cgroup_set *s, const struct plan *p)
 	r = cgroup_name(h, p->cgroup, "", name);
 	if (r >= 0)
 		r = sys_fchownat(AT_FDCWD, name, uid, gid, AT_SYMLINK_NOFOLLOW);
-	for (size_t i = 0; i < LEN(delegated) && r >= 0; i++) {
-		if ((r = cgroup_name(h, p->cgroup, delegated[i], name)) >= 0)
+	delegated_files(files);
+	for (char *file = files, *end; *file && r >= 0; file = end) {
+		end = file + strcspn(file, "\n");
+		if (*end)
+			*end++ = 0;
+		if (!*file || strchr(file, '/'))
+			continue;
+		if ((r = cgroup_name(h, p->cgroup, file, name)) >= 0)
 			r = sys_fchownat(AT_FDCWD, name, uid, gid, AT_SYMLINK_NOFOLLOW);
 		r = r == -ENOENT ? 0 : r; /* younger than this kernel */
 	}
