@@ -10,6 +10,7 @@
 #include "codec/zip.h"
 #include "content/store.h"
 #include "engine/spec.h"
+#include "sys/fs.h"
 #include "sys/sys.h"
 #include <fcntl.h>
 
@@ -38,7 +39,6 @@ static FALLIBLE make_layer(struct stage *s, const struct tree *t, const char *wa
 	struct store *store = engine_store(s->b->e);
 	auto_ingest struct ingest *in = NULL;
 	auto_fd int blob = -1;
-	char applied[DIGEST_MAX];
 
 	TRY(ingest_begin(store, &in));
 	TRY(tree_write(t, want, in));
@@ -46,7 +46,7 @@ static FALLIBLE make_layer(struct stage *s, const struct tree *t, const char *wa
 	if (layer_exists(engine_snapshotter(s->b->e), out_diff_id))
 		return NULL;
 	TRY(store_blob_open(store, out_diff_id, 0, &blob));
-	return layer_apply(engine_snapshotter(s->b->e), zip_source_fd(&blob), out_diff_id, applied);
+	return layer_adopt(engine_snapshotter(s->b->e), blob, NULL, -1, out_diff_id);
 }
 
 /* The layer of a tree, from the cache when it is there. */
@@ -287,6 +287,27 @@ FALLIBLE step_copy_instr(struct stage *s, const struct at *at)
 	return NULL;
 }
 
+/* A layer that is a mount without a place cannot be bound from: its content is copied into a directory of this build. */
+static FALLIBLE mount_source(struct stage *s, const struct rootfs *r, struct run_mount *m)
+{
+	auto_fd int root = -1, from = -1, to = -1;
+	auto_free char *dir = NULL;
+	int e;
+
+	if (r->mounts[0] < 0) {
+		m->source = xasprintf("%s/mount", r->lower[0]);
+		return NULL;
+	}
+	TRY(rootfs_view(r, &root));
+	TRY(build_dir(s->b, &dir));
+	if ((from = sys_open_in_root(root, ".", O_RDONLY | O_DIRECTORY, 0)) < 0 || (to = sys_open_dir(dir)) < 0)
+		return FAIL_OS(from < 0 ? -from : -to, "open what is mounted");
+	if ((e = fs_copy_tree(from, to)) < 0)
+		return FAIL_OS(-e, "copy what is mounted");
+	m->source = xasprintf("%s/mount", dir);
+	return NULL;
+}
+
 FALLIBLE copy_for_mount(struct stage *s, const struct at *at, const char *from, const char *path, struct run_mount *m)
 {
 	CLEANUP(tree_fini) struct tree t = { 0 };
@@ -308,8 +329,7 @@ FALLIBLE copy_for_mount(struct stage *s, const struct at *at, const char *from, 
 		TRY(tree_add_dir(&t, "/mount")); /* also when nothing is in it */
 	TRY(tree_layer(s, &t, "RUN --mount=type=bind", &cached, m->content));
 	TRY(rootfs_prepare(engine_snapshotter(s->b->e), (char *[]){ m->content, NULL }, NULL, &r));
-	m->source = xasprintf("%s/mount", r.lower[0]);
-	return NULL;
+	return mount_source(s, &r, m);
 }
 
 /* ---- WORKDIR ---- */

@@ -191,6 +191,7 @@ static struct err *to_ingest(void *ctx, const void *p, size_t n)
 static FALLIBLE keep(struct runner *r, const struct rootfs *root, char out_diff_id[DIGEST_MAX])
 {
 	auto_ingest struct ingest *in = NULL;
+	auto_fd int blob = -1;
 	struct build *b = r->s->b;
 
 	TRY(ingest_begin(engine_store(b->e), &in));
@@ -198,7 +199,8 @@ static FALLIBLE keep(struct runner *r, const struct rootfs *root, char out_diff_
 	TRY(ingest_commit(in, NULL, 0, out_diff_id));
 	if (layer_exists(engine_snapshotter(b->e), out_diff_id))
 		return NULL;
-	return layer_adopt(engine_snapshotter(b->e), root->upper, r->s->clamp_ns, out_diff_id);
+	TRY(store_blob_open(engine_store(b->e), out_diff_id, 0, &blob));
+	return layer_adopt(engine_snapshotter(b->e), blob, root->upper, r->s->clamp_ns, out_diff_id);
 }
 
 static FALLIBLE run_and_keep(struct runner *r, struct told *told, char out_diff_id[DIGEST_MAX])

@@ -36,6 +36,12 @@ static FALLIBLE run_version(const void *conf, char *const args[], int *out_exit)
 const struct cmd cmd_version = { "version",   "", "Show the version", format_opts, sizeof(struct system_conf), 0, 0, false, 0, false,
 				 run_version, NULL, NULL };
 
+/* Why a driver that would come before is not used; NULL: none would. */
+static const char *driver_status(const json_t *info)
+{
+	return json_string_value(json_array_get(json_array_get(json_object_get(info, "DriverStatus"), 0), 1));
+}
+
 static FALLIBLE run_info(const void *conf, char *const args[], int *out_exit)
 {
 	static const char *const shown[][2] = { { "Containers", "Containers" }, { "ContainersRunning", " Running" },
@@ -63,6 +69,8 @@ static FALLIBLE run_info(const void *conf, char *const args[], int *out_exit)
 			(void)printf("%s: %lld\n", shown[i][1], (long long)json_integer_value(v));
 		else
 			(void)printf("%s: %s\n", shown[i][1], json_is_string(v) ? json_string_value(v) : "");
+		if (strcmp(shown[i][0], "Driver") == 0 && driver_status(info))
+			(void)printf(" Not Used: %s\n", driver_status(info));
 	}
 	(void)printf("Total Memory: %s\n", num_human_iec((uint64_t)json_int_at(info, "MemTotal", 0), memory));
 	return NULL;

@@ -43,7 +43,8 @@ static bool global_value(char ***argv, const char *name, const char **out)
 static int global_options(char ***argv)
 {
 	for (; **argv && (**argv)[0] == '-'; (*argv)++) {
-		if (global_value(argv, "--root", &global.root) || global_value(argv, "--run", &global.run))
+		if (global_value(argv, "--root", &global.root) || global_value(argv, "--run", &global.run) ||
+		    global_value(argv, "--storage-driver", &global.storage_driver))
 			continue;
 		if (strcmp(**argv, "--debug") == 0 || strcmp(**argv, "-D") == 0) {
 			log_level = LOG_DEBUG;

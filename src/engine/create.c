@@ -319,7 +319,7 @@ static FALLIBLE build_record(struct engine *e, const char *id, const json_t *bod
 	}
 	host = host_config(body, config);
 	doc = record(e, id, image, config, host);
-	(void)json_object_set_new(doc, "Driver", json_string(snapshotter_driver(engine_snapshotter(e))));
+	(void)json_object_set_new(doc, "Driver", json_string(engine_image_driver(e, image->diff_ids)));
 	err = endpoint_keep(body, doc);
 	if (err) {
 		json_decref(doc);

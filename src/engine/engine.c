@@ -22,7 +22,7 @@
 #include <sys/utsname.h>
 
 struct engine {
-	char *root, *run;
+	char *root, *run, *storage_driver;
 	int root_fd, run_fd;
 	struct db *db;
 	struct store *store;
@@ -84,6 +84,7 @@ static FALLIBLE open_parts(struct engine *e, const struct engine_opts *o)
 
 	TRY(directory(root_of(o), 0710, &e->root));
 	TRY(directory(run_of(o), 0700, &e->run));
+	e->storage_driver = xstrdup(pick(o ? o->storage_driver : NULL, "HOY_STORAGE_DRIVER", ""));
 	if ((e->root_fd = sys_open_dir(e->root)) < 0)
 		return FAIL_OS(-e->root_fd, "open %s", e->root);
 	if ((e->run_fd = sys_open_dir(e->run)) < 0)
@@ -125,6 +126,7 @@ void engine_close(struct engine *e)
 	own_close(&e->run_fd);
 	free(e->root);
 	free(e->run);
+	free(e->storage_driver);
 	free(e);
 }
 
@@ -171,11 +173,20 @@ struct store *engine_store(struct engine *e)
 
 struct snapshotter *engine_snapshotter(struct engine *e)
 {
-	struct err *err = e->snapshotter ? NULL : snapshotter_open(e->root_fd, &e->snapshotter);
+	struct snapshotter_opts o = { e->storage_driver, true, e->run_fd };
+	struct err *err = e->snapshotter ? NULL : snapshotter_open(e->root_fd, &o, &e->snapshotter);
 
 	if (err)
 		give_up(err);
 	return e->snapshotter;
+}
+
+const char *engine_image_driver(struct engine *e, char *const *diff_ids)
+{
+	size_t n = text_list_len(diff_ids);
+	const char *name = n ? layer_driver_name(engine_snapshotter(e), diff_ids[n - 1]) : "";
+
+	return *name ? name : "overlay";
 }
 
 FALLIBLE engine_network(struct engine *e, struct network **out_network)
@@ -229,7 +240,9 @@ FALLIBLE engine_info(struct engine *e, json_t **out_info)
 	size_t running = 0, paused = 0, i;
 	json_t *c;
 	char now[TIME_TEXT_MAX];
+	const char *driver, *why_not;
 
+	TRY(snapshotter_driver(engine_snapshotter(e), &driver, &why_not));
 	TRY(container_list(e, true, NULL, &list));
 	TRY(engine_image_list(e, false, &images));
 	json_array_foreach(list, i, c) {
@@ -244,12 +257,16 @@ FALLIBLE engine_info(struct engine *e, json_t **out_info)
 		"Containers", (json_int_t)json_array_size(list), "ContainersRunning", (json_int_t)running,
 		"ContainersPaused", (json_int_t)paused, "ContainersStopped",
 		(json_int_t)(json_array_size(list) - running - paused), "Images", (json_int_t)json_array_size(images),
-		"Driver", snapshotter_driver(engine_snapshotter(e)), "ServerVersion", HOY_VERSION, "KernelVersion",
+		"Driver", driver, "ServerVersion", HOY_VERSION, "KernelVersion",
 		u.release, "OSType", "linux", "Architecture", u.machine, "Name", u.nodename, "NCPU",
 		(json_int_t)sysconf(_SC_NPROCESSORS_ONLN), "MemTotal", (json_int_t)memory_total(), "DockerRootDir", e->root,
 		"CgroupVersion", sys_fstatat(AT_FDCWD, "/sys/fs/cgroup/cgroup.controllers", &st, 0) == 0 ? "2" : "1",
 		"LoggingDriver", "json-file", "SystemTime", time_format(time_now_ns(), now));
-	return *out_info ? NULL : FAIL(ERR_INTERNAL, "info: no memory");
+	if (!*out_info)
+		return FAIL(ERR_INTERNAL, "info: no memory");
+	if (why_not)
+		(void)json_object_set_new(*out_info, "DriverStatus", json_pack("[[s, s]]", "not used", why_not));
+	return NULL;
 }
 
 /* ---- footprint and reset ---- */

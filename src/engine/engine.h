@@ -16,6 +16,7 @@ struct network;
 struct engine_opts {
 	const char *root; /* NULL: $HOY_ROOT, else /var/lib/hoy */
 	const char *run;  /* NULL: $HOY_RUN, else /run/hoy */
+	const char *storage_driver; /* NULL: $HOY_STORAGE_DRIVER, else the first that works: snapshot.h */
 };
 /* Whether there is anything to open: ROOT or RUN. Makes nothing. */
 bool engine_exists(const struct engine_opts *o);
@@ -28,6 +29,8 @@ int engine_run_fd(const struct engine *e);
 struct db *engine_db(struct engine *e);
 struct store *engine_store(struct engine *e);
 struct snapshotter *engine_snapshotter(struct engine *e);
+/* The storage driver of an image's topmost layer (diff ids bottom first, as in a config). */
+const char *engine_image_driver(struct engine *e, char *const *diff_ids);
 FALLIBLE engine_network(struct engine *e, struct network **out_network); /* opened at first use */
 /* The path of a sibling program ("hoy-keeper"): beside our own binary, else in the libexec directory. Owned. */
 FALLIBLE engine_program(const char *name, char **out_path);

@@ -283,6 +283,8 @@ static FALLIBLE apply_incoming(struct loading *l, struct incoming *in, const cha
 	struct err *err;
 
 	out_diff_id[0] = 0;
+	if (is_tar && snapshotter_keeps_tars(engine_snapshotter(l->e)))
+		return NULL; /* once the blob is there */
 	if (!is_tar && zip_sniff(in->head, in->n_head) == ZIP_NONE)
 		return NULL;
 	if (digest)
@@ -298,6 +300,22 @@ static FALLIBLE apply_incoming(struct loading *l, struct incoming *in, const cha
 		return err;
 	err_free(err);
 	return NULL;
+}
+
+/* A plain tar can be the layer by itself. The same holds for one that is none. */
+static void adopt_blob(struct loading *l, const struct incoming *in, const char *digest)
+{
+	bool is_tar = in->n_head == sizeof in->head && memcmp(in->head + 257, "ustar", 5) == 0;
+	struct snapshotter *s = engine_snapshotter(l->e);
+	auto_fd int fd = -1;
+	struct err *err;
+
+	if (!is_tar || layer_exists(s, digest) || !snapshotter_keeps_tars(s))
+		return;
+	err = store_blob_open(engine_store(l->e), digest, 0, &fd);
+	if (!err)
+		err = layer_adopt(s, fd, NULL, -1, digest);
+	err_free(err);
 }
 
 static FALLIBLE load_file(struct loading *l, struct tar_reader *tar, const struct tar_entry *entry)
@@ -319,6 +337,8 @@ static FALLIBLE load_file(struct loading *l, struct tar_reader *tar, const struc
 	while (n)
 		TRY(incoming_read(&in, l->chunk, CHUNK, &n));
 	TRY(ingest_commit(in.ingest, want, 0, digest));
+	if (!diff_id[0])
+		adopt_blob(l, &in, digest);
 	if (diff_id[0])
 		TRY(image_blob_remember(l->e, digest, diff_id));
 	slot = map_put(&l->files, name);

@@ -49,7 +49,7 @@ static FALLIBLE make_layer(struct engine *e, const char *id, const json_t *doc, 
 	}
 	TRY(thaw);
 	TRY(store_blob_open(engine_store(e), out_digest, 0, &fd));
-	return layer_apply(engine_snapshotter(e), zip_source_fd(&fd), out_digest, NULL);
+	return layer_adopt(engine_snapshotter(e), fd, NULL, -1, out_digest);
 }
 
 /* What of a container's configuration belongs to an image: not its host name nor how it is attached. */

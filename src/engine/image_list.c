@@ -147,7 +147,7 @@ FALLIBLE engine_image_inspect(struct engine *e, const char *text, json_t **out_o
 				json_str_at(d.config, "author", ""), "Config", config, "Architecture",
 				json_str_at(d.config, "architecture", ""), "Os", json_str_at(d.config, "os", ""), "Size",
 				(json_int_t)image_size(e, &d), "VirtualSize", (json_int_t)image_size(e, &d), "GraphDriver", "Name",
-				snapshotter_driver(engine_snapshotter(e)), "RootFS", "Type", "layers", "Layers", layers,
+				engine_image_driver(e, d.diff_ids), "RootFS", "Type", "layers", "Layers", layers,
 				"Metadata");
 	if (*json_str_at(d.config, "variant", ""))
 		(void)json_object_set_new(*out_object, "Variant", json_string(json_str_at(d.config, "variant", "")));

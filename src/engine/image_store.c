@@ -266,6 +266,8 @@ FALLIBLE image_apply_layer(struct engine *e, const struct descriptor *blob, cons
 		return FAIL(ERR_UNSUPPORTED, "layer %s has media type %s, which is not a file system layer", blob->digest,
 			    blob->media_type);
 	TRY(store_blob_open(engine_store(e), blob->digest, blob->size, &fd));
+	if (strcmp(blob->digest, diff_id) == 0)
+		return layer_adopt(engine_snapshotter(e), fd, NULL, -1, diff_id);
 	TRY(unzip_open(zip_source_fd(&fd), &u));
 	TRY(layer_apply(engine_snapshotter(e), (struct zip_source){ from_unzip, u }, diff_id, NULL));
 	return image_blob_remember(e, blob->digest, diff_id);
@@ -350,6 +352,28 @@ static struct err *tee_read(void *ctx, void *p, size_t n, size_t *out_n)
 	return *out_n ? ingest_write(t->ingest, p, *out_n) : NULL;
 }
 
+/* The blob first; it is the layer, too. */
+static FALLIBLE import_blob(struct engine *e, struct unzip *u, struct descriptor *out_layer)
+{
+	auto_ingest struct ingest *in = NULL;
+	auto_free char *chunk = xmalloc(CHECK_CHUNK);
+	auto_fd int fd = -1;
+	size_t n = 1;
+
+	TRY(ingest_begin(engine_store(e), &in));
+	while (n) {
+		TRY(unzip_read(u, chunk, CHECK_CHUNK, &n));
+		TRY(ingest_write(in, chunk, n));
+	}
+	out_layer->size = ingest_size(in);
+	TRY(ingest_commit(in, NULL, 0, out_layer->digest));
+	out_layer->media_type = xstrdup(MEDIA_LAYER);
+	if (layer_exists(engine_snapshotter(e), out_layer->digest))
+		return NULL;
+	TRY(store_blob_open(engine_store(e), out_layer->digest, out_layer->size, &fd));
+	return layer_adopt(engine_snapshotter(e), fd, NULL, -1, out_layer->digest);
+}
+
 FALLIBLE image_layer_import(struct engine *e, struct zip_source source, struct descriptor *out_layer)
 {
 	auto_unzip struct unzip *u = NULL;
@@ -358,6 +382,8 @@ FALLIBLE image_layer_import(struct engine *e, struct zip_source source, struct d
 	char diff_id[DIGEST_MAX];
 
 	TRY(unzip_open(source, &u));
+	if (snapshotter_keeps_tars(engine_snapshotter(e)))
+		return import_blob(e, u, out_layer);
 	TRY(ingest_begin(engine_store(e), &in));
 	tee = (struct tee){ u, in };
 	TRY(layer_apply(engine_snapshotter(e), (struct zip_source){ tee_read, &tee }, NULL, diff_id));

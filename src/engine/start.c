@@ -35,6 +35,8 @@ struct start {
 	json_t *doc;
 	int run_fd, home_fd, sock, net_fd, conf_fd;
 	bool is_marked; /* RUN/<id> is ours to sweep */
+	struct rootfs rootfs; /* the keeper copies its mounts while we live */
+	int keeper;
 };
 
 static void start_fini(struct start *s)
@@ -44,6 +46,7 @@ static void start_fini(struct start *s)
 	own_close(&s->sock);
 	own_close(&s->net_fd);
 	own_close(&s->conf_fd);
+	rootfs_fini(&s->rootfs);
 }
 
 static FALLIBLE open_run(struct start *s)
@@ -171,8 +174,8 @@ static FALLIBLE user_root(const struct rootfs *r, int *out_fd)
 
 static FALLIBLE build_plan(struct start *s, struct plan **out_plan)
 {
-	CLEANUP(rootfs_fini) struct rootfs rootfs = { 0 };
 	auto_json json_t *spec = NULL, *profile = NULL;
+	auto_list char **lower = NULL;
 	auto_free char *home = ctr_path(s->e, s->id, NULL), *net = NULL, *init = NULL;
 	auto_fd int root = -1;
 	struct spec_in in = { .doc = s->doc, .home = home };
@@ -181,8 +184,8 @@ static FALLIBLE build_plan(struct start *s, struct plan **out_plan)
 	pid_t pid;
 
 	TRY(security(s->doc, &o.default_seccomp, &profile));
-	TRY(ctr_rootfs(s->e, s->id, s->doc, &rootfs));
-	TRY(user_root(&rootfs, &root));
+	TRY(ctr_rootfs(s->e, s->id, s->doc, &s->rootfs));
+	TRY(user_root(&s->rootfs, &root));
 	in.root_fd = root;
 	in.seccomp = profile;
 	TRY(join_target(s, json_str_at(s->doc, "HostConfig.NetworkMode", ""), &pid));
@@ -196,10 +199,11 @@ static FALLIBLE build_plan(struct start *s, struct plan **out_plan)
 		return FAIL(ERR_NOT_FOUND, "--host-ca: this host has no CA bundle (looked at /etc/ssl, /etc/pki, $SSL_CERT_FILE)");
 	TRY(spec_build(&in, &spec));
 	ctr_cgroup(s->id, cgroup);
-	o.lower = (const char *const *)rootfs.lower;
-	o.upper = rootfs.upper;
-	o.work = rootfs.work;
-	o.is_volatile = rootfs.is_volatile;
+	lower = rootfs_lower_of(&s->rootfs, (int)getpid());
+	o.lower = (const char *const *)lower;
+	o.upper = s->rootfs.upper;
+	o.work = s->rootfs.work;
+	o.is_volatile = s->rootfs.is_volatile;
 	o.cgroup_path = cgroup;
 	return plan_compile(spec, &o, out_plan);
 }
@@ -275,7 +279,7 @@ static FALLIBLE spawn(struct start *s)
 	{
 		const int fds[KEEPER_FDS] = { -1, -1, -1, s->conf_fd, theirs, s->run_fd, s->home_fd };
 
-		r = sys_spawn_run(&(struct sys_spawn){ path, argv, NULL, fds, KEEPER_FDS, true }, NULL);
+		r = s->keeper = sys_spawn_run(&(struct sys_spawn){ path, argv, NULL, fds, KEEPER_FDS, true }, NULL);
 	}
 	return r < 0 ? FAIL_OS(-r, "start %s", path) : NULL;
 }
@@ -456,7 +460,9 @@ static FALLIBLE launch(struct start *s, struct err *(*on_ready)(void *ctx), void
 		TRY(on_ready(ctx));
 	if (sys_unix_send(s->sock, &iov, 1) < 0)
 		return FAIL(ERR_INTERNAL, "the keeper of container %.12s is gone", s->id);
-	return hear(s, START_STARTED, NULL);
+	TRY(hear(s, START_STARTED, NULL));
+	rootfs_share(engine_snapshotter(s->e), &s->rootfs, s->keeper, RUNTIME_LAYER_FD);
+	return NULL;
 }
 
 static int exit_code_of(const struct err *e)
@@ -466,7 +472,7 @@ static int exit_code_of(const struct err *e)
 
 FALLIBLE ctr_start(struct engine *e, const char *id, json_t *doc, struct err *(*on_ready)(void *ctx), void *ctx)
 {
-	CLEANUP(start_fini) struct start s = { e, id, doc, -1, -1, -1, -1, -1, false };
+	CLEANUP(start_fini) struct start s = { e, id, doc, -1, -1, -1, -1, -1, false, { 0 }, -1 };
 	bool is_rm = json_bool_at(doc, "HostConfig.AutoRemove", false);
 	struct err *err = launch(&s, on_ready, ctx);
 

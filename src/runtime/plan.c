@@ -232,7 +232,7 @@ static struct err *root(struct plan *p, const json_t *spec, const struct plan_op
 		p->upper = plan_text(p, o->upper);
 		p->work = plan_text(p, o->work);
 		p->is_volatile = o->is_volatile;
-		p->root = p->lower ? p->lower[0] : NULL;
+		p->root = p->upper ? p->upper : p->lower ? p->lower[0] : NULL; /* a lower may be a mount without a place */
 		return NULL;
 	}
 	if (!path || !path[0])

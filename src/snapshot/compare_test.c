@@ -89,7 +89,7 @@ TEST(every_difference_is_told_with_its_place)
 	if (setxattr(t_tmppath(), "user.x", "1", 1, 0) < 0)
 		t_skip("needs extended attributes");
 	make_tar(entries, LEN(entries), &tar);
-	CHECK_OK(snapshotter_open(t_tmpdir(), &s));
+	CHECK_OK(snapshotter_open(t_tmpdir(), &on_overlay, &s));
 	for (size_t i = 0; i < LEN(damages); i++) {
 		auto_free char *cmd = NULL, *root = NULL;
 		struct told clean;
@@ -120,7 +120,7 @@ TEST(a_layer_that_cannot_be_compared_says_why)
 
 	make_tar(entries, LEN(entries), &tar);
 	make_tar(other, 1, &wrong);
-	CHECK_OK(snapshotter_open(t_tmpdir(), &s));
+	CHECK_OK(snapshotter_open(t_tmpdir(), &on_overlay, &s));
 	CHECK_OK(apply(s, entries, LEN(entries), id));
 	CHECK_ERR(ERR_UNSUPPORTED, layer_verify(s, id, (struct zip_source){ 0 }, &tell));
 	in = (struct bytes){ wrong.data, wrong.n, 0 };
@@ -135,7 +135,7 @@ TEST(a_layer_that_cannot_be_compared_says_why)
 		struct layer_tell tell_quiet = { note, &quiet };
 		struct err *e;
 
-		CHECK_OK(snapshotter_open(t_tmpdir(), &s)); /* sweeps what could not be removed before */
+		CHECK_OK(snapshotter_open(t_tmpdir(), &on_overlay, &s)); /* sweeps what could not be removed before */
 		CHECK(is_empty("tmp"));
 		in = (struct bytes){ tar.data, tar.n, 0 };
 		t_sweep_on();

@@ -1,6 +1,6 @@
 /*
- * driver.h - one way to keep layers on disk. A driver fills and names nothing itself: snapshot.c gives it an empty,
- * locked directory, syncs it and renames it to ROOT/layers/<hex>.
+ * driver.h - one way to keep layers on disk. A driver names nothing itself: snapshot.c gives it an empty,
+ * locked directory and, when the driver has made it durable, renames it to ROOT/layers/<hex>.
  *
  * Layer: snapshot, private.
  */
@@ -11,30 +11,69 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct layer_draft {
+	int dir_fd;           /* borrowed */
+	int tar_fd, image_fd; /* the erofs driver's, owned; else -1 */
+	uint64_t size;        /* bytes of content */
+};
 struct layer_driver {
 	const char *name;
-	/* NULL, or why it can't work on this root. */
-	struct err *(*probe)(int root_fd);
-	/* Reads a plain tar to its end marker into directory dir_fd. *out_size: bytes of content. */
-	struct err *(*fill)(int dir_fd, struct zip_source tar, uint64_t *out_size);
-	const char *lower; /* the subdirectory of a layer that overlayfs takes as lower */
+	const char
+	    *mark; /* the name in a layer's directory by which the layer is known to be this driver's */
+	/* NULL, or why it can't work on this root: ERR_UNSUPPORTED, ERR_DENIED. scratch_fd: an empty
+	 * directory on its file system. */
+	struct err *(*probe)(int root_fd, int scratch_fd);
+	/* Begins a layer; out_copy is set when the driver wants the tar's bytes, too. */
+	struct err *(*begin)(struct layer_draft *d, struct zip_sink *out_copy);
+	/* Reads a plain tar to its end marker. */
+	struct err *(*fill)(struct layer_draft *d, struct zip_source tar);
+	bool
+	    keeps_tars; /* a file that holds the plain tar and never changes can become the layer by itself */
+	/* Instead of both: tar_fd (borrowed, at its start) is such a file; upper the directory it was made
+	 * of, with times clamped to clamp_ns, which may be taken. NULL: there is none; only of a driver that
+	 * keeps tars. */
+	struct err *(*adopt)(struct layer_draft *d, int tar_fd, const char *upper, int64_t clamp_ns);
+	/* Stamps it, and brings all of it to disk, names too. */
+	struct err *(*seal)(struct layer_draft *d, const char *diff_id);
+	uint64_t (*size)(int layer_fd); /* 0: not to be told */
 	/*
-	 * Compares the layer in dir_fd with its plain tar and tells each difference, with its place. scratch_fd: an empty
-	 * directory that goes afterwards. tar.read NULL: its blob is not at hand; a driver that cannot do without it says
-	 * ERR_UNSUPPORTED. ERR_CORRUPT: the tar is not diff_id. *out_size: bytes of content, as fill gives them.
+	 * What overlayfs takes as lower: an absolute path (owned), or the mount it stands for (owned) in
+	 * *out_mount, and a path to that. path: of the layer's directory.
 	 */
-	struct err *(*verify)(int dir_fd, const char *diff_id, struct zip_source tar, int scratch_fd, const struct layer_tell *tell,
-			      uint64_t *out_size);
+	struct err *(*lower)(int layer_fd, const char *path, char **out_path, int *out_mount);
+	/*
+	 * Compares the layer in layer_fd with its plain tar and tells each difference, with its place.
+	 * scratch_fd: an empty directory that goes afterwards. tar.read NULL: its blob is not at hand; a
+	 * driver that cannot do without it says ERR_UNSUPPORTED. ERR_CORRUPT: the tar is not diff_id.
+	 * *out_size: bytes of content, as fill gives them.
+	 */
+	struct err *(*verify)(int layer_fd, const char *diff_id, struct zip_source tar, int scratch_fd,
+			      const struct layer_tell *tell, uint64_t *out_size);
 };
-extern const struct layer_driver overlay_driver;
+extern const struct layer_driver overlay_driver, erofs_driver;
+/* The driver of the layer in layer_fd; NULL: none knows it. */
+const struct layer_driver *layer_driver_of(int layer_fd);
 
 /*
- * extract.c: a plain tar into directory tree_fd (borrowed, empty). Symbolic links are resolved as inside a root and never
- * lead out. ERR_INVALID "NAME escapes the layer"; ERR_CORRUPT; as the kernel said. Stops at the end marker of the tar.
- * is_layer: .wh. names are whiteouts. Gives the calling thread a umask of its own.
+ * extract.c: a plain tar into directory tree_fd (borrowed, empty). Symbolic links are resolved as inside a
+ * root and never lead out. ERR_INVALID "NAME escapes the layer"; ERR_CORRUPT; as the kernel said. Stops at
+ * the end marker of the tar. is_layer: .wh. names are whiteouts. Gives the calling thread a umask of its own.
  */
 FALLIBLE extract_tar(int tree_fd, struct zip_source tar, bool is_layer, uint64_t *out_size);
-/* compare.c: tells where the tree below have_fd is not as that below want_fd (both borrowed). */
-FALLIBLE compare_trees(int have_fd, int want_fd, const struct layer_tell *tell);
 /* SECURITY: what steers overlayfs is ours alone; what security modules of the host decide on is theirs. */
 bool extract_wants_xattr(const char *key);
+
+/* compare.c: tells where the tree below have_fd is not as that below want_fd (both borrowed). */
+FALLIBLE compare_trees(int have_fd, int want_fd, const struct layer_tell *tell);
+
+/* shared.c: mounts of layers that running containers hold, see docs/why/erofs.md. shared_fd: RUN/shared, or
+ * -1: none. */
+int shared_take(int shared_fd, const char *hex); /* an owned copy of one, or -ENOENT */
+void shared_give(int shared_fd, const char *hex, const char *name, const char *path); /* best effort */
+
+/* rootfs.c: what it needs of a snapshotter. */
+struct rootfs_store {
+	int layers_fd, shared_fd; /* borrowed */
+	const char *layers_path;
+};
+struct rootfs_store snapshotter_store(const struct snapshotter *s);

@@ -3,11 +3,25 @@
  * metadata that makes a file system of it.
  */
 #include "snapshot/erofs.h"
+#include "base/mem.h"
 #include "base/own.h"
+#include "codec/tar.h"
+#include "snapshot/driver.h"
+#include "snapshot/pump.h"
+#include "sys/cgroup.h"
+#include "sys/fs.h"
 #include "sys/mount.h"
 #include "sys/sys.h"
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
+#include <sys/sysmacros.h>
+
+#define TAR_NAME   "layer.tar"
+#define IMAGE_NAME "layer.erofs"
+enum { CHUNK = 1 << 18 };
+
+/* ---- mounts ---- */
 
 /* Options are at most 255 bytes: so files are named by fd. */
 static int set_file(int fs, const char *key, int fd)
@@ -18,14 +32,295 @@ static int set_file(int fs, const char *key, int fd)
 	return sys_fsconfig(fs, FSCONFIG_SET_STRING, key, path);
 }
 
+/* The default of 128 KiB makes four times as many page faults when programs start. Without /sys it stays at
+ * that. */
+static void read_ahead(int mount_fd)
+{
+	char path[64];
+	struct stat st;
+	auto_fd int fd = -1;
+
+	if (sys_fstat(mount_fd, &st) < 0)
+		return;
+	(void)snprintf(path, sizeof path, "/sys/class/bdi/erofs-%u/read_ahead_kb", minor(st.st_dev));
+	fd = sys_open(path, O_WRONLY, 0);
+	if (fd >= 0)
+		(void)sys_write(fd, "1024", 4);
+}
+
 int erofs_mount(int image_fd, int tar_fd)
 {
-	auto_fd int fs = sys_fsopen("erofs");
+	auto_fd int fs = sys_fsopen("erofs"), mount = -1;
 	int r = fs < 0 ? fs : set_file(fs, "source", image_fd);
 
 	if (r >= 0)
 		r = set_file(fs, "device", tar_fd);
 	if (r >= 0)
 		r = sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL);
-	return r < 0 ? r : sys_fsmount(fs, MOUNT_ATTR_RDONLY);
+	if (r < 0 || (mount = sys_fsmount(fs, MOUNT_ATTR_RDONLY)) < 0)
+		return r < 0 ? r : mount;
+	read_ahead(mount);
+	return TAKE_FD(mount);
 }
+
+bool erofs_is_mount_of(int mount_fd, const char *hex)
+{
+	uint64_t fsid = 0, want = 0;
+
+	for (size_t i = 0; i < 8; i++) {
+		char pair[3] = { hex[2 * i], hex[2 * i + 1], 0 },
+		     other[3] = { hex[2 * i + 16], hex[2 * i + 17], 0 };
+
+		want |= (uint64_t)(strtoul(pair, NULL, 16) ^ strtoul(other, NULL, 16)) << 8 * i;
+	}
+	return sys_fs_magic_fd(mount_fd, &fsid) == EROFS_SUPER_MAGIC_V1 && fsid == want;
+}
+
+/* ---- whether it works here ---- */
+
+static struct err *give(void *ctx, const void *p, size_t n)
+{
+	const int *fd = ctx;
+	int r = sys_write_all(*fd, p, n);
+
+	return r < 0 ? FAIL_OS(-r, "write") : NULL;
+}
+
+static FALLIBLE make_sample(int tar_fd, int image_fd)
+{
+	const struct tar_entry e = { .name = "file", .link = "", .type = '0', .mode = 0644, .size = 3 };
+	auto_tar_writer struct tar_writer *w = NULL;
+	uint64_t size;
+	off_t r;
+
+	TRY(tar_writer_new((struct zip_sink){ give, &tar_fd }, &w));
+	TRY(tar_add(w, &e));
+	TRY(tar_write(w, "abc", 3));
+	TRY(tar_finish(w));
+	if ((r = sys_lseek(tar_fd, 0, SEEK_SET)) < 0)
+		return FAIL_OS((int)-r, "seek");
+	return erofs_index(zip_source_file(&tar_fd), image_fd, &size);
+}
+
+static FALLIBLE try_sample(int tar_fd, int image_fd, int scratch_fd)
+{
+	auto_fd int mount = erofs_mount(image_fd, tar_fd), file = -1, overlay = -1;
+	char upper[40], lower[40], text[4] = "";
+	const char *const both[] = { upper, lower, NULL };
+
+	if (mount == -ENODEV)
+		return FAIL(ERR_UNSUPPORTED, "this kernel has no EROFS (modprobe erofs)");
+	if (mount == -ENOTBLK)
+		return FAIL(ERR_UNSUPPORTED,
+			    "this kernel (6.12 can) or the file system of the root cannot mount a file");
+	if (mount == -EPERM)
+		return FAIL(ERR_DENIED, "mounting needs root");
+	if (mount < 0)
+		return FAIL_OS(-mount, "mount a sample");
+	file = sys_openat(mount, "file", O_RDONLY, 0);
+	if (file < 0 || sys_read(file, text, 3) != 3 || strcmp(text, "abc") != 0)
+		return FAIL(ERR_UNSUPPORTED, "a sample cannot be read (blocks of 512 bytes need 6.4)");
+	(void)snprintf(lower, sizeof lower, "/proc/self/fd/%d", mount);
+	(void)snprintf(upper, sizeof upper, "/proc/self/fd/%d", scratch_fd);
+	overlay = fs_overlay_mount(&(struct fs_overlay){ .lower = both, .n_lower = 2 }, MOUNT_ATTR_RDONLY);
+	if (overlay == -EINVAL)
+		return FAIL(ERR_UNSUPPORTED,
+			    "this kernel cannot stack upon a mount that has no place (6.15 can)");
+	return overlay < 0 ? FAIL_OS(-overlay, "stack upon a sample") : NULL;
+}
+
+static struct err *erofs_probe(int root_fd, int scratch_fd)
+{
+	auto_fd int tar = sys_openat(scratch_fd, TAR_NAME, O_RDWR | O_CREAT | O_TRUNC, 0600);
+	auto_fd int image = sys_openat(scratch_fd, IMAGE_NAME, O_RDWR | O_CREAT | O_TRUNC, 0600);
+
+	(void)root_fd;
+	if (tar < 0 || image < 0)
+		return FAIL_OS(tar < 0 ? -tar : -image, "make a sample");
+	TRY(make_sample(tar, image));
+	return try_sample(tar, image, scratch_fd);
+}
+
+/* ---- making ---- */
+
+static struct err *copy_tar(void *ctx, const void *p, size_t n)
+{
+	const struct layer_draft *d = ctx;
+	int r = sys_write_all(d->tar_fd, p, n);
+
+	return r < 0 ? FAIL_OS(-r, "write the layer's tar") : NULL;
+}
+
+static FALLIBLE make(struct layer_draft *d, const char *name, int *out_fd)
+{
+	int r = sys_openat(d->dir_fd, name, O_RDWR | O_CREAT | O_EXCL, 0600);
+
+	if (r < 0)
+		return FAIL_OS(-r, "make %s", name);
+	*out_fd = r;
+	return NULL;
+}
+
+static struct err *erofs_begin(struct layer_draft *d, struct zip_sink *out_copy)
+{
+	TRY(make(d, TAR_NAME, &d->tar_fd));
+	TRY(make(d, IMAGE_NAME, &d->image_fd));
+	*out_copy = (struct zip_sink){ copy_tar, d };
+	return NULL;
+}
+
+static struct err *erofs_fill(struct layer_draft *d, struct zip_source tar)
+{
+	return erofs_index(tar, d->image_fd, &d->size);
+}
+
+/* A second name for the blob; a copy where there can be none. */
+static FALLIBLE link_tar(struct layer_draft *d, int tar_fd)
+{
+	int r = sys_link_fd(tar_fd, d->dir_fd, TAR_NAME);
+	ssize_t n;
+	off_t at;
+
+	if (r >= 0)
+		return NULL;
+	if (r != -EXDEV && r != -EMLINK && r != -EPERM && r != -EOPNOTSUPP)
+		return FAIL_OS(-r, "link the layer's tar");
+	TRY(make(d, TAR_NAME, &d->tar_fd));
+	if ((at = sys_lseek(tar_fd, 0, SEEK_SET)) < 0)
+		return FAIL_OS((int)-at, "copy the layer's tar");
+	while ((n = sys_copy_range(tar_fd, d->tar_fd, 1u << 30)) > 0)
+		;
+	return n < 0 ? FAIL_OS((int)-n, "copy the layer's tar") : NULL;
+}
+
+static struct err *erofs_adopt(struct layer_draft *d, int tar_fd, const char *upper, int64_t clamp_ns)
+{
+	(void)upper;
+	(void)clamp_ns;
+	TRY(make(d, IMAGE_NAME, &d->image_fd));
+	TRY(erofs_index(zip_source_file(&tar_fd), d->image_fd, &d->size));
+	return link_tar(d, tar_fd);
+}
+
+static struct err *erofs_seal(struct layer_draft *d, const char *diff_id)
+{
+	int r;
+
+	TRY(erofs_stamp(d->image_fd, diff_id));
+	if ((d->tar_fd >= 0 && (r = sys_fdatasync(d->tar_fd)) < 0) || (r = sys_fdatasync(d->image_fd)) < 0 ||
+	    (r = sys_fsync(d->dir_fd)) < 0)
+		return FAIL_OS(-r, "sync");
+	return NULL;
+}
+
+/* ---- using ---- */
+
+static uint64_t erofs_size(int layer_fd)
+{
+	auto_fd int fd = sys_openat(layer_fd, IMAGE_NAME, O_RDONLY, 0);
+	char diff_id[DIGEST_MAX];
+	uint64_t size = 0;
+
+	if (fd >= 0)
+		err_free(erofs_look(fd, diff_id, &size));
+	return size;
+}
+
+static struct err *erofs_lower(int layer_fd, const char *path, char **out_path, int *out_mount)
+{
+	auto_fd int tar = sys_openat(layer_fd, TAR_NAME, O_RDONLY, 0),
+		    image = sys_openat(layer_fd, IMAGE_NAME, O_RDONLY, 0);
+	auto_fd int mount = -1;
+
+	if (tar < 0 || image < 0)
+		return FAIL(ERR_CORRUPT, "layer %s is damaged ('hoy verify --repair' mends it)", path);
+	mount = erofs_mount(image, tar);
+	if (mount < 0)
+		return FAIL_OS(-mount, "mount layer %s", path);
+	*out_path = xasprintf("/proc/self/fd/%d", mount);
+	*out_mount = TAKE_FD(mount);
+	return NULL;
+}
+
+static struct err *index_again(void *ctx, struct zip_source tar)
+{
+	struct layer_draft *d = ctx;
+
+	return erofs_index(tar, d->image_fd, &d->size);
+}
+
+/* Where two files of a layer begin to differ; -1: nowhere. */
+static FALLIBLE difference(int a, int b, int64_t *out_at)
+{
+	auto_free char *x = xmalloc(CHUNK), *y = xmalloc(CHUNK);
+	off_t at = 0;
+	ssize_t n, m;
+
+	*out_at = -1;
+	do {
+		n = sys_pread(a, x, CHUNK, at);
+		m = sys_pread(b, y, CHUNK, at);
+		if (n < 0 || m < 0)
+			return FAIL_OS((int)-(n < 0 ? n : m), "read the layer's index");
+		for (ssize_t i = 0; i < n || i < m; i++)
+			if (i >= n || i >= m || x[i] != y[i]) {
+				*out_at = at + i;
+				return NULL;
+			}
+		at += n;
+	} while (n > 0);
+	return NULL;
+}
+
+/* The tar is hashed, and its image made again. The blob is not needed. */
+static struct err *erofs_verify(int layer_fd, const char *diff_id, struct zip_source tar, int scratch_fd,
+				const struct layer_tell *tell, uint64_t *out_size)
+{
+	auto_fd int have_tar = sys_openat(layer_fd, TAR_NAME, O_RDONLY, 0),
+		    have = sys_openat(layer_fd, IMAGE_NAME, O_RDONLY, 0);
+	auto_fd int again = sys_openat(scratch_fd, IMAGE_NAME, O_RDWR | O_CREAT | O_TRUNC, 0600);
+	struct layer_draft d = { scratch_fd, -1, again, 0 };
+	char got[DIGEST_MAX], what[96];
+	int64_t at;
+	struct err *e;
+
+	(void)tar;
+	*out_size = erofs_size(layer_fd);
+	if (have_tar == -ENOENT) {
+		tell->tell(tell->ctx, TAR_NAME, "is missing");
+		return NULL;
+	}
+	if (have_tar < 0 || have < 0 || again < 0)
+		return FAIL_OS(have_tar < 0 ? -have_tar : have < 0 ? -have : -again, "open the layer");
+	e = pump_run(zip_source_fd(&have_tar), &(struct pump_job){ index_again, &d }, got);
+	if (e && e->kind != ERR_CORRUPT && e->kind != ERR_INVALID)
+		return e;
+	if (e || strcmp(got, diff_id) != 0) {
+		(void)snprintf(what, sizeof what, "is not %.71s", diff_id);
+		tell->tell(tell->ctx, TAR_NAME, what);
+		err_free(e);
+		return NULL;
+	}
+	*out_size = d.size;
+	TRY(erofs_stamp(again, diff_id));
+	TRY(difference(have, again, &at));
+	if (at >= 0) {
+		(void)snprintf(what, sizeof what, "differs from byte %lld on", (long long)at);
+		tell->tell(tell->ctx, IMAGE_NAME, what);
+	}
+	return NULL;
+}
+
+const struct layer_driver erofs_driver = {
+	.name = "erofs",
+	.mark = IMAGE_NAME,
+	.keeps_tars = true,
+	.probe = erofs_probe,
+	.begin = erofs_begin,
+	.fill = erofs_fill,
+	.adopt = erofs_adopt,
+	.seal = erofs_seal,
+	.size = erofs_size,
+	.lower = erofs_lower,
+	.verify = erofs_verify,
+};

@@ -30,3 +30,5 @@ FALLIBLE erofs_look(int image_fd, char out_diff_id[DIGEST_MAX], uint64_t *out_si
  * these files, knows no mounts of files). Both fds are borrowed and not needed any more afterwards.
  */
 int erofs_mount(int image_fd, int tar_fd);
+/* Whether mount_fd is the mount of the layer with this digest, as the kernel tells by the image's uuid. */
+bool erofs_is_mount_of(int mount_fd, const char *hex);

@@ -439,5 +439,5 @@ struct err *snapshot_extract(int tree_fd, struct zip_source source)
 	char digest[DIGEST_MAX];
 
 	TRY(unzip_open(source, &u));
-	return pump_run((struct zip_source){ from_unzip, u }, into_tree, &tree_fd, digest);
+	return pump_run((struct zip_source){ from_unzip, u }, &(struct pump_job){ into_tree, &tree_fd }, digest);
 }

@@ -28,7 +28,7 @@ TEST(extraction_keeps_everything)
 	char id[DIGEST_MAX], value[8];
 	struct stat st, st2;
 
-	CHECK_OK(snapshotter_open(t_tmpdir(), &s));
+	CHECK_OK(snapshotter_open(t_tmpdir(), &on_overlay, &s));
 	CHECK_OK(apply(s, e, sizeof e / sizeof *e, id));
 	CHECK(layer_exists(s, id));
 	CHECK_INT(layer_size(s, id), 6);
@@ -71,7 +71,7 @@ TEST(nothing_escapes)
 	};
 	struct snapshotter *s;
 
-	CHECK_OK(snapshotter_open(t_tmpdir(), &s));
+	CHECK_OK(snapshotter_open(t_tmpdir(), &on_overlay, &s));
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
 		CHECK_ERR(ERR_INVALID, apply(s, bad[i], 1, NULL));
 		CHECK(is_empty("tmp") && is_empty("layers"));
@@ -94,7 +94,7 @@ TEST(links_are_followed_inside_only)
 	struct stat st;
 
 	CHECK(mkdir(outside, 0755) == 0);
-	CHECK_OK(snapshotter_open(t_tmpdir(), &s));
+	CHECK_OK(snapshotter_open(t_tmpdir(), &on_overlay, &s));
 	CHECK_OK(apply(s, e, 3, id));
 	{
 		auto_free char *path = tree_path(id, "usr/lib/x");
@@ -117,7 +117,7 @@ TEST(a_later_entry_replaces)
 	struct snapshotter *s;
 	struct stat st;
 
-	CHECK_OK(snapshotter_open(t_tmpdir(), &s));
+	CHECK_OK(snapshotter_open(t_tmpdir(), &on_overlay, &s));
 	CHECK_OK(apply(s, e, sizeof e / sizeof *e, id));
 	for (int i = 0; i < 3; i++) {
 		char name[2] = { "acd"[i], 0 };
@@ -163,7 +163,7 @@ TEST(the_umask_does_not_matter)
 	struct snapshotter *s;
 
 	(void)umask(077);
-	CHECK_OK(snapshotter_open(t_tmpdir(), &s));
+	CHECK_OK(snapshotter_open(t_tmpdir(), &on_overlay, &s));
 	CHECK_OK(apply(s, e, LEN(e), id));
 	CHECK_INT(look(id, "implied").st_mode, S_IFDIR | 0755);
 	CHECK_INT(look(id, "implied/f").st_mode, S_IFREG | 0666);
@@ -197,7 +197,7 @@ TEST(nothing_is_inherited)
 	char id[DIGEST_MAX], value[64];
 	struct snapshotter *s;
 
-	CHECK_OK(snapshotter_open(t_tmpdir(), &s));
+	CHECK_OK(snapshotter_open(t_tmpdir(), &on_overlay, &s));
 	CHECK_OK(apply(s, e, LEN(e), id));
 	CHECK_INT(look(id, "").st_mode, S_IFDIR | 02755);
 	CHECK_INT(look(id, "mail").st_mode, S_IFDIR | 02775);
@@ -241,7 +241,7 @@ TEST(attributes_that_are_not_the_images_stay_out)
 	char id[DIGEST_MAX], list[1024];
 	struct snapshotter *s;
 
-	CHECK_OK(snapshotter_open(t_tmpdir(), &s));
+	CHECK_OK(snapshotter_open(t_tmpdir(), &on_overlay, &s));
 	CHECK_OK(apply(s, e, LEN(e), id));
 	for (int i = 0; i < 3; i++) {
 		auto_free char *path = tree_path(id, "");
@@ -296,7 +296,7 @@ TEST(parents_that_are_links)
 		char id[DIGEST_MAX];
 		struct err *error;
 
-		CHECK_OK(snapshotter_open(t_tmpdir(), &s));
+		CHECK_OK(snapshotter_open(t_tmpdir(), &on_overlay, &s));
 		error = apply(s, e, LEN(e), id);
 		CHECK((error == NULL) == (cases[i].want != NULL));
 		if (!error) {
@@ -334,7 +334,7 @@ TEST(hard_links)
 	char id[DIGEST_MAX];
 	ino_t f, soft;
 
-	CHECK_OK(snapshotter_open(t_tmpdir(), &s));
+	CHECK_OK(snapshotter_open(t_tmpdir(), &on_overlay, &s));
 	CHECK_OK(apply(s, e, LEN(e), id));
 	CHECK_INT(layer_size(s, id), 3);
 	f = look(id, "f").st_ino;
@@ -362,7 +362,7 @@ TEST(hard_links_do_not_reach_out)
 
 	CHECK(mkdir(outside, 0755) == 0);
 	t_file_write(t_tmpdir(), "outside/x", "canary");
-	CHECK_OK(snapshotter_open(t_tmpdir(), &s));
+	CHECK_OK(snapshotter_open(t_tmpdir(), &on_overlay, &s));
 	for (int i = 0; i < 2; i++) {
 		struct tar_entry e[] = {
 			{ .name = "l", .type = '2', .link = i ? "../../../../outside" : outside },
@@ -409,7 +409,7 @@ TEST(any_kind_replaces_any_other)
 			for (int i = 1; i < 3; i++)
 				if (e[i].type == '1')
 					e[i].link = "t/f";
-			CHECK_OK(snapshotter_open(t_tmpdir(), &s));
+			CHECK_OK(snapshotter_open(t_tmpdir(), &on_overlay, &s));
 			CHECK_OK(apply(s, e, 3, id));
 			CHECK_INT(look(id, "n").st_mode & S_IFMT, types[b]);
 			CHECK(kinds[b] != '5' || (look(id, "n").st_mode & 07777) == 0700);
@@ -441,7 +441,7 @@ TEST(names_as_deep_as_tar_has_them)
 		buf_str(&name, i % 100 ? "d/" : "e/");
 	buf_ch(&name, 'f');
 	e[0].name = e[2].name = buf_text(&name);
-	CHECK_OK(snapshotter_open(t_tmpdir(), &s));
+	CHECK_OK(snapshotter_open(t_tmpdir(), &on_overlay, &s));
 	CHECK_OK(apply(s, e, 3, id));
 	CHECK(look(id, "e/d/d/d").st_mtim.tv_nsec == 9);
 	CHECK_INT(layer_size(s, id), 9);
@@ -478,7 +478,7 @@ TEST(a_real_tree_is_as_gnu_tar_has_it)
 	if (r == 127)
 		t_skip("needs tar");
 	CHECK((fd = sys_openat(t_tmpdir(), "a.tar", O_RDONLY, 0)) >= 0);
-	CHECK_OK(snapshotter_open(t_tmpdir(), &s));
+	CHECK_OK(snapshotter_open(t_tmpdir(), &on_overlay, &s));
 	CHECK_OK(layer_apply(s, zip_source_fd(&fd), NULL, id));
 	compare[3] = tree = tree_path(id, "");
 	CHECK_INT(tool(compare), 0);
@@ -672,7 +672,7 @@ TEST(zeros_become_holes)
 	struct snapshotter *s;
 
 	content[1500000] = 'x';
-	CHECK_OK(snapshotter_open(t_tmpdir(), &s));
+	CHECK_OK(snapshotter_open(t_tmpdir(), &on_overlay, &s));
 	for (size_t i = 0; i < LEN(sizes); i++) {
 		struct tar_entry e = { .name = "f", .link = "", .type = '0', .mode = 0644, .size = sizes[i] };
 		auto_tar_writer struct tar_writer *w = NULL;

@@ -23,9 +23,8 @@ struct pump {
 	size_t n[SLOTS];
 	size_t at; /* the consumer's place in the slot `eaten` */
 	struct digest_state *digest;
-	struct err *(*consume)(void *ctx, struct zip_source tar);
-	void *ctx;
-	struct err *consumed; /* what consume said */
+	const struct pump_job *job;
+	struct err *consumed; /* what it said */
 };
 
 static void pump_lock(struct pump *u)
@@ -53,36 +52,75 @@ static bool wait_filled(struct pump *u, unsigned long mine, bool *out_failed)
 	return is_there;
 }
 
-/* The consumer's side of zip_source. */
-static struct err *pump_read(void *ctx, void *p, size_t n, size_t *out_n)
+/* The rest of the consumer's slot, copied when it is new. *out_n 0: the end. */
+static struct err *rest_of_slot(struct pump *u, char **out_p, size_t *out_n)
 {
-	struct pump *u = ctx;
 	unsigned slot = u->eaten % SLOTS; /* only this thread writes it */
 	bool failed;
 
-	if (u->at == 0 && !wait_filled(u, u->eaten, &failed)) {
-		*out_n = 0;
+	*out_n = 0;
+	if (u->at == 0 && !wait_filled(u, u->eaten, &failed))
 		return failed ? FAIL(ERR_CANCELLED, "the source failed") : NULL;
-	}
-	if (n > u->n[slot] - u->at)
-		n = u->n[slot] - u->at;
-	memcpy(p, u->slots[slot] + u->at, n);
+	if (u->at == 0 && u->job->copy.write)
+		TRY(u->job->copy.write(u->job->copy.ctx, u->slots[slot], u->n[slot]));
+	*out_p = u->slots[slot] + u->at;
+	*out_n = u->n[slot] - u->at;
+	return NULL;
+}
+
+static void eat(struct pump *u, size_t n)
+{
 	u->at += n;
-	*out_n = n;
-	if (u->at == u->n[slot]) {
+	if (u->at == u->n[u->eaten % SLOTS]) {
 		u->at = 0;
 		pump_lock(u);
 		u->eaten++;
 		pump_unlock(u);
 	}
+}
+
+/* The consumer's side of zip_source. */
+static struct err *pump_read(void *ctx, void *p, size_t n, size_t *out_n)
+{
+	struct pump *u = ctx;
+	char *from = NULL;
+	size_t there;
+
+	TRY(rest_of_slot(u, &from, &there));
+	*out_n = n < there ? n : there;
+	if (*out_n) {
+		memcpy(p, from, *out_n);
+		eat(u, *out_n);
+	}
 	return NULL;
+}
+
+static struct err *pump_skip(void *ctx, uint64_t n, uint64_t *out_n)
+{
+	struct pump *u = ctx;
+	char *from;
+	size_t there;
+
+	TRY(rest_of_slot(u, &from, &there));
+	*out_n = n < there ? n : there;
+	if (*out_n)
+		eat(u, (size_t)*out_n);
+	return NULL;
+}
+
+static struct err *consume(const struct pump_job *job, struct zip_source tar)
+{
+	uint64_t n = 0;
+
+	TRY(job->consume(job->ctx, tar));
+	return job->copy.write ? zip_skip(&tar, UINT64_MAX, &n) : NULL;
 }
 
 static void *consumer(void *ctx)
 {
 	struct pump *u = ctx;
 
-	u->consumed = u->consume(u->ctx, (struct zip_source){ pump_read, u });
+	u->consumed = consume(u->job, (struct zip_source){ pump_read, u, pump_skip });
 	pump_lock(u);
 	u->left = true;
 	pump_unlock(u);
@@ -174,8 +212,7 @@ static void pump_fini(struct pump *u)
 	(void)pthread_mutex_destroy(&u->lock);
 }
 
-struct err *pump_threads(struct zip_source source, struct err *(*consume)(void *ctx, struct zip_source tar),
-			 void *ctx, char out_digest[DIGEST_MAX])
+struct err *pump_threads(struct zip_source source, const struct pump_job *job, char out_digest[DIGEST_MAX])
 {
 	CLEANUP(pump_fini)
 	struct pump u = { .lock = PTHREAD_MUTEX_INITIALIZER, .moved = PTHREAD_COND_INITIALIZER };
@@ -183,8 +220,7 @@ struct err *pump_threads(struct zip_source source, struct err *(*consume)(void *
 	struct err *e;
 	int r;
 
-	u.consume = consume;
-	u.ctx = ctx;
+	u.job = job;
 	u.digest = digest_new();
 	for (unsigned i = 0; i < SLOTS; i++)
 		u.slots[i] = xmalloc(SLOT_BYTES);
@@ -210,27 +246,43 @@ struct err *pump_threads(struct zip_source source, struct err *(*consume)(void *
 
 struct alone {
 	struct zip_source source;
+	const struct pump_job *job;
 	struct digest_state *digest;
 	char *slot;
 	size_t n, at;
 	struct err *failed; /* what source said */
 };
 
-static struct err *alone_read(void *ctx, void *p, size_t n, size_t *out_n)
+static struct err *alone_fill(struct alone *a)
+{
+	if (a->at < a->n || a->failed)
+		return a->failed ? FAIL(ERR_CANCELLED, "the source failed") : NULL;
+	a->at = a->n = 0;
+	a->failed = fill_slot(&a->source, a->slot, &a->n);
+	if (a->failed)
+		return FAIL(ERR_CANCELLED, "the source failed");
+	digest_add(a->digest, a->slot, a->n);
+	return a->n && a->job->copy.write ? a->job->copy.write(a->job->copy.ctx, a->slot, a->n) : NULL;
+}
+
+static struct err *alone_skip(void *ctx, uint64_t n, uint64_t *out_n)
 {
 	struct alone *a = ctx;
 
-	if (a->at == a->n && !a->failed) {
-		a->at = a->n = 0;
-		a->failed = fill_slot(&a->source, a->slot, &a->n);
-		digest_add(a->digest, a->slot, a->n);
-	}
-	if (a->failed)
-		return FAIL(ERR_CANCELLED, "the source failed");
-	n = n < a->n - a->at ? n : a->n - a->at;
-	memcpy(p, a->slot + a->at, n);
-	a->at += n;
-	*out_n = n;
+	TRY(alone_fill(a));
+	*out_n = n < a->n - a->at ? n : a->n - a->at;
+	a->at += (size_t)*out_n;
+	return NULL;
+}
+
+static struct err *alone_read(void *ctx, void *p, size_t n, size_t *out_n)
+{
+	struct alone *a = ctx;
+	uint64_t step = 0;
+
+	TRY(alone_skip(a, n, &step));
+	*out_n = (size_t)step;
+	memcpy(p, a->slot + a->at - step, *out_n);
 	return NULL;
 }
 
@@ -240,17 +292,17 @@ static void alone_fini(struct alone *a)
 	err_free(a->failed);
 }
 
-struct err *pump_alone(struct zip_source source, struct err *(*consume)(void *ctx, struct zip_source tar),
-		       void *ctx, char out_digest[DIGEST_MAX])
+struct err *pump_alone(struct zip_source source, const struct pump_job *job, char out_digest[DIGEST_MAX])
 {
 	auto_digest struct digest_state *digest = digest_new();
 	CLEANUP(alone_fini)
-	struct alone a = { .source = source, .digest = digest, .slot = xmalloc(SLOT_BYTES) };
-	struct err *e = consume(ctx, (struct zip_source){ alone_read, &a });
+	struct alone a = { .source = source, .job = job, .digest = digest, .slot = xmalloc(SLOT_BYTES) };
+	struct zip_source tar = { alone_read, &a, alone_skip };
+	struct err *e = consume(job, tar);
+	uint64_t n;
 
-	for (a.n = 1; !e && !a.failed && a.n > 0;)
-		if (!(a.failed = fill_slot(&source, a.slot, &a.n)))
-			digest_add(digest, a.slot, a.n);
+	if (!e)
+		e = zip_skip(&tar, UINT64_MAX, &n); /* for the digest */
 	if (a.failed) {
 		err_free(e);
 		return TAKE(a.failed);
@@ -259,12 +311,11 @@ struct err *pump_alone(struct zip_source source, struct err *(*consume)(void *ct
 	return e;
 }
 
-struct err *pump_run(struct zip_source source, struct err *(*consume)(void *ctx, struct zip_source tar),
-		     void *ctx, char out_digest[DIGEST_MAX])
+struct err *pump_run(struct zip_source source, const struct pump_job *job, char out_digest[DIGEST_MAX])
 {
 	int cpus = sys_cpus();
 
 	if (cpus < 0)
 		return FAIL_OS(-cpus, "count the processors");
-	return (cpus == 1 ? pump_alone : pump_threads)(source, consume, ctx, out_digest);
+	return (cpus == 1 ? pump_alone : pump_threads)(source, job, out_digest);
 }

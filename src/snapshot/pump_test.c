@@ -36,6 +36,7 @@ static struct err *count(void *ctx, void *p, size_t n, size_t *out_n)
 struct eater {
 	size_t most, chunk, got;
 	bool fails;
+	struct zip_sink copy;
 };
 
 static struct err *eat(void *ctx, struct zip_source tar)
@@ -58,14 +59,13 @@ static struct err *eat(void *ctx, struct zip_source tar)
 	return e->fails ? FAIL(ERR_LIMIT, "enough") : NULL;
 }
 
-typedef struct err *pump_fn(struct zip_source source,
-			    struct err *(*consume)(void *ctx, struct zip_source tar), void *ctx,
+typedef struct err *pump_fn(struct zip_source source, const struct pump_job *job,
 			    char out_digest[DIGEST_MAX]);
 static pump_fn *pump;
 
 static struct err *run(struct counter *c, struct eater *e, char digest[DIGEST_MAX])
 {
-	return pump((struct zip_source){ count, c }, eat, e, digest);
+	return pump((struct zip_source){ count, c }, &(struct pump_job){ eat, e, e->copy }, digest);
 }
 
 static void all_bytes(void)

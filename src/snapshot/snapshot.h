@@ -14,9 +14,23 @@
 #include <stdint.h>
 
 struct snapshotter;
-FALLIBLE snapshotter_open(int root_fd, struct snapshotter **out_s); /* probes the drivers; says why one can't work */
+struct snapshotter_opts {
+	const char *driver; /* "erofs", "overlay"; NULL or "": the first of these that works on this root and kernel */
+	bool has_run;
+	int run_fd; /* RUN, borrowed: where running containers share their layers */
+};
+/*
+ * root_fd (borrowed): ROOT; o NULL: none of the options. A driver that was asked for and can't work is ERR_UNSUPPORTED or ERR_DENIED
+ * with the cause. Layers of the other driver that are there already are used all the same.
+ */
+FALLIBLE snapshotter_open(int root_fd, const struct snapshotter_opts *o, struct snapshotter **out_s);
 void snapshotter_close(struct snapshotter *s);
-const char *snapshotter_driver(const struct snapshotter *s); /* "overlay", "erofs" */
+/* The driver of new layers, and why one that would come before it is not used ("erofs: …") or NULL; borrowed. Probes at first use. */
+FALLIBLE snapshotter_driver(struct snapshotter *s, const char **out_name, const char **out_why_not);
+
+/* Whether layer_adopt of a tar copies nothing. */
+bool snapshotter_keeps_tars(struct snapshotter *s);
+const char *layer_driver_name(const struct snapshotter *s, const char *diff_id); /* "" when it is not there */
 
 bool layer_exists(const struct snapshotter *s, const char *diff_id);
 uint64_t layer_size(const struct snapshotter *s, const char *diff_id); /* bytes of content as docker counts them */
@@ -41,14 +55,23 @@ FALLIBLE layer_verify(struct snapshotter *s, const char *diff_id, struct zip_sou
 FALLIBLE layer_each(const struct snapshotter *s, struct err *(*each)(void *ctx, const char *diff_id, uint64_t size),
 		    void *ctx);
 
-/* What the runtime mounts. Lower paths topmost first, as overlayfs counts. All strings owned. */
+/* What the runtime mounts. Lower paths topmost first, as overlayfs counts. All strings and fds owned. */
 struct rootfs {
-	char **lower;	/* NULL-terminated absolute paths of layer trees; topmost first */
+	char **lower;	/* NULL-terminated absolute paths of layer trees; topmost first. "/proc/self/fd/N": one of mounts */
+	int *mounts;	/* per lower: a detached mount, or -1 */
+	char **layers;	/* per lower: hex of its diff id, or "" */
 	char *upper;	/* absolute, or NULL: read-only */
 	char *work;
 	bool is_volatile; /* --rm: the upper needs no durability */
 };
 void rootfs_fini(struct rootfs *r);
+/* The lowers as another process names them while we live: a list, owned. */
+char **rootfs_lower_of(const struct rootfs *r, int pid);
+/*
+ * Says that process pid holds a copy of the mount of lower i as fd first_fd + i: whoever mounts the same layer while that process
+ * lives takes it from there, so that its pages are in memory once.
+ */
+void rootfs_share(struct snapshotter *s, const struct rootfs *r, int pid, int first_fd);
 /* diff_ids bottom first, as in an image config. dir: absolute path of an existing private directory, or NULL (read-only);
  * upper/ and work/ are created in it. ERR_NOT_FOUND names the missing layer. */
 FALLIBLE rootfs_prepare(struct snapshotter *s, char *const *diff_ids, const char *dir, struct rootfs *out_rootfs);
@@ -64,9 +87,12 @@ FALLIBLE rootfs_view_read(const struct rootfs *r, int *out_root_fd);
  * whiteouts as .wh. files, overlay xattrs dropped, sockets skipped. mtimes above clamp_ns (if >= 0) are set to it.
  */
 FALLIBLE rootfs_diff(const char *upper, int64_t clamp_ns, struct zip_sink sink);
-/* Adopts upper as the layer of diff_id (its tar was produced by rootfs_diff with clamp_ns): a rename instead of extracting
- * again. Times get their clamp here, too, so that the layer is what its tar is. */
-FALLIBLE layer_adopt(struct snapshotter *s, const char *upper, int64_t clamp_ns, const char *diff_id);
+/*
+ * A layer of what is in the store already: tar_fd (borrowed, at its start) is a blob, the plain tar of diff_id, verified and on disk.
+ * upper, when not NULL: the directory it was made of by rootfs_diff with clamp_ns. The overlay driver takes upper as the layer, or
+ * extracts the tar; the erofs driver indexes the blob and gives it a second name: no byte is copied.
+ */
+FALLIBLE layer_adopt(struct snapshotter *s, int tar_fd, const char *upper, int64_t clamp_ns, const char *diff_id);
 /*
  * A tar (perhaps compressed) into directory tree_fd (borrowed), over what is there, never leading out of it, even when a
  * container changes the tree meanwhile. Names with .wh. are ordinary. What was extracted before an error stays.

@@ -24,7 +24,7 @@ TEST(wrong_digest_leaves_nothing)
 
 	make_tar(e, 1, &b);
 	in = (struct bytes){ b.data, b.n, 0 };
-	CHECK_OK(snapshotter_open(t_tmpdir(), &s));
+	CHECK_OK(snapshotter_open(t_tmpdir(), &on_overlay, &s));
 	CHECK_ERR(ERR_CORRUPT, layer_apply(s, (struct zip_source){ take, &in }, want, NULL));
 	in = (struct bytes){ b.data, 700, 0 };
 	CHECK_ERR(ERR_CORRUPT, layer_apply(s, (struct zip_source){ take, &in }, NULL, NULL));
@@ -49,7 +49,7 @@ TEST(diff_is_reproducible_and_applies)
 	struct bytes in;
 	int root;
 
-	CHECK_OK(snapshotter_open(t_tmpdir(), &s));
+	CHECK_OK(snapshotter_open(t_tmpdir(), &on_overlay, &s));
 	CHECK_OK(apply(s, base, 3, ids[0]));
 	CHECK(mkdir(box, 0700) == 0);
 	CHECK_OK(rootfs_prepare(s, list, box, &r));
@@ -67,7 +67,7 @@ TEST(diff_is_reproducible_and_applies)
 	in = (struct bytes){ b1.data, b1.n, 0 };
 	CHECK_OK(layer_apply(s, (struct zip_source){ take, &in }, NULL, ids[1]));
 	CHECK_OK(layer_delete(s, ids[1]));
-	CHECK_OK(layer_adopt(s, r.upper, -1, ids[1]));
+	CHECK_OK(layer_adopt(s, -1, r.upper, -1, ids[1]));
 	rootfs_fini(&r);
 	list[1] = ids[1];
 	CHECK_OK(rootfs_prepare(s, list, NULL, &r));
@@ -145,7 +145,7 @@ TEST(whiteouts_hide_what_lower_layers_have)
 
 		while (n < LEN(cases[i].e) && cases[i].e[n].name)
 			n++;
-		CHECK_OK(snapshotter_open(t_tmpdir(), &s));
+		CHECK_OK(snapshotter_open(t_tmpdir(), &on_overlay, &s));
 		CHECK_OK(apply(s, lower, LEN(lower), ids[0]));
 		CHECK_OK(apply(s, cases[i].e, n, ids[1]));
 		CHECK_OK(rootfs_prepare(s, two, NULL, &r));
@@ -277,7 +277,7 @@ TEST(deep_directories_are_walked_with_few_fds)
 	close(at);
 	CHECK_OK(rootfs_diff(upper, 0, (struct zip_sink){ give, &tar }));
 	in = (struct bytes){ tar.data, tar.n, 0 };
-	CHECK_OK(snapshotter_open(t_tmpdir(), &s));
+	CHECK_OK(snapshotter_open(t_tmpdir(), &on_overlay, &s));
 	CHECK_OK(layer_apply(s, (struct zip_source){ take, &in }, NULL, id));
 	CHECK_INT(layer_size(s, id), 3 * DEEP);
 	CHECK_OK(layer_delete(s, id));
@@ -306,7 +306,7 @@ TEST(a_view_does_not_disturb_the_container)
 	struct snapshotter *s;
 	struct fs_overlay o;
 
-	CHECK_OK(snapshotter_open(t_tmpdir(), &s));
+	CHECK_OK(snapshotter_open(t_tmpdir(), &on_overlay, &s));
 	two_layers(s, box, &r);
 	o = (struct fs_overlay){ (const char *const *)r.lower, 1, r.upper, r.work, true };
 	CHECK((live = fs_overlay_mount(&o, 0)) >= 0);
@@ -334,7 +334,7 @@ TEST(a_view_to_read_shows_the_same)
 	auto_fd int root = -1, look_fd = -1;
 	struct snapshotter *s;
 
-	CHECK_OK(snapshotter_open(t_tmpdir(), &s));
+	CHECK_OK(snapshotter_open(t_tmpdir(), &on_overlay, &s));
 	two_layers(s, box, &r);
 	CHECK_OK(rootfs_view(&r, &root));
 	CHECK(unlinkat(root, "null", 0) == 0 && mkdirat(root, "d", 0755) == 0);
@@ -354,7 +354,7 @@ TEST(a_view_opens_no_devices)
 	struct snapshotter *s;
 	struct rootfs r;
 
-	CHECK_OK(snapshotter_open(t_tmpdir(), &s));
+	CHECK_OK(snapshotter_open(t_tmpdir(), &on_overlay, &s));
 	two_layers(s, box, &r);
 	for (int i = 0; i < 2; i++) { /* with the upper, then read-only */
 		auto_fd int root = -1;
@@ -400,9 +400,9 @@ TEST(adopting)
 		buf_reset(&tar);
 		CHECK_OK(rootfs_diff(upper, 1000000000, (struct zip_sink){ give, &tar }));
 		digest_of(tar.data, tar.n, id);
-		CHECK_OK(snapshotter_open(t_tmpdir(), &s));
+		CHECK_OK(snapshotter_open(t_tmpdir(), &on_overlay, &s));
 		t_sweep_on();
-		e = layer_adopt(s, upper, 1000000000, id);
+		e = layer_adopt(s, -1, upper, 1000000000, id);
 		t_sweep_off();
 		CHECK(!e == !t_sweep_fired() || layer_exists(s, id));
 		if (layer_exists(s, id)) {
@@ -424,12 +424,12 @@ TEST(adopting_what_is_there_or_is_not)
 	struct snapshotter *s;
 	char id[DIGEST_MAX];
 
-	CHECK_OK(snapshotter_open(t_tmpdir(), &s));
+	CHECK_OK(snapshotter_open(t_tmpdir(), &on_overlay, &s));
 	CHECK_OK(apply(s, e, 1, id));
-	CHECK_ERR(ERR_NOT_FOUND, layer_adopt(s, upper, -1, id));
+	CHECK_ERR(ERR_NOT_FOUND, layer_adopt(s, -1, upper, -1, id));
 	CHECK(mkdir(upper, 0755) == 0);
-	CHECK_ERR(ERR_INVALID, layer_adopt(s, upper, -1, "sha256:1"));
-	CHECK_OK(layer_adopt(s, upper, -1, id));
+	CHECK_ERR(ERR_INVALID, layer_adopt(s, -1, upper, -1, "sha256:1"));
+	CHECK_OK(layer_adopt(s, -1, upper, -1, id));
 	CHECK(look(id, "f").st_size == 3 && access(upper, F_OK) < 0 && is_empty("tmp"));
 	CHECK_OK(layer_delete(s, id));
 	CHECK_OK(layer_delete(s, id));
@@ -443,20 +443,20 @@ TEST(sweeping)
 	struct snapshotter *s;
 	int held;
 
-	CHECK_OK(snapshotter_open(t_tmpdir(), &s));
+	CHECK_OK(snapshotter_open(t_tmpdir(), &on_overlay, &s));
 	snapshotter_close(s);
 	CHECK(mkdirat(t_tmpdir(), "tmp/layer-1-1", 0700) == 0 &&
 	      mkdirat(t_tmpdir(), "tmp/layer-1-1/tree", 0700) == 0);
 	CHECK(mkdirat(t_tmpdir(), "tmp/layer-2-1", 0700) == 0 && mkdirat(t_tmpdir(), "tmp/other", 0700) == 0);
 	held = openat(t_tmpdir(), "tmp/layer-2-1", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	CHECK(flock(held, LOCK_EX) == 0);
-	CHECK_OK(snapshotter_open(t_tmpdir(), &s));
+	CHECK_OK(snapshotter_open(t_tmpdir(), &on_overlay, &s));
 	snapshotter_close(s);
 	CHECK(faccessat(t_tmpdir(), "tmp/layer-1-1", F_OK, 0) < 0 &&
 	      faccessat(t_tmpdir(), "tmp/other", F_OK, 0) == 0);
 	CHECK(faccessat(t_tmpdir(), "tmp/layer-2-1", F_OK, 0) == 0);
 	close(held);
-	CHECK_OK(snapshotter_open(t_tmpdir(), &s));
+	CHECK_OK(snapshotter_open(t_tmpdir(), &on_overlay, &s));
 	snapshotter_close(s);
 	CHECK(faccessat(t_tmpdir(), "tmp/layer-2-1", F_OK, 0) < 0);
 }
@@ -475,7 +475,7 @@ TEST(the_same_layer_many_times_at_once)
 	struct snapshotter *s;
 	auto_fd int layers = -1;
 
-	CHECK_OK(snapshotter_open(t_tmpdir(), &s));
+	CHECK_OK(snapshotter_open(t_tmpdir(), &on_overlay, &s));
 	for (size_t i = 0; i < LEN(threads); i++)
 		CHECK(pthread_create(&threads[i], NULL, apply_thread, s) == 0);
 	for (size_t i = 0; i < LEN(threads); i++) {
@@ -498,7 +498,7 @@ TEST(no_layers_is_an_empty_root)
 	int root;
 
 	CHECK(mkdir(box, 0700) == 0);
-	CHECK_OK(snapshotter_open(t_tmpdir(), &s));
+	CHECK_OK(snapshotter_open(t_tmpdir(), &on_overlay, &s));
 	CHECK_OK(rootfs_prepare(s, none, box, &r));
 	CHECK_OK(rootfs_view(&r, &root));
 	CHECK_INT(t_entries(root), 0);
@@ -514,7 +514,7 @@ TEST(a_missing_layer_is_named)
 	struct snapshotter *s;
 	struct rootfs r;
 
-	CHECK_OK(snapshotter_open(t_tmpdir(), &s));
+	CHECK_OK(snapshotter_open(t_tmpdir(), &on_overlay, &s));
 	CHECK_ERR(ERR_NOT_FOUND, rootfs_prepare(s, list, NULL, &r));
 	snapshotter_close(s);
 }
@@ -538,7 +538,7 @@ static void no_setup(void)
 static void op(void)
 {
 	struct snapshotter *s;
-	struct err *e = snapshotter_open(t_tmpdir(), &s);
+	struct err *e = snapshotter_open(t_tmpdir(), &on_overlay, &s);
 
 	if (e) {
 		err_free(e);
@@ -568,7 +568,7 @@ static void judge(void)
 {
 	struct snapshotter *s;
 
-	CHECK_OK(snapshotter_open(t_tmpdir(), &s));
+	CHECK_OK(snapshotter_open(t_tmpdir(), &on_overlay, &s));
 	CHECK(is_empty("tmp"));
 	CHECK_OK(layer_each(s, complete, NULL));
 	CHECK_OK(apply(s, small, LEN(small), NULL));
@@ -586,7 +586,7 @@ TEST(every_failure_leaves_nothing)
 		struct snapshotter *s;
 		struct err *e;
 
-		CHECK_OK(snapshotter_open(t_tmpdir(), &s));
+		CHECK_OK(snapshotter_open(t_tmpdir(), &on_overlay, &s));
 		t_sweep_on();
 		e = apply(s, small, LEN(small), NULL);
 		t_sweep_off();
@@ -618,7 +618,7 @@ TEST(data_is_on_disk_before_the_name_and_the_name_before_we_say_so)
 	static const struct tar_entry e[] = { { .name = "f", .type = '0', .mode = 0644 } };
 	struct snapshotter *s;
 
-	CHECK_OK(snapshotter_open(t_tmpdir(), &s));
+	CHECK_OK(snapshotter_open(t_tmpdir(), &on_overlay, &s));
 	memset(order, '-', sizeof order - 1);
 	sys_fault = note_order;
 	CHECK_OK(apply(s, e, 1, NULL));
@@ -636,7 +636,7 @@ TEST(the_same_layer_may_come_twice)
 	struct rootfs r;
 	int root;
 
-	CHECK_OK(snapshotter_open(t_tmpdir(), &s));
+	CHECK_OK(snapshotter_open(t_tmpdir(), &on_overlay, &s));
 	CHECK_OK(apply(s, base, 1, ids[0]));
 	CHECK_OK(apply(s, other, 1, ids[1]));
 	CHECK_OK(rootfs_prepare(s, list, NULL, &r));

@@ -28,6 +28,7 @@ enum key { KEY_LISTEN, KEY_START, KEY_EXIT, KEY_OUT, KEY_ERR, KEY_IN, KEY_CLIENT
 struct keeper {
 	struct keeper_conf conf;
 	struct plan *plan; /* NULL while the container runs, see rest */
+	bool has_layers;
 	int ep, listen_fd, net_fd;
 	struct runtime_proc proc;
 	bool is_alive, is_draining, is_stopped, is_done, has_oom, was_timed_out;
@@ -223,6 +224,9 @@ static FALLIBLE need_plan(struct keeper *k)
 		k->conf = *conf;
 	if (!e)
 		e = plan_unpack(packed, conf->plan_bytes, &k->plan);
+	if (!e)
+		e = runtime_hold_layers(k->plan, k->has_layers);
+	k->has_layers = !e;
 	(void)munmap(map, n);
 	return e;
 }

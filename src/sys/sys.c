@@ -227,6 +227,15 @@ int sys_link(int from_fd, const char *from, int to_fd, const char *to)
 	return sys_ret(linkat(from_fd, from, to_fd, to, 0));
 }
 
+int sys_link_fd(int fd, int to_fd, const char *to)
+{
+	char path[40];
+
+	SYS_FAULT("link");
+	(void)snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+	return sys_ret(linkat(AT_FDCWD, path, to_fd, to, AT_SYMLINK_FOLLOW));
+}
+
 int sys_symlink(const char *target, int dir_fd, const char *name)
 {
 	SYS_FAULT("symlink");

@@ -47,6 +47,7 @@ off_t sys_lseek(int fd, off_t at, int whence);
 int sys_rename(int dir_fd, const char *from, const char *to);
 int sys_renameat(int from_fd, const char *from, int to_fd, const char *to, unsigned flags);
 int sys_link(int from_fd, const char *from, int to_fd, const char *to);
+int sys_link_fd(int fd, int to_fd, const char *to); /* a name for the open file itself */
 int sys_symlink(const char *target, int dir_fd, const char *name);
 int sys_unlink(int dir_fd, const char *name);
 int sys_rmdir(int dir_fd, const char *name);
