@@ -224,13 +224,16 @@ static void mixture(struct tar_entry *e)
 				 .dev_minor = pick(300),
 				 .xattrs = xattrs,
 				 .n_xattrs = pick(4) };
+	if (e->type == '5')
+		e->mode &=
+		    ~(mode_t)S_ISGID; /* extraction gives it late, perhaps to what has the name by then */
 	if (e->type == '2' && !e->link[0])
 		e->link = "c"; /* no writer makes such */
 }
 
 /*
  * Some things differ and may: a whiteout's time is that of its entry, where extraction has that of its
- * making; the time and the setgid bit of directories that were replaced and made again.
+ * making; the time of directories that were replaced and made again.
  */
 static char *plain(const struct buf *text)
 {
@@ -243,11 +246,7 @@ static char *plain(const struct buf *text)
 		struct sv time = sv_cut(&line, ' ');
 		bool is_dir = sv_starts(mode, SV("4")), is_loose = is_dir || sv_is(mode, "20000");
 
-		if (is_dir && mode.n == 5 && strchr("2367", mode.p[1])) /* without the setgid bit */
-			buf_fmt(&out, SV_FMT " 4%c" SV_FMT, SV_ARG(path), mode.p[1] - 2,
-				SV_ARG(sv_skip(mode, 2)));
-		else
-			buf_fmt(&out, SV_FMT " " SV_FMT, SV_ARG(path), SV_ARG(mode));
+		buf_fmt(&out, SV_FMT " " SV_FMT, SV_ARG(path), SV_ARG(mode));
 		buf_fmt(&out, " " SV_FMT " " SV_FMT " " SV_FMT "\n", SV_ARG(owner),
 			SV_ARG(is_loose ? SV("-") : time), SV_ARG(line));
 	}
@@ -277,7 +276,8 @@ TEST(mount_of_index_equals_extraction)
 		if (!error && other)
 			t_fail(__FILE__, __LINE__, "round %d: only the index refuses: %s", round, other->msg);
 		if (error && other)
-			if (other->kind != error->kind)
+			if (other->kind != error->kind &&
+			    error->os != EACCES) /* sysctl fs.protected_symlinks */
 				t_fail(__FILE__, __LINE__, "round %d: %s; extraction: %s", round, other->msg,
 				       error->msg);
 		if (!other)
@@ -469,8 +469,7 @@ static void gnu_tar_agrees(const char *format, const char *sparse)
 	    "n=$(printf %%0250d 1) && touch \"$n\" && ln -s \"$n/$n/$n\" deep/link && cd .. && "
 	    "tar --format=%s %s --sort=name -cf real.tar -C real .",
 	    t_tmppath(), format, sparse);
-	auto_free char *compare =
-	    xasprintf("cd %s && tar --compare -C /proc/%d/fd/9 -f real.tar", t_tmppath(), (int)getpid());
+	auto_free char *compare = NULL;
 	auto_fd int tar = -1, fd = scratch("image"), mount_fd = -1;
 	uint64_t size;
 
@@ -480,9 +479,9 @@ static void gnu_tar_agrees(const char *format, const char *sparse)
 	mount_fd = erofs_mount(fd, tar);
 	if (mount_fd < 0)
 		return;
-	CHECK(dup2(mount_fd, 9) == 9);
+	compare = xasprintf("cd %s && tar --compare -C /proc/%d/fd/%d -f real.tar", t_tmppath(), (int)getpid(),
+			    mount_fd);
 	CHECK_INT(shell(compare), 0);
-	(void)close(9);
 }
 
 TEST(gnu_tar_agrees_with_the_mounted_image)

@@ -25,8 +25,9 @@ enum { CHUNK = 1 << 18, HOLE_MIN = 1 << 16 };
 struct late { /* a directory entry's attributes that wait */
 	char *path;
 	int64_t mtime_ns;
-	mode_t mode; /* with setgid, else 0 */
-	char *acl;   /* system.posix_acl_default */
+	mode_t mode;
+	bool has_mode; /* it is with setgid, or may come over that of an earlier entry that was */
+	char *acl;     /* system.posix_acl_default */
 	size_t n_acl;
 };
 struct extract {
@@ -35,8 +36,9 @@ struct extract {
 	VEC(struct late) late;
 	char *chunk;
 	uint64_t size;
-	bool is_layer; /* whiteouts mean something */
-	int umask;     /* to be set again at the end */
+	bool is_layer;   /* whiteouts mean something */
+	bool has_setgid; /* a directory was */
+	int umask;       /* to be set again at the end */
 };
 
 static struct err *failed(int r, const char *what, const char *name)
@@ -260,7 +262,8 @@ static void add_late(struct extract *x, const struct tar_entry *e, const char *p
 
 	l->path = xstrdup(path);
 	l->mtime_ns = e->mtime_ns;
-	l->mode = e->mode & S_ISGID ? e->mode : 0;
+	l->mode = e->mode;
+	l->has_mode = x->has_setgid |= (e->mode & S_ISGID) != 0;
 	for (size_t i = 0; i < e->n_xattrs; i++)
 		if (is_default_acl(&e->xattrs[i]) && !l->acl) {
 			l->n_acl = e->xattrs[i].n;
@@ -295,7 +298,7 @@ static struct err *set_late(struct extract *x, const struct late *l)
 		return NULL;
 	if (r == 0 && l->acl)
 		r = fs_xattr_set(dir, base, "system.posix_acl_default", l->acl, l->n_acl);
-	if (r == 0 && l->mode)
+	if (r == 0 && l->has_mode)
 		r = fs_chmod(dir, base, l->mode);
 	if (r == 0)
 		r = set_time(dir, base, l->mtime_ns, AT_SYMLINK_NOFOLLOW);
@@ -439,5 +442,6 @@ struct err *snapshot_extract(int tree_fd, struct zip_source source)
 	char digest[DIGEST_MAX];
 
 	TRY(unzip_open(source, &u));
-	return pump_run((struct zip_source){ from_unzip, u }, &(struct pump_job){ into_tree, &tree_fd }, digest);
+	return pump_run((struct zip_source){ from_unzip, u }, &(struct pump_job){ into_tree, &tree_fd },
+			digest);
 }
