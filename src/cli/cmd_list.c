@@ -398,14 +398,7 @@ static FALLIBLE run_container_inspect(const void *conf, char *const args[], int 
 {
 	return inspect_all(conf, "container", args, out_exit);
 }
-
-static FALLIBLE run_image_inspect(const void *conf, char *const args[], int *out_exit)
-{
-	return inspect_all(conf, "image", args, out_exit);
-}
 const struct cmd cmd_inspect = { "inspect",    "NAME|ID [NAME|ID...]",	    "Show everything about containers, images, volumes",
 				 inspect_opts, sizeof(struct inspect_conf), 1, -1, false, 0, false, run_inspect, NULL, NULL };
 const struct cmd cmd_container_inspect = { "inspect",  "CONTAINER [CONTAINER...]", "Show everything about containers", inspect_opts,
 					   sizeof(struct inspect_conf), 1, -1, false, 0, false, run_container_inspect, NULL, NULL };
-const struct cmd cmd_image_inspect = { "inspect", "IMAGE [IMAGE...]", "Show everything about images", inspect_opts,
-				       sizeof(struct inspect_conf), 1, -1, false, 0, false, run_image_inspect, NULL, NULL };

@@ -8,8 +8,8 @@ static const struct cmd *const container_subs[] = {
 };
 static const struct cmd cmd_container = { .name = "container", .summary = "Manage containers", .subs = container_subs };
 
-static const struct cmd *const image_subs[] = { &cmd_build, &cmd_history, &cmd_import, &cmd_image_inspect, &cmd_load,
-						&cmd_image_ls, &cmd_image_prune, &cmd_pull, &cmd_push, &cmd_image_rm, &cmd_save, &cmd_tag, NULL };
+static const struct cmd *const image_subs[] = { &cmd_build, &cmd_image_copy, &cmd_history, &cmd_import, &cmd_image_inspect, &cmd_load,
+						&cmd_image_ls, &cmd_image_prune, &cmd_pull, &cmd_push, &cmd_image_rm, &cmd_save, &cmd_tag, &cmd_image_tags, NULL };
 static const struct cmd cmd_image = { .name = "image", .summary = "Manage images", .subs = image_subs };
 
 const struct cmd *const cmd_all[] = {

@@ -35,6 +35,12 @@ struct engine_transfer_opts {
 /* Pulls through hoy-transfer, applies the layers, names the image. out_digest: of what the name resolved to; owned. */
 FALLIBLE engine_image_pull(struct engine *e, const char *ref, const struct engine_transfer_opts *o, char **out_digest);
 FALLIBLE engine_image_push(struct engine *e, const char *ref, const struct engine_transfer_opts *o, char **out_digest);
+/*
+ * Copies an image between registries, OCI layouts and directories (forms: hoy image copy --help), byte for byte; nothing of it
+ * stays here. all: an index whole, else the part of the platform. out_digest: of what stands there now; owned.
+ */
+FALLIBLE engine_image_copy(struct engine *e, const char *from, const char *to, bool all, const struct engine_transfer_opts *o,
+			   char **out_digest);
 /* engine_image_get, pulling before according to policy. */
 FALLIBLE engine_image_ensure(struct engine *e, const char *ref, enum pull_policy policy,
 			     const struct engine_transfer_opts *o, struct engine_image *out_image);

@@ -14,7 +14,7 @@
 #include "sys/sys.h"
 #include <stdio.h>
 
-enum { LINE_MAX_BYTES = 1 << 20 };
+enum { LINE_MAX_BYTES = 32 << 20 }; /* a manifest as text, every byte escaped */
 
 struct transfer {
 	const struct engine_transfer_opts *o;
@@ -313,6 +313,40 @@ FALLIBLE engine_image_push(struct engine *e, const char *ref, const struct engin
 	if (strcmp(digest, n.digest) != 0) /* as the registry knows it: repository@digest finds it from now on */
 		TRY(image_name_set(e, full, digest, n.manifest));
 	*out_digest = xstrdup(digest);
+	return NULL;
+}
+
+FALLIBLE engine_image_copy(struct engine *e, const char *from, const char *to, bool all, const struct engine_transfer_opts *o,
+			   char **out_digest)
+{
+	auto_list char **args = NULL;
+	auto_json json_t *result = NULL;
+	struct transfer t = { .o = o };
+	auto_fd int lock = -1;
+	struct err *err;
+
+	(void)engine_store(e);
+	text_list_add(&args, "--root");
+	text_list_add(&args, engine_root(e));
+	text_list_add(&args, "copy");
+	if (all)
+		text_list_add(&args, "--all");
+	if (o->insecure)
+		text_list_add(&args, "--insecure");
+	if (o->platform) {
+		text_list_add(&args, "--platform");
+		text_list_add(&args, o->platform);
+	}
+	text_list_add(&args, from);
+	text_list_add(&args, to);
+	TRY(engine_content_lock(e, false, &lock));
+	err = run_program(args, -1, &t, &result);
+	own_close(&lock);
+	lock = -1;
+	if (!err || !is_passing(err->kind))
+		err_free(image_sweep(e)); /* what passed through */
+	TRY(err);
+	*out_digest = xstrdup(json_str_at(result, "digest", ""));
 	return NULL;
 }
 

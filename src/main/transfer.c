@@ -4,6 +4,9 @@
  *
  *	hoy-transfer --root ROOT pull [--platform OS/ARCH[/VARIANT]] [--insecure] REF
  *	hoy-transfer --root ROOT push [--insecure] REF DIGEST
+ *	hoy-transfer --root ROOT copy [--all] [--platform P] [--insecure] FROM TO	forms: registry/copy.h
+ *	hoy-transfer inspect [--raw|--config] [--platform P] [--insecure] REF
+ *	hoy-transfer tags [--insecure] REPOSITORY
  *	hoy-transfer login [--insecure] --username USER SERVER		password on stdin
  *	hoy-transfer logout SERVER
  *
@@ -18,6 +21,7 @@
 #include "base/own.h"
 #include "codec/json.h"
 #include "http/client.h"
+#include "registry/copy.h"
 #include "registry/daemon.h"
 #include "sys/event.h"
 #include "sys/sys.h"
@@ -31,7 +35,7 @@
 
 struct args {
 	const char *root, *platform, *user;
-	bool is_insecure;
+	bool is_insecure, is_all, is_raw, is_config;
 	uint64_t retry_ms;
 	char **words; /* verb and what follows; borrowed */
 	int n_words;
@@ -43,6 +47,9 @@ static struct err *parse_args(int argc, char **argv, struct args *out)
 	static const struct option options[] = {
 		{ "root", required_argument, NULL, 'r' },     { "platform", required_argument, NULL, 'p' },
 		{ "username", required_argument, NULL, 'u' }, { "insecure", no_argument, NULL, 'i' },
+						 { "all", no_argument, NULL, 'a' },
+						 { "raw", no_argument, NULL, 'w' },
+						 { "config", no_argument, NULL, 'c' },
 		{ "retry-ms", required_argument, NULL, 'm' }, { 0 }
 	};
 	int c;
@@ -57,6 +64,12 @@ static struct err *parse_args(int argc, char **argv, struct args *out)
 			out->user = optarg;
 		else if (c == 'i')
 			out->is_insecure = true;
+		else if (c == 'a')
+			out->is_all = true;
+		else if (c == 'w')
+			out->is_raw = true;
+		else if (c == 'c')
+			out->is_config = true;
 		else if (c == 'm')
 			TRY(num_parse(sv_of(optarg), 10, 1, 60000, &out->retry_ms));
 		else
@@ -84,11 +97,6 @@ static struct err *open_root(const char *path, int *out_fd)
 	return NULL;
 }
 
-static void close_store(struct store **slot)
-{
-	store_close(*slot);
-}
-
 static void report_transfer(struct report *report, const struct transfer_result *result)
 {
 	report_result(report, json_pack("{s:s, s:s, s:I}", "digest", result->digest, "manifest",
@@ -102,35 +110,110 @@ static struct err *load_daemon(struct daemon_conf *out)
 	return daemon_load(path ? path : DAEMON_JSON, out);
 }
 
-/* digest: NULL pulls. */
-static struct err *transfer(const struct args *a, struct report *report, const char *name, const char *digest)
-{
-	CLEANUP(ref_fini) struct ref ref = { 0 };
-	CLEANUP(close_store) struct store *store = NULL;
-	struct transfer_result result = { 0 };
+/* What every verb about images needs. */
+struct job {
+	struct ref ref;
+	struct store *store;
 	struct platform platform;
-	auto_fd int root = -1;
-	auto_daemon struct daemon_conf daemon = { 0 };
-	struct transfer t = {
-		.root = a->root, .report = report, .ref = &ref, .retry_ms = (unsigned)a->retry_ms
-	};
+	int root_fd;
+	struct daemon_conf daemon;
+	struct transfer t;
+};
 
-	TRY(ref_parse(name, &ref));
-	TRY(load_daemon(&daemon));
-	t.daemon = &daemon;
-	t.is_insecure = a->is_insecure;
+static void job_fini(struct job *j)
+{
+	ref_fini(&j->ref);
+	store_close(j->store);
+	own_close(&j->root_fd);
+	daemon_fini(&j->daemon);
+}
+
+/* name: NULL for none. */
+static struct err *job_init(const struct args *a, struct report *report, const char *name, bool has_store,
+			    struct job *j)
+{
+	j->root_fd = -1;
+	if (name)
+		TRY(ref_parse(name, &j->ref));
+	TRY(load_daemon(&j->daemon));
+	j->t = (struct transfer){ .root = a->root,
+				  .report = report,
+				  .ref = &j->ref,
+				  .daemon = &j->daemon,
+				  .is_insecure = a->is_insecure,
+				  .retry_ms = (unsigned)a->retry_ms };
 	if (a->platform) {
-		TRY(platform_parse(a->platform, &platform));
-		t.platform = &platform;
+		TRY(platform_parse(a->platform, &j->platform));
+		j->t.platform = &j->platform;
 	}
-	TRY(open_root(a->root, &root));
-	TRY(store_open(root, &store));
-	t.store = store;
-	if (digest)
-		TRY(transfer_push(&t, digest, &result));
-	else
-		TRY(transfer_pull(&t, &result));
+	if (has_store) {
+		TRY(open_root(a->root, &j->root_fd));
+		TRY(store_open(j->root_fd, &j->store));
+		j->t.store = j->store;
+	}
+	return NULL;
+}
+
+static struct err *pull(const struct args *a, struct report *report)
+{
+	CLEANUP(job_fini) struct job j = { 0 };
+	struct transfer_result result = { 0 };
+
+	TRY(job_init(a, report, a->words[1], true, &j));
+	TRY(transfer_pull(&j.t, &result));
 	report_transfer(report, &result);
+	return NULL;
+}
+
+static struct err *push(const struct args *a, struct report *report)
+{
+	CLEANUP(job_fini) struct job j = { 0 };
+	struct transfer_result result = { 0 };
+
+	TRY(job_init(a, report, a->words[1], true, &j));
+	TRY(transfer_push(&j.t, a->words[2], &result));
+	report_transfer(report, &result);
+	return NULL;
+}
+
+static struct err *copy(const struct args *a, struct report *report)
+{
+	CLEANUP(job_fini) struct job j = { 0 };
+	struct transfer_result result = { 0 };
+
+	if (a->is_all && a->platform)
+		return FAIL(ERR_INVALID, "--all and --platform exclude each other");
+	TRY(job_init(a, report, NULL, true, &j));
+	const struct copy_conf conf = {
+		.t = j.t, .from = a->words[1], .to = a->words[2], .is_all = a->is_all
+	};
+	TRY(transfer_copy(&conf, &result));
+	report_transfer(report, &result);
+	return NULL;
+}
+
+static struct err *inspect(const struct args *a, struct report *report)
+{
+	CLEANUP(job_fini) struct job j = { 0 };
+	enum inspect_form form = a->is_raw ? INSPECT_RAW : a->is_config ? INSPECT_CONFIG : INSPECT_ALL;
+	json_t *out = NULL;
+
+	TRY(job_init(a, report, a->words[1], false, &j));
+	TRY(transfer_inspect(&j.t, form, &out));
+	report_result(report, json_pack("{s:o}", "image", out));
+	return NULL;
+}
+
+static struct err *tags(const struct args *a, struct report *report)
+{
+	CLEANUP(job_fini) struct job j = { 0 };
+	auto_free char *repository = NULL;
+	json_t *list = NULL;
+
+	TRY(job_init(a, report, a->words[1], false, &j));
+	repository = ref_familiar_repo(&j.ref);
+	TRY(transfer_tags(&j.t, &list));
+	report_result(report, json_pack("{s:s, s:o}", "repository", repository, "tags", list));
 	return NULL;
 }
 
@@ -178,20 +261,33 @@ static struct err *logout(struct report *report, const char *server)
 	return NULL;
 }
 
+static struct err *run_login(const struct args *a, struct report *report)
+{
+	return login(a, report, a->words[1]);
+}
+
+static struct err *run_logout(const struct args *a, struct report *report)
+{
+	return logout(report, a->words[1]);
+}
+
 static struct err *run(const struct args *a, struct report *report)
 {
-	const char *verb = a->n_words ? a->words[0] : "";
+	static const struct {
+		const char *name;
+		int n_words;
+		struct err *(*run)(const struct args *a, struct report *report);
+	} verbs[] = { { "pull", 2, pull },        { "push", 3, push }, { "copy", 3, copy },
+		      { "inspect", 2, inspect },  { "tags", 2, tags }, { "login", 2, run_login },
+		      { "logout", 2, run_logout } };
 
-	if (strcmp(verb, "pull") == 0 && a->n_words == 2)
-		return transfer(a, report, a->words[1], NULL);
-	if (strcmp(verb, "push") == 0 && a->n_words == 3)
-		return transfer(a, report, a->words[1], a->words[2]);
-	if (strcmp(verb, "login") == 0 && a->n_words == 2)
-		return login(a, report, a->words[1]);
-	if (strcmp(verb, "logout") == 0 && a->n_words == 2)
-		return logout(report, a->words[1]);
-	return FAIL(ERR_INVALID, "usage: hoy-transfer --root ROOT pull REF | push REF DIGEST | login "
-				 "--username USER SERVER | logout SERVER");
+	for (size_t i = 0; a->n_words && i < LEN(verbs); i++)
+		if (strcmp(a->words[0], verbs[i].name) == 0 && a->n_words == verbs[i].n_words)
+			return verbs[i].run(a, report);
+	return FAIL(
+	    ERR_INVALID,
+	    "usage: hoy-transfer --root ROOT pull REF | push REF DIGEST | copy FROM TO | inspect REF | "
+	    "tags REPOSITORY | login --username USER SERVER | logout SERVER");
 }
 
 int main(int argc, char **argv)

@@ -76,6 +76,11 @@ struct report *registry_report(const struct registry *r)
 	return r->report;
 }
 
+const struct place *registry_place(const struct registry *r)
+{
+	return r->place;
+}
+
 char *registry_root_url(const struct registry *r)
 {
 	return xasprintf("%s%s/", r->base, r->place->root);

@@ -34,6 +34,7 @@ void registry_close(struct registry *r);
 struct http_client *registry_http(struct registry *r);
 void registry_http_done(struct registry *r, struct http_client *http);
 struct report *registry_report(const struct registry *r); /* borrowed */
+const struct place *registry_place(const struct registry *r); /* borrowed */
 char *registry_root_url(const struct registry *r);        /* "<base>/v2/", owned */
 /* The URL "<base>/v2/<repository>/<what>", owned; what may have a query. */
 char *registry_url(const struct registry *r, const char *what);

@@ -425,11 +425,9 @@ struct err *download_job(struct download *w, struct http_client *http, size_t in
 	return err_ctx(e, "blob %s", w->conf.d->digest);
 }
 
-struct err *download_blob(struct registry *r, struct http_client *http, struct store *store,
-			  const struct descriptor *d)
+static struct err *all_jobs(const struct download_conf *conf, struct http_client *http)
 {
-	const struct download_conf conf = { .registry = r, .store = store, .d = d };
-	struct download *w = download_new(&conf);
+	struct download *w = download_new(conf);
 	struct err *e = NULL;
 
 	for (size_t i = 0; !e && i < download_jobs(w); i++) {
@@ -439,4 +437,17 @@ struct err *download_blob(struct registry *r, struct http_client *http, struct s
 	}
 	download_free(w);
 	return e;
+}
+
+struct err *download_all(const struct download_conf *conf)
+{
+	return all_jobs(conf, NULL);
+}
+
+struct err *download_blob(struct registry *r, struct http_client *http, struct store *store,
+			  const struct descriptor *d)
+{
+	const struct download_conf conf = { .registry = r, .store = store, .d = d };
+
+	return all_jobs(&conf, http);
 }

@@ -31,6 +31,7 @@ FALLIBLE download_job(struct download *w, struct http_client *http, size_t index
 /* How many bytes are still to come, as far as the store knows; 0 when it has the blob. */
 uint64_t download_missing(const struct download *w);
 void download_free(struct download *w);
-/* All in one, for small blobs. */
-FALLIBLE download_blob(struct registry *r, struct http_client *http, struct store *store,
-		       const struct descriptor *d);
+/* All in one, part after part. */
+FALLIBLE download_all(const struct download_conf *conf);
+/* The same without telling. */
+FALLIBLE download_blob(struct registry *r, struct http_client *http, struct store *store, const struct descriptor *d);

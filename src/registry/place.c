@@ -140,3 +140,14 @@ struct err *places_find(const struct ref *ref, const struct daemon_conf *daemon,
 	p = (struct places){ 0 };
 	return NULL;
 }
+
+struct err *places_for_push(const struct places *p, const char *domain, const struct place **out_place)
+{
+	for (size_t i = 0; i < p->v.n; i++) {
+		if (p->v.p[i].can_push) {
+			*out_place = &p->v.p[i];
+			return NULL;
+		}
+	}
+	return FAIL(ERR_DENIED, "hosts.toml of %s names nobody who takes pushes (capabilities)", domain);
+}

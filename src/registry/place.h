@@ -39,4 +39,7 @@ void places_fini(struct places *p);
 /* Adds an empty place that can do all; its host and repository are copied. */
 struct place *places_add(struct places *p, const char *host, const char *repository);
 
+/* The first that takes pushes; borrowed. ERR_DENIED none does. domain: for the message. */
+FALLIBLE places_for_push(const struct places *p, const char *domain, const struct place **out_place);
+
 #define auto_places __attribute__((cleanup(places_fini)))

@@ -135,33 +135,6 @@ static struct err *push_blobs(struct image *i)
 	return NULL;
 }
 
-static struct err *put_manifest(struct push *p, const char *reference, struct sv body, const char *media_type)
-{
-	auto_free char *what = xasprintf("manifests/%s", reference), *url = registry_url(p->registry, what);
-	auto_free char *type = xasprintf("Content-Type: %s", media_type);
-	const char *const headers[] = { type, NULL };
-	auto_response struct http_response answer = { 0 };
-	char digest[DIGEST_MAX];
-	const char *stored;
-
-	TRY(registry_ask(p->registry, NULL,
-			 (struct http_request){ .method = "PUT",
-						.url = url,
-						.headers = headers,
-						.has_body = true,
-						.bytes = body.p,
-						.body_size = body.n },
-			 &answer));
-	if (answer.status < 200 || answer.status > 204)
-		return upload_refusal(p->repository, &answer, what);
-	digest_of(body.p, body.n, digest);
-	stored = http_header(&answer, "Docker-Content-Digest", 0);
-	if (stored && strcmp(stored, digest) != 0)
-		return FAIL(ERR_CORRUPT, "the registry stored %s as %.100s instead of %s", what, stored,
-			    digest);
-	return NULL;
-}
-
 static struct err *is_remote(struct push *p, const char *digest, bool *out_is_there)
 {
 	auto_response struct http_response answer = { 0 };
@@ -197,7 +170,8 @@ static struct err *push_image(struct push *p, const struct document *doc, const 
 	TRY(store_put(p->t->store, text.data, text.n, out->digest));
 	memcpy(out->manifest, out->digest, DIGEST_MAX);
 	out->size_bytes = text.n;
-	return put_manifest(p, reference, sv_from(text.data, text.n), doc->m.media_type);
+	return upload_manifest(p->registry, p->repository, reference, sv_from(text.data, text.n),
+			       doc->m.media_type);
 }
 
 static struct err *push_document(struct push *p, const char *digest, unsigned depth);
@@ -235,7 +209,8 @@ static struct err *push_document(struct push *p, const char *digest, unsigned de
 	if (!doc.m.is_index)
 		return push_image(p, &doc, digest, false, &sent);
 	TRY(push_parts(p, &doc.m, depth));
-	return put_manifest(p, digest, sv_from(doc.body, doc.n), doc.m.media_type);
+	return upload_manifest(p->registry, p->repository, digest, sv_from(doc.body, doc.n),
+			       doc.m.media_type);
 }
 
 /* Repositories we shall mount from: the token must allow pulling there. Owned list. */
@@ -255,20 +230,6 @@ static char **mount_scopes(const struct push *p, const struct manifest *m)
 	return list;
 }
 
-/* The first that takes pushes; mirrors of registries.conf never do. */
-static struct err *push_place(const struct transfer *t, struct places *places, const struct place **out_place)
-{
-	TRY(places_find(t->ref, t->daemon, t->is_insecure, places));
-	for (size_t i = 0; i < places->v.n; i++) {
-		if (places->v.p[i].can_push) {
-			*out_place = &places->v.p[i];
-			return NULL;
-		}
-	}
-	return FAIL(ERR_DENIED, "hosts.toml of %s names nobody who takes pushes (capabilities)",
-		    t->ref->domain);
-}
-
 struct err *transfer_push(const struct transfer *t, const char *digest, struct transfer_result *out_result)
 {
 	const char *reference = t->ref->tag ? t->ref->tag : digest;
@@ -285,12 +246,13 @@ struct err *transfer_push(const struct transfer *t, const char *digest, struct t
 	TRY(mounts_load(t->root, t->store, t->ref->domain, t->ref->path, &p.mounts));
 	from = mount_scopes(&p, &doc.m);
 	conf.pull_from = from;
-	TRY(push_place(t, &p.places, &conf.place));
+	TRY(places_find(t->ref, t->daemon, t->is_insecure, &p.places));
+	TRY(places_for_push(&p.places, t->ref->domain, &conf.place));
 	TRY(registry_open(&conf, &p.registry));
 	if (!doc.m.is_index)
 		return push_image(&p, &doc, reference, t->ref->tag != NULL, out_result);
 	TRY(push_parts(&p, &doc.m, 0));
-	TRY(put_manifest(&p, reference, sv_from(doc.body, doc.n), doc.m.media_type));
+	TRY(upload_manifest(p.registry, p.repository, reference, sv_from(doc.body, doc.n), doc.m.media_type));
 	(void)snprintf(out_result->digest, DIGEST_MAX, "%s", digest);
 	(void)snprintf(out_result->manifest, DIGEST_MAX, "%s", digest);
 	out_result->size_bytes = doc.n;

@@ -9,7 +9,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 
-#define LINE_MAX_BYTES (64u << 10)
+#define LINE_MAX_BYTES (32u << 20) /* a manifest as text, every byte escaped */
 #define EVERY_NS       100000000
 
 struct report {

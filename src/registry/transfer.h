@@ -40,6 +40,13 @@ FALLIBLE transfer_pull(const struct transfer *t, struct transfer_result *out_res
  * compressed: then the result is the digest of another manifest, which is in the store, too.
  */
 FALLIBLE transfer_push(const struct transfer *t, const char *digest, struct transfer_result *out_result);
+/*
+ * What the registry says of t->ref, layers not fetched. INSPECT_ALL: an object (docs/registry.md); RAW: the text of the
+ * manifest, or index when t->platform is NULL; CONFIG: the text of the configuration.
+ */
+enum inspect_form { INSPECT_ALL, INSPECT_RAW, INSPECT_CONFIG };
+FALLIBLE transfer_inspect(const struct transfer *t, enum inspect_form form, json_t **out);
+FALLIBLE transfer_tags(const struct transfer *t, json_t **out_list); /* of t->ref's repository */
 /* Asks the registry whether it takes them, then keeps them. ERR_DENIED. */
 FALLIBLE transfer_login(struct report *report, const char *server, const char *user, const char *password,
 			const struct daemon_conf *daemon, bool is_insecure);

@@ -106,6 +106,14 @@ static struct err *start_upload(struct upload *u, struct http_client *http, char
 	return upload_url(url, &answer, c->d->digest, out_url);
 }
 
+/* The blob, which may have to come first. */
+static struct err *open_bytes(const struct upload_conf *c, int *out_fd)
+{
+	if (c->bring && !store_has(c->store, c->d->digest, NULL))
+		TRY(c->bring(c->ctx));
+	return store_blob_open(c->store, c->d->digest, c->d->size, out_fd);
+}
+
 /* One whole try. *out_error (owned): it failed in a way that may pass. */
 static struct err *try_upload(struct upload *u, struct http_client *http, struct http_response *answer,
 			      struct err **out_error)
@@ -116,10 +124,13 @@ static struct err *try_upload(struct upload *u, struct http_client *http, struct
 	auto_fd int fd = -1;
 	struct err *e;
 
-	TRY(store_blob_open(c->store, c->d->digest, c->d->size, &fd));
+	if (!c->mount_from)
+		TRY(open_bytes(c, &fd));
 	TRY(start_upload(u, http, &url));
 	if (!url)
 		return NULL;
+	if (fd < 0)
+		TRY(open_bytes(c, &fd));
 	e = registry_call(c->registry, http,
 			  (struct http_request){ .method = "PUT",
 						 .url = url,
@@ -179,12 +190,41 @@ struct err *upload_blob(const struct upload_conf *c, struct http_client *http)
 	e = upload(&u, http);
 	if (e) {
 		/* perhaps that is why */
-		struct err *damage = e->kind == ERR_CANCELLED ? NULL : store_blob_verify(c->store, c->d->digest);
+		struct err *damage =
+		    e->kind == ERR_CANCELLED ? NULL : store_blob_verify(c->store, c->d->digest);
 
 		if (damage)
 			err_free(e);
 		return err_ctx(damage ? damage : e, "blob %s", c->d->digest);
 	}
 	tell(&u, u.mounted[0] ? u.mounted : "Pushed", c->d->size);
+	return NULL;
+}
+
+struct err *upload_manifest(struct registry *r, const char *repository, const char *reference, struct sv body,
+			    const char *media_type)
+{
+	auto_free char *what = xasprintf("manifests/%s", reference), *url = registry_url(r, what);
+	auto_free char *type = xasprintf("Content-Type: %s", media_type);
+	const char *const headers[] = { type, NULL };
+	auto_response struct http_response answer = { 0 };
+	char digest[DIGEST_MAX];
+	const char *stored;
+
+	TRY(registry_ask(r, NULL,
+			 (struct http_request){ .method = "PUT",
+						.url = url,
+						.headers = headers,
+						.has_body = true,
+						.bytes = body.p,
+						.body_size = body.n },
+			 &answer));
+	if (answer.status < 200 || answer.status > 204)
+		return upload_refusal(repository, &answer, what);
+	digest_of(body.p, body.n, digest);
+	stored = http_header(&answer, "Docker-Content-Digest", 0);
+	if (stored && strcmp(stored, digest) != 0)
+		return FAIL(ERR_CORRUPT, "the registry stored %s as %.100s instead of %s", what, stored,
+			    digest);
 	return NULL;
 }

@@ -18,8 +18,13 @@ struct upload_conf { /* all borrowed */
 	const struct descriptor *d;
 	const char *shown_digest; /* progress goes to the report under it; NULL: none */
 	const char *mount_from;   /* a repository of this registry that has the blob, or NULL */
+	struct err *(*bring)(void *ctx); /* brings the blob into the store when it is needed and not there; may be NULL */
+	void *ctx;
 };
 /* ERR_DENIED, ERR_LIMIT, ERR_INVALID by the registry's word; ERR_NOT_FOUND the blob is not in the store. */
 FALLIBLE upload_blob(const struct upload_conf *conf, struct http_client *http);
 /* What an answer other than success to a push means; what: the object. */
 FALLIBLE upload_refusal(const char *repository, const struct http_response *r, const char *what);
+/* The document under a tag or its digest, after all that it names. */
+FALLIBLE upload_manifest(struct registry *r, const char *repository, const char *reference, struct sv body,
+			 const char *media_type);
