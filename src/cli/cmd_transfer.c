@@ -12,66 +12,138 @@
 #include <stdio.h>
 
 struct transfer_conf {
-	bool quiet, insecure;
-	const char *platform;
+	bool quiet, insecure, all_tags, all_platforms;
+	const char *platform, *format, *level;
 };
 static const struct opt pull_opts[] = {
+	{ OPT_FLAG, 'a', "all-tags", NULL, offsetof(struct transfer_conf, all_tags), 0, "Every tag of the repository" },
 	{ OPT_FLAG, 0, "insecure", NULL, offsetof(struct transfer_conf, insecure), 0, "Accept plain HTTP and any certificate" },
 	{ OPT_STR, 0, "platform", "OS/ARCH", offsetof(struct transfer_conf, platform), 0, "Platform of a multi-platform image" },
 	{ OPT_FLAG, 'q', "quiet", NULL, offsetof(struct transfer_conf, quiet), 0, "Print only the name" },
 	{ 0 },
 };
 static const struct opt push_opts[] = {
+	{ OPT_FLAG, 'a', "all-tags", NULL, offsetof(struct transfer_conf, all_tags), 0, "Every tag of the repository that is here" },
+	{ OPT_FLAG, 0, "all-platforms", NULL, offsetof(struct transfer_conf, all_platforms), 0,
+	  "The index with all its parts, which must be here or there" },
+	{ OPT_STR, 0, "compression-format", "gzip|zstd", offsetof(struct transfer_conf, format), 0,
+	  "How layers made here are compressed (default gzip)" },
+	{ OPT_STR, 0, "compression-level", "N", offsetof(struct transfer_conf, level), 0, "1 to 9 for gzip (4), to 19 for zstd (3)" },
 	{ OPT_FLAG, 0, "insecure", NULL, offsetof(struct transfer_conf, insecure), 0, "Accept plain HTTP and any certificate" },
 	{ OPT_FLAG, 'q', "quiet", NULL, offsetof(struct transfer_conf, quiet), 0, "Print only the name" },
 	{ 0 },
 };
 
-static FALLIBLE run_pull(const void *conf, char *const args[], int *out_exit)
+static FALLIBLE pull_one(const struct transfer_conf *c, const char *name)
 {
-	const struct transfer_conf *c = conf;
 	CLEANUP(progress_fini) struct progress p = progress_begin(c->quiet, stdout);
-	struct engine_transfer_opts o = { c->platform, c->insecure, c->quiet, progress_sink(&p) };
+	struct engine_transfer_opts o = { c->platform, c->insecure, c->quiet, progress_sink(&p), NULL, NULL, false };
 	CLEANUP(ref_fini) struct ref r = { 0 };
 	auto_free char *digest = NULL, *full = NULL;
 	struct engine *e;
 
-	(void)out_exit;
-	TRY(ref_parse(args[0], &r));
+	TRY(ref_parse(name, &r));
 	full = ref_full(&r);
 	TRY(cmd_engine(&e));
-	if (!c->quiet && !strchr(args[0], ':') && r.tag)
-		(void)printf("Using default tag: latest\n");
-	TRY(engine_image_pull(e, args[0], &o, &digest));
+	TRY(engine_image_pull(e, name, &o, &digest));
 	if (!c->quiet)
 		(void)printf("Digest: %s\n", digest);
 	(void)printf("%s\n", full);
 	return NULL;
 }
+
+/* docker's rule: with --all-tags the name has none. */
+static FALLIBLE check_no_tag(const char *name, const struct ref *r)
+{
+	const char *slash = strrchr(name, '/');
+
+	return r->digest || strchr(slash ? slash : name, ':') ? FAIL(ERR_INVALID, "tag can't be used with --all-tags/-a") : NULL;
+}
+
+static FALLIBLE run_pull(const void *conf, char *const args[], int *out_exit)
+{
+	const struct transfer_conf *c = conf;
+	CLEANUP(ref_fini) struct ref r = { 0 };
+	auto_list char **tags = NULL;
+
+	(void)out_exit;
+	TRY(ref_parse(args[0], &r));
+	if (!c->all_tags) {
+		if (!c->quiet && !strchr(args[0], ':') && r.tag)
+			(void)printf("Using default tag: latest\n");
+		return pull_one(c, args[0]);
+	}
+	TRY(check_no_tag(args[0], &r));
+	TRY(cmd_remote_tags(args[0], c->insecure, &tags));
+	for (char **tag = tags; tag && *tag; tag++) {
+		auto_free char *name = xasprintf("%s:%s", args[0], *tag);
+
+		if (!c->quiet)
+			(void)printf("%s: Pulling from %s\n", *tag, r.path);
+		TRY(pull_one(c, name));
+	}
+	return NULL;
+}
 const struct cmd cmd_pull = { "pull",	 "NAME[:TAG|@DIGEST]",	       "Download an image from a registry",
 			      pull_opts, sizeof(struct transfer_conf), 1, 1, false, 0, false, run_pull, NULL, NULL };
+
+static FALLIBLE push_one(const struct transfer_conf *c, const char *name)
+{
+	CLEANUP(progress_fini) struct progress p = progress_begin(c->quiet, stdout);
+	struct engine_transfer_opts o = { NULL, c->insecure, c->quiet, progress_sink(&p), c->format, c->level, c->all_platforms };
+	CLEANUP(ref_fini) struct ref r = { 0 };
+	auto_free char *digest = NULL;
+	struct engine *e;
+
+	TRY(ref_parse(name, &r));
+	TRY(cmd_engine(&e));
+	TRY(engine_image_push(e, name, &o, &digest));
+	if (!c->quiet)
+		(void)printf("%s: digest: %s\n", r.tag ? r.tag : r.digest, digest);
+	else
+		(void)printf("%s/%s:%s\n", r.domain, r.path, r.tag ? r.tag : r.digest);
+	return NULL;
+}
+
+/* The names here of a repository; owned list, NULL when none. */
+static FALLIBLE local_tags(const struct ref *r, char ***out_names)
+{
+	auto_free char *repo = ref_familiar_repo(r);
+	auto_json json_t *images = NULL;
+	struct engine *e;
+	size_t i, k;
+	json_t *image, *name;
+
+	TRY(cmd_engine(&e));
+	TRY(engine_image_list(e, false, &images));
+	json_array_foreach (images, i, image)
+		json_array_foreach (json_object_get(image, "RepoTags"), k, name) {
+			const char *text = json_string_value(name);
+			size_t n = strlen(repo);
+
+			if (text && strncmp(text, repo, n) == 0 && text[n] == ':')
+				text_list_add(out_names, text);
+		}
+	return *out_names ? NULL : FAIL(ERR_NOT_FOUND, "An image does not exist locally with the tag: %s", repo);
+}
 
 static FALLIBLE run_push(const void *conf, char *const args[], int *out_exit)
 {
 	const struct transfer_conf *c = conf;
-	CLEANUP(progress_fini) struct progress p = progress_begin(c->quiet, stdout);
-	struct engine_transfer_opts o = { NULL, c->insecure, c->quiet, progress_sink(&p) };
 	CLEANUP(ref_fini) struct ref r = { 0 };
-	auto_free char *digest = NULL, *repo = NULL;
-	struct engine *e;
+	auto_list char **names = NULL;
 
 	(void)out_exit;
 	TRY(ref_parse(args[0], &r));
-	repo = xasprintf("%s/%s", r.domain, r.path);
-	TRY(cmd_engine(&e));
 	if (!c->quiet)
-		(void)printf("The push refers to repository [%s]\n", repo);
+		(void)printf("The push refers to repository [%s/%s]\n", r.domain, r.path);
 	(void)fflush(stdout);
-	TRY(engine_image_push(e, args[0], &o, &digest));
-	if (!c->quiet)
-		(void)printf("%s: digest: %s\n", r.tag ? r.tag : r.digest, digest);
-	else
-		(void)printf("%s:%s\n", repo, r.tag ? r.tag : r.digest);
+	if (!c->all_tags)
+		return push_one(c, args[0]);
+	TRY(check_no_tag(args[0], &r));
+	TRY(local_tags(&r, &names));
+	for (char **name = names; *name; name++)
+		TRY(push_one(c, *name));
 	return NULL;
 }
 const struct cmd cmd_push = { "push",	 "NAME[:TAG]",		       "Upload an image to a registry",

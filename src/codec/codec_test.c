@@ -68,7 +68,9 @@ TEST(a_digest_is_sha256_in_oci_form)
 
 TEST(json_refuses_what_is_not_strict)
 {
-	static const char *const texts[] = { "", "{", "{\"a\":1,\"a\":2}", "[1,]", "nope", "{\"a\":\"\\x\"}" };
+	static const char *const texts[] = {
+		"", "{", "{\"a\":1,\"a\":2}", "[1,]", "nope", "{\"a\":\"\\x\"}"
+	};
 	json_t *v = NULL;
 
 	for (size_t i = 0; i < LEN(texts); i++)
@@ -102,7 +104,8 @@ TEST(json_values_are_found_by_path)
 	auto_json json_t *v = NULL;
 	auto_list char **list = NULL;
 
-	CHECK_OK(json_parse(SV("{\"a\":{\"b\":\"x\",\"n\":7,\"t\":true,\"l\":[\"p\",\"q\"],\"bad\":[1]}}"), "x", 1000, &v));
+	CHECK_OK(json_parse(SV("{\"a\":{\"b\":\"x\",\"n\":7,\"t\":true,\"l\":[\"p\",\"q\"],\"bad\":[1]}}"),
+			    "x", 1000, &v));
 	CHECK_STR(json_str_at(v, "a.b", ""), "x");
 	CHECK_INT(json_int_at(v, "a.n", 0), 7);
 	CHECK(json_bool_at(v, "a.t", false));
@@ -192,6 +195,51 @@ TEST(a_truncated_or_damaged_stream_is_corrupt)
 	}
 }
 
+static struct err *count_write(void *ctx, const void *p, size_t n)
+{
+	(void)p;
+	*(size_t *)ctx += n;
+	return NULL;
+}
+
+TEST(a_bomb_is_told_from_what_packs_well)
+{
+	struct memory packed = MEMORY;
+	auto_zip struct zip *z = NULL, *honest = NULL;
+	auto_free char *zeros = calloc(1, 1 << 20);
+	size_t gzip_bytes = 0;
+
+	CHECK_OK(zip_open(ZIP_ZSTD, 3, sink(&packed), &z));
+	for (int i = 0; i < 1200; i++)
+		CHECK_OK(zip_write(z, zeros, 1 << 20));
+	CHECK_OK(zip_finish(z));
+	CHECK_ERR(ERR_LIMIT, drain(&packed));
+	buf_fini(&packed.b);
+	/* the best gzip can do is below the ratio, so no gzip layer is refused */
+	CHECK_OK(zip_open(ZIP_GZIP, 9, (struct zip_sink){ count_write, &gzip_bytes }, &honest));
+	for (int i = 0; i < 64; i++)
+		CHECK_OK(zip_write(honest, zeros, 1 << 20));
+	CHECK_OK(zip_finish(honest));
+	CHECK(gzip_bytes * 1100 > 64u << 20);
+}
+
+TEST(json_is_not_deeper_than_it_says)
+{
+	auto_buf struct buf b = BUF(1 << 12);
+	auto_json json_t *v = NULL, *w = NULL;
+
+	for (int i = 0; i < 128; i++)
+		buf_str(&b, "[");
+	buf_str(&b, "\"[[[[\\\"[[[\"");
+	for (int i = 0; i < 128; i++)
+		buf_str(&b, "]");
+	CHECK_OK(json_parse(sv_from(b.data, b.n), "t", 1 << 12, &v));
+	buf_reset(&b);
+	for (int i = 0; i < 129; i++)
+		buf_str(&b, i % 2 ? "{\"a\":" : "[");
+	CHECK_ERR(ERR_LIMIT, json_parse(sv_from(b.data, b.n), "t", 1 << 12, &w));
+}
+
 static void write_sample(struct memory *m)
 {
 	static const struct tar_xattr x[] = { { "user.a", "1\n2", 3 }, { "user.b", "", 0 } };
@@ -199,8 +247,15 @@ static void write_sample(struct memory *m)
 	char longname[300];
 	struct tar_entry e[] = {
 		{ .name = "d", .link = "", .type = '5', .mode = 0755 },
-		{ .name = "d/f", .link = "", .type = '0', .mode = 04755, .uid = 70000000, .size = 5, .mtime_ns = 1500000001,
-		  .xattrs = x, .n_xattrs = 2 },
+		{ .name = "d/f",
+		  .link = "",
+		  .type = '0',
+		  .mode = 04755,
+		  .uid = 70000000,
+		  .size = 5,
+		  .mtime_ns = 1500000001,
+		  .xattrs = x,
+		  .n_xattrs = 2 },
 		{ .name = longname, .link = "", .type = '0', .mode = 0600 },
 		{ .name = "l", .link = "../x", .type = '2', .mode = 0777 },
 		{ .name = "h", .link = "d/f", .type = '1', .mode = 04755 },
@@ -327,11 +382,12 @@ TEST(gnu_tars_formats_are_read)
 		size_t n = 0;
 		FILE *p;
 
-		(void)snprintf(command, sizeof command,
-			       "cd %s && rm -rf t t.tar && mkdir t && echo hi >t/a && truncate -s 1M t/sparse && "
-			       "printf x | dd of=t/sparse bs=1 seek=500000 conv=notrunc 2>/dev/null && "
-			       "tar %s --format=%s -cf t.tar t && echo ok",
-			       t_tmppath(), i >= 2 ? "--sparse" : "", formats[i]);
+		(void)snprintf(
+		    command, sizeof command,
+		    "cd %s && rm -rf t t.tar && mkdir t && echo hi >t/a && truncate -s 1M t/sparse && "
+		    "printf x | dd of=t/sparse bs=1 seek=500000 conv=notrunc 2>/dev/null && "
+		    "tar %s --format=%s -cf t.tar t && echo ok",
+		    t_tmppath(), i >= 2 ? "--sparse" : "", formats[i]);
 		p = popen(command, "r");
 		CHECK(p && fgets(command, sizeof command, p));
 		CHECK(pclose(p) == 0);

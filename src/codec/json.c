@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <stdint.h>
 
+#define DEPTH_MAX 128
+
 /* An integer that only unsigned 64 bits hold stands at the start of the text: its length, else 0. */
 static size_t big_integer(struct sv text)
 {
@@ -59,6 +61,27 @@ bool json_u64(const json_t *value, uint64_t *out)
 	return true;
 }
 
+/* Jansson's own limit of 2,048 is fixed when it is built, and recursion over what it made would be ours. */
+static bool is_too_deep(struct sv text)
+{
+	bool in_string = false;
+	int depth = 0;
+
+	for (size_t i = 0; i < text.n; i++) {
+		char c = text.p[i];
+
+		if (in_string && c == '\\')
+			i++;
+		else if (c == '"')
+			in_string = !in_string;
+		else if (!in_string && (c == '[' || c == '{') && ++depth > DEPTH_MAX)
+			return true;
+		else if (!in_string && (c == ']' || c == '}'))
+			depth--;
+	}
+	return false;
+}
+
 struct err *json_parse(struct sv text, const char *what, size_t max_bytes, json_t **out_value)
 {
 	json_error_t at;
@@ -66,6 +89,8 @@ struct err *json_parse(struct sv text, const char *what, size_t max_bytes, json_
 
 	if (text.n > max_bytes)
 		return FAIL(ERR_LIMIT, "%s: %zu bytes of JSON, at most %zu", what, text.n, max_bytes);
+	if (is_too_deep(text))
+		return FAIL(ERR_LIMIT, "%s: more than %d levels of JSON inside each other", what, DEPTH_MAX);
 	v = json_loadb(text.n ? text.p : "", text.n, JSON_REJECT_DUPLICATES, &at);
 	if (!v && json_error_code(&at) == json_error_numeric_overflow) {
 		auto_buf struct buf quoted = BUF(max_bytes + max_bytes / 4 + 16);
@@ -166,7 +191,8 @@ struct err *json_list_at(const json_t *value, const char *path, char ***out_list
 	if (!json_is_array(v))
 		return FAIL(ERR_INVALID, "%s: not an array of strings", path);
 	list = xcalloc(json_array_size(v) + 1, sizeof *list);
-	json_array_foreach (v, i, item) {
+	json_array_foreach(v, i, item)
+	{
 		if (!json_is_string(item))
 			return FAIL(ERR_INVALID, "%s[%zu]: not a string", path, i);
 		list[i] = xstrdup(json_string_value(item));
@@ -184,15 +210,17 @@ json_t *json_from_list(char *const *list)
 	return a;
 }
 
-/* --- the region ------------------------------------------------------------------------------------------- */
+/* --- the region -------------------------------------------------------------------------------------------
+ */
 
-/* So large that malloc maps each block on its own and unmaps it when it is freed: no hole stays in the heap. */
+/* So large that malloc maps each block on its own and unmaps it when it is freed: no hole stays in the heap.
+ */
 enum { REGION_BLOCK = 512 * 1024 };
 static struct region_block {
 	struct region_block *next;
 	size_t used, size;
 	_Alignas(16) unsigned char data[];
-} *region;
+} * region;
 
 static void *region_alloc(size_t n)
 {

@@ -104,11 +104,15 @@ enum zip_kind zip_sniff(const void *p, size_t n)
 	return ZIP_NONE;
 }
 
+#define BOMB_BYTES (UINT64_C(1) << 30)
+#define BOMB_RATIO 1100u
+
 struct unzip {
 	struct zip_source source;
 	enum zip_kind kind;
 	unsigned char *in;
 	size_t in_at, in_n;
+	uint64_t in_bytes, out_bytes; /* in all */
 	bool source_ended, member_open, any_member;
 	struct inflate_state *gzip;
 	ZSTD_DCtx *zstd;
@@ -121,6 +125,7 @@ static struct err *fill(struct unzip *u)
 	u->in_at = u->in_n = 0;
 	TRY(u->source.read(u->source.ctx, u->in, CHUNK, &u->in_n));
 	u->source_ended = u->in_n == 0;
+	u->in_bytes += u->in_n;
 	return NULL;
 }
 
@@ -146,6 +151,7 @@ struct err *unzip_open(struct zip_source source, struct unzip **out_unzip)
 		TRY(source.read(source.ctx, u->in + u->in_n, CHUNK - u->in_n, &n));
 		u->source_ended = n == 0;
 		u->in_n += n;
+		u->in_bytes += n;
 	}
 	u->kind = zip_sniff(u->in, u->in_n);
 	if (u->kind == ZIP_GZIP)
@@ -232,10 +238,15 @@ static struct err *zstd_read(struct unzip *u, void *p, size_t n, size_t *out_n)
 
 struct err *unzip_read(struct unzip *u, void *p, size_t n, size_t *out_n)
 {
-	if (u->kind == ZIP_GZIP)
-		return gzip_read(u, p, n, out_n);
-	if (u->kind == ZIP_ZSTD)
-		return zstd_read(u, p, n, out_n);
+	if (u->kind != ZIP_NONE) {
+		TRY(u->kind == ZIP_GZIP ? gzip_read(u, p, n, out_n) : zstd_read(u, p, n, out_n));
+		u->out_bytes += *out_n;
+		if (u->out_bytes > BOMB_BYTES && (u->out_bytes - BOMB_BYTES) / BOMB_RATIO > u->in_bytes)
+			return FAIL(ERR_LIMIT,
+				    "the stream unpacks to more than %u times its size: it looks like a bomb",
+				    BOMB_RATIO);
+		return NULL;
+	}
 	TRY(fill(u));
 	*out_n = u->in_n - u->in_at < n ? u->in_n - u->in_at : n;
 	memcpy(p, u->in + u->in_at, *out_n);

@@ -2,11 +2,13 @@
  * zip.h - gzip and zstd as streams; the kind of a compressed stream is read from its first bytes, never from a name.
  *
  * Layer: codec.  Threads: one per stream.  Blocks: as the source or sink does.
+ * Limits: 1 GiB and 1,100 times the bytes that went in, more than gzip can: ERR_LIMIT, a bomb.
  * Errors: ERR_CORRUPT for damaged or truncated input; what the source or sink said, unchanged.
  */
 #pragma once
 #include "base/err.h"
 #include <stddef.h>
+#include <stdint.h>
 #include <stdint.h>
 #include <sys/types.h>
 

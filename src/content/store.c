@@ -11,6 +11,7 @@
 #include "base/own.h"
 #include "base/time.h"
 #include "state/record.h"
+#include "sys/fs.h"
 #include "sys/sys.h"
 #include <dirent.h>
 #include <fcntl.h>
@@ -150,8 +151,8 @@ struct err *store_blob_open(const struct store *s, const char *digest, uint64_t 
 	if ((r = sys_fstat(fd, &st)) < 0)
 		return FAIL_OS(-r, "blob %s", digest);
 	if (want_size && (uint64_t)st.st_size != want_size)
-		return FAIL(ERR_CORRUPT, "blob %s is damaged: %lld bytes, expected %llu (" STORE_REPAIR ")", digest,
-			    (long long)st.st_size, (unsigned long long)want_size);
+		return FAIL(ERR_CORRUPT, "blob %s is damaged: %lld bytes, expected %llu (" STORE_REPAIR ")",
+			    digest, (long long)st.st_size, (unsigned long long)want_size);
 	*out_fd = TAKE_FD(fd);
 	return NULL;
 }
@@ -163,10 +164,13 @@ static struct err *mismatch(const char *want, const char *got)
 
 struct err *store_blob_is(const char *digest, const char *got)
 {
-	return strcmp(got, digest) == 0 ? NULL : FAIL(ERR_CORRUPT, "it is damaged: its content is %s (" STORE_REPAIR ")", got);
+	return strcmp(got, digest) == 0
+		   ? NULL
+		   : FAIL(ERR_CORRUPT, "it is damaged: its content is %s (" STORE_REPAIR ")", got);
 }
 
-struct err *store_blob_read(const struct store *s, const char *digest, size_t max_bytes, char **out_body, size_t *out_len)
+struct err *store_blob_read(const struct store *s, const char *digest, size_t max_bytes, char **out_body,
+			    size_t *out_len)
 {
 	auto_buf struct buf b = BUF(max_bytes);
 	char got[DIGEST_MAX];
@@ -244,13 +248,38 @@ struct err *store_blobs_put_back(struct store *s)
 	for (struct dirent *entry; !e && (entry = readdir(d));) {
 		char digest[DIGEST_MAX];
 
-		if (strlen(entry->d_name) != 64 + strlen(".damaged") || strcmp(entry->d_name + 64, ".damaged") != 0)
+		if (strlen(entry->d_name) != 64 + strlen(".damaged") ||
+		    strcmp(entry->d_name + 64, ".damaged") != 0)
 			continue;
 		(void)snprintf(digest, sizeof digest, "sha256:%.64s", entry->d_name);
 		e = store_blob_put_back(s, digest, true);
 	}
 	(void)closedir(d);
 	return e;
+}
+
+void store_note_set(struct store *s, const char *digest, const char *key, const char *value)
+{
+	char name[64];
+
+	(void)snprintf(name, sizeof name, "user.hoy.%.40s", key);
+	if (digest_is_valid(sv_of(digest)))
+		(void)fs_xattr_set(s->blobs_fd, digest_hex(digest), name, value, strlen(value));
+}
+
+bool store_note_get(const struct store *s, const char *digest, const char *key, char out[NOTE_MAX])
+{
+	char name[64];
+	ssize_t n;
+
+	(void)snprintf(name, sizeof name, "user.hoy.%.40s", key);
+	n = digest_is_valid(sv_of(digest))
+		? fs_xattr_get(s->blobs_fd, digest_hex(digest), name, out, NOTE_MAX - 1)
+		: -1;
+	if (n < 0)
+		return false;
+	out[n] = '\0';
+	return true;
 }
 
 struct err *store_blob_verify(const struct store *s, const char *digest)

@@ -42,6 +42,14 @@ FALLIBLE store_blob_is(const char *digest, const char *got);
 FALLIBLE store_blob_verify(const struct store *s, const char *digest);
 FALLIBLE store_blob_each(const struct store *s, struct err *(*each)(void *ctx, const char *digest, uint64_t size), void *ctx);
 
+/*
+ * A fact about a blob's bytes (its compressed form's name …), kept with the blob as an extended attribute and gone with it.
+ * Only a hint: a file system without attributes keeps none. key: [a-z0-9-]; value at most NOTE_MAX bytes.
+ */
+#define NOTE_MAX 256
+void store_note_set(struct store *s, const char *digest, const char *key, const char *value);
+bool store_note_get(const struct store *s, const char *digest, const char *key, char out[NOTE_MAX]);
+
 struct ingest; /* one blob on its way in */
 FALLIBLE ingest_begin(struct store *s, struct ingest **out_ingest);
 /*

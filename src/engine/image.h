@@ -31,6 +31,8 @@ struct engine_transfer_opts {
 	const char *platform; /* NULL: ours */
 	bool insecure, quiet;
 	struct engine_progress progress;
+	const char *compression, *compression_level; /* of layers that are pushed: "gzip" or "zstd", a number; NULL: as usual */
+	bool all_platforms; /* push: what the name is, an index with all its parts; else our platform's manifest */
 };
 /* Pulls through hoy-transfer, applies the layers, names the image. out_digest: of what the name resolved to; owned. */
 FALLIBLE engine_image_pull(struct engine *e, const char *ref, const struct engine_transfer_opts *o, char **out_digest);

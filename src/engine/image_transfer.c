@@ -146,6 +146,14 @@ static FALLIBLE run_for(struct engine *e, const char *full, const char *digest, 
 	}
 	if (t->o->insecure)
 		text_list_add(&args, "--insecure");
+	if (digest && t->o->compression) {
+		text_list_add(&args, "--compression-format");
+		text_list_add(&args, t->o->compression);
+	}
+	if (digest && t->o->compression_level) {
+		text_list_add(&args, "--compression-level");
+		text_list_add(&args, t->o->compression_level);
+	}
 	text_list_add(&args, full);
 	if (digest)
 		text_list_add(&args, digest);
@@ -302,8 +310,8 @@ FALLIBLE engine_image_push(struct engine *e, const char *ref, const struct engin
 		return FAIL(ERR_NOT_FOUND, "An image does not exist locally with the tag: %s", ref);
 	own = n.ref;
 	TRY(engine_content_lock(e, false, &lock)); /* what is pushed is compressed into the store before */
-	/* the part of our platform: of an index the other parts are not here */
-	err = run_for(e, full, n.manifest, &t, &result);
+	/* the part of our platform: of an index the other parts are seldom here */
+	err = run_for(e, full, o->all_platforms ? n.digest : n.manifest, &t, &result);
 	own_close(&lock);
 	lock = -1;
 	err_free(image_sweep(e)); /* and goes again */

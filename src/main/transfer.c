@@ -3,17 +3,17 @@
  *libraries.
  *
  *	hoy-transfer --root ROOT pull [--platform OS/ARCH[/VARIANT]] [--insecure] REF
- *	hoy-transfer --root ROOT push [--insecure] REF DIGEST
- *	hoy-transfer --root ROOT copy [--all] [--platform P] [--insecure] FROM TO	forms: registry/copy.h
+ *	hoy-transfer --root ROOT push [--insecure] [--compression-format gzip|zstd] [--compression-level N]
+ *REF DIGEST hoy-transfer --root ROOT copy [--all] [--platform P] [--insecure] FROM TO	forms: registry/copy.h
  *	hoy-transfer inspect [--raw|--config] [--platform P] [--insecure] REF
  *	hoy-transfer tags [--insecure] REPOSITORY
  *	hoy-transfer login [--insecure] --username USER SERVER		password on stdin
  *	hoy-transfer logout SERVER
  *
- * --retry-ms N: the first pause between attempts (500), doubled each time.
- * Registries that docker's daemon.json (or the file HOY_DOCKER_CONF names) calls insecure are so here; its
- *mirrors are used. stdout: JSON lines (registry/report.h). Exit 0 or 1. Ends without a word when the reader
- *of stdout does.
+ * --retry-ms N: the first pause between attempts (500), doubled each time. --stall-s N: how long a connection
+ *may bring nothing (60). --connect-ms N: how long one may take to stand (30000). Registries that docker's
+ *daemon.json (or the file HOY_DOCKER_CONF names) calls insecure are so here; its mirrors are used. stdout:
+ *JSON lines (registry/report.h). Exit 0 or 1. Ends without a word when the reader of stdout does.
  */
 #include "registry/transfer.h"
 #include "base/mem.h"
@@ -36,7 +36,8 @@
 struct args {
 	const char *root, *platform, *user;
 	bool is_insecure, is_all, is_raw, is_config;
-	uint64_t retry_ms;
+	uint64_t retry_ms, stall_s, connect_ms, level;
+	const char *format;
 	char **words; /* verb and what follows; borrowed */
 	int n_words;
 };
@@ -44,14 +45,19 @@ struct args {
 /* Options may stand before and behind the verb. */
 static struct err *parse_args(int argc, char **argv, struct args *out)
 {
-	static const struct option options[] = {
-		{ "root", required_argument, NULL, 'r' },     { "platform", required_argument, NULL, 'p' },
-		{ "username", required_argument, NULL, 'u' }, { "insecure", no_argument, NULL, 'i' },
+	static const struct option options[] = { { "root", required_argument, NULL, 'r' },
+						 { "platform", required_argument, NULL, 'p' },
+						 { "username", required_argument, NULL, 'u' },
+						 { "insecure", no_argument, NULL, 'i' },
+						 { "compression-format", required_argument, NULL, 'f' },
+						 { "stall-s", required_argument, NULL, 's' },
+						 { "connect-ms", required_argument, NULL, 'k' },
+						 { "compression-level", required_argument, NULL, 'l' },
 						 { "all", no_argument, NULL, 'a' },
 						 { "raw", no_argument, NULL, 'w' },
 						 { "config", no_argument, NULL, 'c' },
-		{ "retry-ms", required_argument, NULL, 'm' }, { 0 }
-	};
+						 { "retry-ms", required_argument, NULL, 'm' },
+						 { 0 } };
 	int c;
 
 	opterr = 0;
@@ -64,6 +70,14 @@ static struct err *parse_args(int argc, char **argv, struct args *out)
 			out->user = optarg;
 		else if (c == 'i')
 			out->is_insecure = true;
+		else if (c == 's')
+			TRY(num_parse(sv_of(optarg), 10, 1, 3600, &out->stall_s));
+		else if (c == 'k')
+			TRY(num_parse(sv_of(optarg), 10, 1, 600000, &out->connect_ms));
+		else if (c == 'f')
+			out->format = optarg;
+		else if (c == 'l')
+			TRY(num_parse(sv_of(optarg), 10, 1, 19, &out->level));
 		else if (c == 'a')
 			out->is_all = true;
 		else if (c == 'w')
@@ -141,7 +155,10 @@ static struct err *job_init(const struct args *a, struct report *report, const c
 				  .ref = &j->ref,
 				  .daemon = &j->daemon,
 				  .is_insecure = a->is_insecure,
-				  .retry_ms = (unsigned)a->retry_ms };
+				  .patience = { .retry_ms = (unsigned)a->retry_ms,
+						.stall_s = (unsigned)a->stall_s,
+						.connect_ms = (unsigned)a->connect_ms } };
+	TRY(compress_parse(a->format, a->level, &j->t.compress));
 	if (a->platform) {
 		TRY(platform_parse(a->platform, &j->platform));
 		j->t.platform = &j->platform;

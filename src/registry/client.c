@@ -309,11 +309,12 @@ struct err *registry_open(const struct registry_conf *conf, struct registry **ou
 	r->place = place;
 	r->scopes = scopes_of(conf);
 	r->cred = conf->cred;
-	r->retry_ms = conf->retry_ms ? conf->retry_ms : RETRY_MS;
+	r->retry_ms = conf->patience.retry_ms ? conf->patience.retry_ms : RETRY_MS;
 	r->http_conf = (struct http_conf){
 		.is_insecure = place->is_insecure,
 		.trust = { .host = place->host, .ca = place->ca, .cert = place->cert, .key = place->key },
-		.connect_ms = place->connect_ms,
+		.stall_seconds = conf->patience.stall_s,
+		.connect_ms = place->connect_ms ? place->connect_ms : conf->patience.connect_ms,
 		.is_cancelled = is_cancelled,
 		.ctx = r
 	};

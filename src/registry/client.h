@@ -17,12 +17,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct patience { /* 0: as usual */
+	unsigned retry_ms;   /* the first pause between attempts (500), doubled each time */
+	unsigned stall_s;    /* how long a connection may bring nothing (60) */
+	unsigned connect_ms; /* how long it may take to stand (30000) */
+};
 struct registry_conf {
 	struct report *report;     /* borrowed, outlives the registry */
 	const struct place *place; /* borrowed, outlives the registry: who is asked, for which repository */
 	const char *actions;       /* "pull" or "pull,push"; NULL: no scope */
 	char *const *pull_from;    /* borrowed; other repositories to be mounted from; may be NULL */
-	unsigned retry_ms;         /* the first pause between attempts; 0: 500 */
+	struct patience patience;
 	const struct daemon_conf *daemon; /* borrowed; whose proxies hold when the environment has none; may be NULL */
 	const struct cred *cred;   /* borrowed; NULL: cred_load when the registry asks for it */
 };

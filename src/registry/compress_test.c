@@ -44,6 +44,8 @@ static void check_gzip(struct store *store, const struct descriptor *d, const ch
 	CHECK_STR(got, plain_digest);
 }
 
+static const struct compress_how usual = { ZIP_GZIP, 4 };
+
 TEST(a_layer_is_compressed_the_same_way_each_time)
 {
 	auto_fd int null = sys_open("/dev/null", O_WRONLY, 0);
@@ -53,8 +55,8 @@ TEST(a_layer_is_compressed_the_same_way_each_time)
 
 	CHECK_OK(store_open(t_tmpdir(), &store));
 	plain = put_plain(store, false);
-	CHECK_OK(compress_layer(store, report, &plain, &one));
-	CHECK_OK(compress_layer(store, report, &plain, &two));
+	CHECK_OK(compress_layer(store, report, usual, &plain, &one));
+	CHECK_OK(compress_layer(store, report, usual, &plain, &two));
 	CHECK_STR(one.digest, two.digest);
 	CHECK_STR(one.media_type, MEDIA_LAYER "+gzip");
 	CHECK(one.size < PLAIN_BYTES / 10);
@@ -73,7 +75,7 @@ TEST(what_does_not_shrink_stays)
 
 	CHECK_OK(store_open(t_tmpdir(), &store));
 	plain = put_plain(store, true);
-	CHECK_OK(compress_layer(store, report, &plain, &got));
+	CHECK_OK(compress_layer(store, report, usual, &plain, &got));
 	CHECK_STR(got.digest, plain.digest);
 	CHECK_STR(got.media_type, MEDIA_LAYER);
 	CHECK_INT(got.size, PLAIN_BYTES);
@@ -121,7 +123,7 @@ TEST(any_failing_call_leaves_no_half_layer)
 		CHECK_OK(store_open(t_tmpdir(), &store));
 		plain = put_plain(store, false);
 		t_sweep_on();
-		e = compress_layer(store, report, &plain, &got);
+		e = compress_layer(store, report, usual, &plain, &got);
 		t_sweep_off();
 		if (!e)
 			check_gzip(store, &got, plain.digest);
@@ -133,4 +135,16 @@ TEST(any_failing_call_leaves_no_half_layer)
 		CHECK_INT(t_entries(tmp), 0);
 		store_close(store);
 	}
+}
+
+TEST(how_is_parsed)
+{
+	struct compress_how how;
+
+	CHECK_OK(compress_parse(NULL, 0, &how));
+	CHECK(how.kind == ZIP_GZIP && how.level == 4);
+	CHECK_OK(compress_parse("zstd", 19, &how));
+	CHECK(how.kind == ZIP_ZSTD && how.level == 19);
+	CHECK_ERR(ERR_INVALID, compress_parse("gzip", 10, &how));
+	CHECK_ERR(ERR_INVALID, compress_parse("xz", 0, &how));
 }

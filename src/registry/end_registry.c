@@ -105,7 +105,7 @@ static struct err *open_source(struct registry_end *r)
 		struct registry_conf conf = { .report = t->report,
 					      .place = place,
 					      .actions = "pull",
-					      .retry_ms = t->retry_ms,
+					      .patience = t->patience,
 					      .daemon = t->daemon };
 		auto_remote_doc struct remote_doc doc = { 0 };
 
@@ -130,7 +130,7 @@ static struct err *open_destination(struct registry_end *r, const struct end *so
 	char *from[2] = { NULL, NULL };
 	struct registry_conf conf = { .report = t->report,
 				      .actions = "pull,push",
-				      .retry_ms = t->retry_ms,
+				      .patience = t->patience,
 				      .daemon = t->daemon,
 				      .pull_from = from };
 

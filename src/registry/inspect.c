@@ -32,7 +32,7 @@ static struct err *ask_places(struct question *q)
 		struct registry_conf conf = { .report = t->report,
 					      .place = &places.v.p[i],
 					      .actions = "pull",
-					      .retry_ms = t->retry_ms,
+					      .patience = t->patience,
 					      .daemon = t->daemon };
 
 		if (!conf.place->can_resolve)

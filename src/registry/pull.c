@@ -315,7 +315,7 @@ static struct err *pull_from(const struct transfer *t, const struct place *place
 	struct registry_conf conf = { .report = t->report,
 				      .place = place,
 				      .actions = "pull",
-				      .retry_ms = t->retry_ms,
+				      .patience = t->patience,
 				      .daemon = t->daemon };
 
 	p.name = ref_familiar(t->ref);
@@ -330,7 +330,7 @@ static struct err *resolve_at(const struct transfer *t, const struct place *plac
 	struct registry_conf conf = { .report = t->report,
 				      .place = place,
 				      .actions = "pull",
-				      .retry_ms = t->retry_ms,
+				      .patience = t->patience,
 				      .daemon = t->daemon };
 	char digest[DIGEST_MAX];
 

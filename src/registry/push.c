@@ -70,6 +70,52 @@ static const struct descriptor *part_of(const struct manifest *m, size_t index)
 	return index < m->n ? &m->parts[index] : &m->config;
 }
 
+/* A plain layer whose compressed form is known need not be compressed when the registry has that. */
+struct squeezed {
+	struct image *image;
+	const struct descriptor *plain;
+	struct descriptor *sent;
+	bool is_other; /* another version of the compressor gives other bytes */
+};
+
+static struct err *squeeze(struct squeezed *s, struct descriptor *out)
+{
+	const struct transfer *t = s->image->p->t;
+	struct report_line line = { .digest = s->plain->digest, .total = s->plain->size };
+
+	report_blob(t->report, &line, "Preparing", 0);
+	return compress_layer(t->store, t->report, t->compress, s->plain, out);
+}
+
+static struct err *bring_squeezed(void *ctx)
+{
+	struct squeezed *s = ctx;
+	struct descriptor made = { 0 };
+
+	TRY(squeeze(s, &made));
+	s->is_other = strcmp(made.digest, s->sent->digest) != 0;
+	free(s->sent->media_type);
+	*s->sent = made;
+	return s->is_other ? FAIL(ERR_CONFLICT, "it was compressed by another version") : NULL;
+}
+
+static struct err *upload_squeezed(struct upload_conf *conf, struct squeezed *s, struct http_client *http)
+{
+	const struct descriptor known = *s->sent;
+	struct err *e;
+
+	conf->d = &known; /* bring_squeezed may change what it is made of */
+	conf->bring = bring_squeezed;
+	conf->ctx = s;
+	e = upload_blob(conf, http);
+	if (!e || !s->is_other)
+		return e;
+	err_free(e);
+	conf->d = s->sent;
+	conf->bring = NULL;
+	return upload_blob(conf, http);
+}
+
 static struct err *blob_job(void *ctx, struct http_client *http, size_t index)
 {
 	struct image *i = ctx;
@@ -81,11 +127,15 @@ static struct err *blob_job(void *ctx, struct http_client *http, size_t index)
 				    .repository = i->p->repository,
 				    .d = sent,
 				    .shown_digest = at < i->doc->m.n ? plain->digest : NULL }; /* as docker */
-	struct report_line line = { .digest = plain->digest, .total = plain->size };
+	struct squeezed squeezed = { .image = i, .plain = plain, .sent = sent };
+	bool is_squeezed = i->may_compress && compress_applies(plain->media_type);
 
-	if (i->may_compress && compress_applies(plain->media_type)) {
-		report_blob(i->p->t->report, &line, "Preparing", 0);
-		TRY(compress_layer(conf.store, i->p->t->report, plain, sent));
+	if (is_squeezed && compress_known(conf.store, i->p->t->compress, plain, sent)) {
+		conf.mount_from = mounts_find(i->p->mounts, sent->digest);
+		return upload_squeezed(&conf, &squeezed, http);
+	}
+	if (is_squeezed) {
+		TRY(squeeze(&squeezed, sent));
 	} else {
 		*sent = *plain;
 		sent->media_type = xstrdup(plain->media_type);
@@ -237,7 +287,7 @@ struct err *transfer_push(const struct transfer *t, const char *digest, struct t
 	CLEANUP(document_fini) struct document doc = { 0 };
 	auto_list char **from = NULL;
 	struct registry_conf conf = {
-		.report = t->report, .actions = "pull,push", .retry_ms = t->retry_ms, .daemon = t->daemon
+		.report = t->report, .actions = "pull,push", .patience = t->patience, .daemon = t->daemon
 	};
 
 	TRY(digest_check(sv_of(digest)));

@@ -11,6 +11,8 @@
 #include "content/store.h"
 #include "image/platform.h"
 #include "image/ref.h"
+#include "registry/client.h"
+#include "registry/compress.h"
 #include "registry/daemon.h"
 #include "registry/report.h"
 #include <stdbool.h>
@@ -25,7 +27,8 @@ struct transfer {
 	    *platform; /* borrowed; NULL: the host's, and no check against a single manifest */
 	const struct daemon_conf *daemon; /* borrowed */
 	bool is_insecure;		  /* the registry itself, by the command line */
-	unsigned retry_ms; /* the first pause between attempts; 0: 500 */
+	struct compress_how compress;	  /* of plain layers that are pushed */
+	struct patience patience;
 };
 struct transfer_result {
 	char digest[DIGEST_MAX];   /* what the reference is */

@@ -97,6 +97,7 @@ class Liar:
     def __init__(self, address="127.0.0.1", tls=None, client_ca=None):
         self.image = Image()
         self.routes, self.seen, self.more = {}, [], {}
+        self.wait = threading.Event()
         self.server = Server((address, 0), Handler)
         self.server.liar = self
         if tls:

@@ -1,11 +1,19 @@
 """hoy-transfer against a registry that lies: one clear error, nothing kept."""
+import gzip
+import hashlib
+import io
+import itertools
 import json
+import subprocess
+import tarfile
+import threading
+import time
 
 import pytest
 
-from conftest import free_port
+from conftest import BUILD, free_port
 from liar import CONFIG, INDEX, MANIFEST, Image, digest
-from registry_rig import distant, HTML, liar, MANIFEST_URL, other, Transfer, transfer, want_token  # fixtures among them
+from registry_rig import HTML, MANIFEST_URL, distant, leaked, liar, other, transfer, want_token  # fixtures among them
 
 
 # --- lies about manifests: (what the registry says, kind of error, words in its message)
@@ -261,3 +269,247 @@ def test_no_redirect_from_https_to_http(transfer, distant, other):
     distant.routes[f"/v2/x/blobs/{layer}"] = (307, {"Location": f"{other.url}/storage"}, b"")
     error = transfer.fails("pull", f"{distant.host}/x", env={"SSL_CERT_FILE": str(distant.ca)})
     assert error["kind"] == "invalid" and not other.seen
+
+
+# --- lies below HTTP, and about time
+
+
+def raw_answer(text, then=b""):
+    """Bytes as they are on the wire; the connection ends."""
+    def answer(handler):
+        handler.wfile.write(text + then)
+        handler.cut()
+    return answer
+
+
+def stalling(handler):
+    """A head, one byte, and then nothing."""
+    if handler.command == "HEAD":
+        return 200, {}, b""
+    handler.send_response(200)
+    handler.send_header("Content-Length", "500")
+    handler.end_headers()
+    handler.wfile.write(b"{")
+    handler.wfile.flush()
+    handler.server.liar.wait.wait(20)
+    handler.close_connection = True
+    return None
+
+
+def ping_pong(other):
+    """Two hosts that send each other the client."""
+    def answer(handler):
+        return 302, {"Location": other.url + handler.path}, b""
+    return answer
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+WIRE_LIES = {
+    "two lengths": (raw_answer(OK + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n{}    "), ""),
+    "negative length": (raw_answer(OK + b"Content-Length: -5\r\n\r\n{}"), ""),
+    "length beyond all": (raw_answer(OK + b"Content-Length: 99999999999999999999999\r\n\r\n{}"), ""),
+    "length and chunks": (raw_answer(OK + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"), "invalid"),
+    "endless chunk size": (raw_answer(OK + b"Transfer-Encoding: chunked\r\n\r\n" + b"f" * 5000 + b"\r\n{}"), "unavailable"),
+    "trailers without end": (raw_answer(OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + b"X: y\r\n" * 20000), "limit unavailable"),
+    "no status line": (raw_answer(b"{}\r\n\r\n"), "unavailable"),
+    "status 999": (raw_answer(b"HTTP/1.1 999 What\r\nContent-Length: 0\r\n\r\n"), "unavailable"),
+    "status 000": (raw_answer(b"HTTP/1.1 000 What\r\nContent-Length: 0\r\n\r\n"), ""),
+    "informational for ever": (raw_answer(b"HTTP/1.1 100 Continue\r\n\r\n" * 3000), ""),
+    "header without end": (raw_answer(OK + b"X-Long: " + b"y" * 200000 + b"\r\n\r\n"), "limit unavailable"),
+    "control characters": (raw_answer(OK + b"X: \x00\x01\r\nContent-Length: 2\r\n\r\n{}"), ""),
+    "compressed header": (raw_answer(OK + b"Content-Encoding: br, gzip, zstd\r\nContent-Length: 2\r\n\r\n{}"), "invalid"),
+}
+
+
+@pytest.mark.parametrize("lie", WIRE_LIES)
+def test_lies_on_the_wire(transfer, liar, lie):
+    answer, kinds = WIRE_LIES[lie]
+    liar.routes[MANIFEST_URL] = answer
+    transfer.remember(liar.host)
+    error = transfer.fails("pull", f"{liar.host}/x")
+    assert not kinds or error["kind"] in kinds.split(), error
+    assert transfer.blobs() == {} and not leaked(liar)
+
+
+@pytest.mark.parametrize("what", ["manifest", "blob", "token", "ping"])
+def test_who_stalls_is_left(transfer, liar, what):
+    layer = liar.image.layers[0]["digest"]
+    liar.realm = f"{liar.url}/token"
+    if what == "token":
+        want_token(liar, "t")
+    liar.routes[{"manifest": MANIFEST_URL, "blob": f"/v2/x/blobs/{layer}", "token": "/token", "ping": "/v2/"}[what]] = stalling
+    started = time.monotonic()
+    error = transfer.fails("pull", "--stall-s", "1", f"{liar.host}/x")
+    liar.wait.set()
+    assert error["kind"] == "timeout" and time.monotonic() - started < 25, error
+
+
+def test_hours_of_retry_after_are_not_waited_for(transfer, liar):
+    liar.routes[MANIFEST_URL] = (429, {"Retry-After": "7200", "RateLimit-Limit": "100;w=21600",
+                                       "RateLimit-Remaining": "0;w=21600"}, b"")
+    started = time.monotonic()
+    error = transfer.fails("pull", f"{liar.host}/x")
+    assert error["kind"] == "limit" and time.monotonic() - started < 5
+    assert "100 in 21600 s, 0 left" in error["message"] and "7200 s" in error["message"]
+
+
+def test_redirects_between_hosts_end(transfer, liar, other):
+    liar.routes[MANIFEST_URL] = ping_pong(other)
+    other.routes[MANIFEST_URL] = ping_pong(liar)
+    transfer.remember(liar.host)
+    assert "redirects" in transfer.fails("pull", f"{liar.host}/x")["message"]
+    assert len(liar.seen) + len(other.seen) < 40 and not leaked(other)
+
+
+LOCATIONS = ["file:///etc/passwd", "gopher://127.0.0.1/", "http://user:pw@127.0.0.1/", "//", "http://[::1", "\x01", "http://\xff/",
+             "javascript:x", "http://127.0.0.1:99999/", "data:,x", "dict://127.0.0.1:11211/stat", "ldap://127.0.0.1", "/%00/..\\..",
+             "unix:///run/docker.sock", "http+unix://%2Frun%2Fdocker.sock/x"]
+
+
+@pytest.mark.parametrize("location", LOCATIONS)
+def test_locations_that_lead_nowhere(transfer, liar, location):
+    layer = liar.image.layers[0]["digest"]
+    liar.routes[f"/v2/x/blobs/{layer}"] = (307, {"Location": location}, b"")
+    transfer.remember(liar.host)
+    error = transfer.fails("pull", f"{liar.host}/x")
+    assert error["kind"] in ("invalid", "unavailable", "not_found") and "root:" not in error["message"]
+    assert layer[7:] not in transfer.blobs()
+
+
+CHALLENGES = {
+    "realm with a line end": 'Bearer realm="http://127.0.0.1:1/\\r\\nX: y"',
+    "realm of a file": 'Bearer realm="file:///etc/shadow"',
+    "no realm": "Bearer service=x",
+    "unknown scheme": "Negotiate abc",
+    "quotes without end": 'Bearer realm="http://127.0.0.1',
+    "nothing": "",
+    "commas": ",,,,=,=,,",
+    "long": "Bearer " + "x" * 30000,
+    "basic and bearer elsewhere": 'Basic realm="x", Bearer realm="http://192.0.2.1:1/t"',
+    "unicode": 'Bearer realm="http://ex\u00e4mple.invalid/t"',
+}
+
+
+@pytest.mark.parametrize("lie", CHALLENGES)
+def test_lies_in_challenges(transfer, liar, lie):
+    """A 401 for ever, with a challenge that leads nowhere."""
+    header = CHALLENGES[lie].encode("utf-8").decode("latin-1")
+    liar.honest = lambda method, path: (401, {"WWW-Authenticate": header}, b"")
+    transfer.remember(liar.host)
+    error = transfer.fails("pull", "--connect-ms", "500", f"{liar.host}/x")
+    assert error["kind"] in ("denied", "invalid", "unavailable", "timeout"), error
+    assert len(liar.seen) < 20
+
+
+MORE_MANIFEST_LIES = {
+    "sha512": with_layer(digest="sha512:" + "0" * 128),
+    "digest in unicode": with_layer(digest="sha256:" + "\u0660" * 64),
+    "digest is a list": with_layer(digest=["sha256:" + "0" * 64]),
+    "index as manifest type": (200, {"Content-Type": MANIFEST}, index_of()[2]),
+    "manifest as index type": (200, {"Content-Type": INDEX}, Image().manifest().replace(MANIFEST.encode(), INDEX.encode())),
+    "not UTF-8": (200, {"Content-Type": MANIFEST}, b'{"schemaVersion":2,"x":"\xff\xfe"}'),
+    "UTF-16": (200, {"Content-Type": MANIFEST}, Image().manifest().decode().encode("utf-16")),
+    "two documents": (200, {"Content-Type": MANIFEST}, Image().manifest() * 2),
+    "NUL inside": (200, {"Content-Type": MANIFEST}, b'{"schemaVersion":2,"x":"\\u0000"}'),
+    "thousands of layers": with_doc(layers=Image().layers * 3000),
+    "layers in layers": with_doc(layers=[Image().layers]),
+    "size as fraction": with_layer(size=1.5),
+    "size as truth": with_layer(size=True),
+    "sum of sizes beyond all": with_doc(layers=[dict(Image().layers[0], digest=digest(bytes([i])), size=(1 << 63) - 1)
+                                                for i in range(5)]),
+    "schema version as text": with_doc(schemaVersion="2"),
+    "config without size": with_doc(config={"mediaType": CONFIG, "digest": digest(b"x")}),
+    "deep inside": with_doc(annotations=json.loads("[" * 200 + "]" * 200)),
+}
+
+
+@pytest.mark.parametrize("lie", MORE_MANIFEST_LIES)
+def test_more_lies_about_manifests(transfer, liar, lie):
+    liar.routes[MANIFEST_URL] = MORE_MANIFEST_LIES[lie]
+    transfer.remember(liar.host)
+    error = transfer.fails("pull", f"{liar.host}/x")
+    assert error["kind"] in ("invalid", "limit", "unsupported", "corrupt", "not_found"), error
+    assert not [x for x in transfer.blobs() if digest(liar.image.manifest())[7:] == x] and not leaked(liar)
+
+
+MORE_BLOB_LIES = {
+    "gzip on top": lambda data: (200, {"Content-Encoding": "gzip"}, gzip.compress(data)),
+    "partial without being asked": lambda data: (206, {"Content-Range": f"bytes 0-{len(data) - 2}/{len(data)}"}, data[:-1]),
+    "no content": lambda data: (204, {}, b""),
+    "multipart": lambda data: (206, {"Content-Type": "multipart/byteranges; boundary=x"}, b"--x\r\n\r\n" + data + b"\r\n--x--"),
+    "not satisfiable": lambda data: (416, {}, b""),
+    "moved without target": lambda data: (301, {}, b""),
+    "the manifest": lambda data: (200, {}, Image().manifest()),
+    "twice": lambda data: (200, {}, data + data),
+    "chunks without end": lambda data: raw_answer(OK + b"Transfer-Encoding: chunked\r\n\r\n", b"1000\r\n" + bytes(4096) + b"\r\n"),
+}
+
+
+@pytest.mark.parametrize("lie", MORE_BLOB_LIES)
+def test_more_lies_about_blobs(transfer, liar, lie):
+    layer = liar.image.layers[0]["digest"]
+    liar.routes[f"/v2/x/blobs/{layer}"] = MORE_BLOB_LIES[lie](liar.image.blobs[layer])
+    error = transfer.fails("pull", f"{liar.host}/x")
+    assert layer in error["message"] and layer[7:] not in transfer.blobs()
+
+
+def test_names_and_titles_are_only_text(transfer, liar, tmp_path):
+    """Annotations that look like paths, control characters and right-to-left marks: kept as they are, never followed."""
+    evil = {"org.opencontainers.image.title": "../../../../tmp/hoy-was-here", "org.opencontainers.image.ref.name": "/etc/passwd",
+            "\u202eevil": "\u0007\u001b[31m", "": "empty"}
+    liar.image.doc["annotations"] = evil
+    for layer in liar.image.layers:
+        layer["annotations"] = evil
+    got = transfer.ok("pull", f"{liar.host}/x")["digest"]
+    assert json.loads(transfer.blobs()[got[7:]])["annotations"] == evil
+    transfer.ok("copy", f"{liar.host}/x", f"dir:{tmp_path}/d")
+    assert sorted(x.name for x in (tmp_path / "d").iterdir()) == sorted(
+        ["version", "manifest.json", *(x[7:] for x in liar.image.blobs)])
+    transfer.check()
+
+
+# --- a bomb: a layer that is small on the way and huge unpacked (the other kind: src/codec/codec_test.c)
+
+
+def same_bytes(size):
+    """A layer of one file of the same byte, which is hardly anything when it is compressed."""
+    head = io.BytesIO()
+    with tarfile.open(fileobj=head, mode="w") as tar:
+        info = tarfile.TarInfo("file")
+        info.size = size
+        tar.fileobj.write(info.tobuf())
+    block = b"x" * (1 << 20)
+    p = subprocess.Popen(["gzip", "-6"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    out = []
+    reader = threading.Thread(target=lambda: out.append(p.stdout.read()))
+    reader.start()
+    sha = hashlib.sha256()
+    for part in itertools.chain([head.getvalue()[:512]], itertools.repeat(block, size >> 20), [bytes(1024)]):
+        sha.update(part)
+        p.stdin.write(part)
+    p.stdin.close()
+    reader.join()
+    p.wait()
+    return out[0], "sha256:" + sha.hexdigest()
+
+
+def bomb_image(data, diff_id):
+    image = Image([])
+    image.layers = [image.add(data, "application/vnd.oci.image.layer.v1.tar+gzip")]
+    image.doc["layers"] = image.layers
+    image.doc["config"] = image.add(json.dumps({"architecture": "amd64", "os": "linux", "config": {},
+                                                "rootfs": {"type": "layers", "diff_ids": [diff_id]}}).encode(), CONFIG)
+    return image
+
+
+def test_a_gzip_bomb_ends_with_the_disk(tmp_path, liar):
+    """On a small file system the error says so, and the room is free again."""
+    data, diff_id = same_bytes(256 << 20)
+    liar.image = bomb_image(data, diff_id)
+    script = ('mount -t tmpfs -o size=64m none "$1" && HOY_ROOT=$1/root HOY_RUN=$1/run "$2" pull "$3"; code=$?; '
+              'df --output=used -B1 "$1" | tail -1 >&2; exit $code')
+    (tmp_path / "disk").mkdir()
+    p = subprocess.run(["unshare", "-m", "sh", "-c", script, "sh", tmp_path / "disk", BUILD / "src/main/hoy", f"{liar.host}/x"],
+                       capture_output=True, text=True, timeout=120)
+    assert p.returncode == 1 and "No space left" in p.stderr, p
+    assert int(p.stderr.split()[-1]) < 8 << 20, p.stderr

@@ -1,12 +1,15 @@
 """Pushing: uploads, mounts, compression, and registries that refuse."""
 import gzip
+import io
 import json
+import os
 import subprocess
+import tarfile
 
 import pytest
 
-from conftest import BUILD
-from liar import CONFIG, Image, digest
+from conftest import BUILD, Hoy
+from liar import CONFIG, INDEX, Image, digest
 from registry_rig import accept_uploads, leaked, liar, other, pulled, transfer  # fixtures among them
 
 
@@ -130,3 +133,110 @@ def test_lies_about_pushes(transfer, liar, lie):
     liar.routes[key] = answer
     error = transfer.fails("push", f"{liar.host}/x:1", got)
     assert error["kind"] == kind and words in error["message"], error
+
+
+# --- how layers are compressed, and what is remembered of it
+
+
+def manifest_of(name):
+    return json.loads(subprocess.run(["skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{name}"], check=True,
+                                     capture_output=True).stdout)
+
+
+@pytest.mark.parametrize("form,level", [("gzip", 1), ("gzip", 9), ("zstd", 3), ("zstd", 12)])
+def test_the_form_is_chosen(transfer, liar, registry, tmp_path, form, level):
+    raw = plain_image(liar)
+    got = transfer.ok("pull", f"{liar.host}/x")["digest"]
+    name = f"{registry.host}/form/{form}{level}"
+    transfer.ok("push", "--compression-format", form, "--compression-level", level, f"{name}:1", got)
+    layer = manifest_of(f"{name}:1")["layers"][1]
+    assert layer["mediaType"] == f"application/vnd.oci.image.layer.v1.tar+{form}"
+    transfer.ok("copy", f"{name}:1", f"dir:{tmp_path}/d")
+    data = (tmp_path / "d" / layer["digest"][7:]).read_bytes()
+    assert subprocess.run([form, "-dc"], input=data, check=True, capture_output=True).stdout == raw
+
+
+@pytest.mark.parametrize("args", [["--compression-format", "xz"], ["--compression-level", "0"], ["--compression-level", "10"],
+                                  ["--compression-format", "zstd", "--compression-level", "20"]])
+def test_forms_that_are_none(transfer, args):
+    assert transfer.fails("push", *args, "127.0.0.1:1/x:1", digest(b"x"))["kind"] == "invalid"
+
+
+def test_what_was_compressed_is_not_compressed_again(transfer, liar, registry):
+    plain_image(liar)
+    got = transfer.ok("pull", f"{liar.host}/x")["digest"]
+    first = transfer.ok("push", f"{registry.host}/known:1", got)
+    squeezed = manifest_of(f"{registry.host}/known:1")["layers"][1]["digest"]
+    (transfer.root / "blobs/sha256" / squeezed[7:]).unlink()  # as the sweep after a push does
+    code, lines, last = transfer("push", f"{registry.host}/known:2", got)
+    assert code == 0 and last["result"]["digest"] == first["digest"]
+    assert {x["status"] for x in lines} == {"Layer already exists"} and squeezed[7:] not in transfer.blobs()
+    assert transfer.ok("push", f"{registry.host}/elsewhere:1", got)["digest"] == first["digest"]  # made again where it is needed
+    assert manifest_of(f"{registry.host}/elsewhere:1")["layers"][1]["digest"] == squeezed
+
+
+def test_another_version_of_the_compressor(transfer, liar, registry):
+    """What is noted is what an older one gave: the registry has not got it, so the layer goes as it comes out now."""
+    plain_image(liar)
+    got = transfer.ok("pull", f"{liar.host}/x")["digest"]
+    want = transfer.ok("push", f"{registry.host}/version:1", got)["digest"]
+    plain = transfer.root / "blobs/sha256" / liar.image.doc["layers"][1]["digest"][7:]
+    try:
+        os.setxattr(plain, "user.hoy.gzip-4", f"{digest(b'older')} 55".encode())
+    except OSError:
+        pytest.skip("needs user attributes on the file system")
+    assert transfer.ok("push", f"{registry.host}/version2:1", got)["digest"] == want
+    assert manifest_of(f"{registry.host}/version2:1")["layers"] == manifest_of(f"{registry.host}/version:1")["layers"]
+    transfer.check()
+
+
+# --- by the command line of the whole program
+
+
+@pytest.fixture
+def lone(tmp_path):
+    h = Hoy(tmp_path)
+    yield h
+    h.any("system", "reset", "--force")
+
+
+def tar_of(path, text):
+    with tarfile.open(path, "w") as tar:
+        info = tarfile.TarInfo("file")
+        info.size = len(text)
+        tar.addfile(info, io.BytesIO(text))
+    return path
+
+
+def test_every_tag_goes_and_comes(lone, registry, tmp_path):
+    name = f"{registry.host}/tags/all"
+    for tag in ("a", "b", "c"):
+        lone("import", tar_of(tmp_path / "x.tar", tag.encode() * 2000), f"{name}:{tag}")
+    lone("push", "--all-tags", "--compression-format", "zstd", name)
+    assert sorted(lone("image", "tags", name).out.split()) == ["a", "b", "c"]
+    assert manifest_of(f"{name}:b")["layers"][0]["mediaType"].endswith("+zstd")
+    lone("rmi", f"{name}:a", f"{name}:b", f"{name}:c")
+    lone("pull", "-q", "--all-tags", name)
+    assert sorted(x.split()[1] for x in lone("images").out.splitlines()[1:]) == ["a", "b", "c"]
+    assert "tag can't be used" in lone("pull", "-a", f"{name}:a", code=1).err
+    assert "tag can't be used" in lone("push", "-a", f"{name}:a", code=1).err
+    assert "wanted gzip or zstd" in lone("push", "--compression-format", "xz", f"{name}:a", code=1).err
+
+
+def test_an_index_goes_with_all_that_is_here(lone, liar, registry):
+    amd, arm = Image([b"\0" * 10240]), Image([b"\0" * 20480], arch="arm64")
+    index = json.dumps({"schemaVersion": 2, "mediaType": INDEX,
+                        "manifests": [arm.descriptor("arm64"), amd.descriptor("amd64")]}).encode()
+    liar.image.blobs = {**amd.blobs, **arm.blobs}
+    for body in (amd.manifest(), arm.manifest(), index):
+        liar.more[digest(body)] = body
+    liar.routes["/v2/x/manifests/latest"] = (200, {"Content-Type": INDEX}, index)
+    name = f"{registry.host}/platforms/x:1"
+    lone("pull", f"{liar.host}/x")
+    lone("tag", f"{liar.host}/x", name)
+    assert "neither here nor in" in lone("push", "--all-platforms", name, code=1).err
+    lone("pull", "--platform", "linux/arm64", f"{liar.host}/x")
+    lone("push", "--all-platforms", name)
+    raw = subprocess.run(["skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{name}"], check=True,
+                         capture_output=True).stdout
+    assert raw == index
