@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 enum { EXIT_SKIP = 77, TEST_SECONDS = 120 };
@@ -311,6 +312,18 @@ static void run_child(const struct t_case *c)
 	exit(0); /* not _exit: LeakSanitizer reports from atexit */
 }
 
+/* Until the test's process ends. What it orphans comes to us (a crash sweep: thousands) and is reaped at once, too. */
+static int wait_case(pid_t pid)
+{
+	int status = -1;
+	pid_t ended;
+
+	do
+		ended = waitpid(-1, &status, 0);
+	while (ended > 0 && ended != pid);
+	return ended == pid ? status : -1;
+}
+
 static int run_case(const struct t_case *c)
 {
 	int status = -1;
@@ -324,7 +337,7 @@ static int run_case(const struct t_case *c)
 	if (pid == 0)
 		run_child(c);
 	if (pid > 0)
-		(void)waitpid(pid, &status, 0);
+		status = wait_case(pid);
 	(void)nftw(tmp_path, remove_entry, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
 	(void)rmdir(tmp_path);
 	if (pid > 0 && WIFEXITED(status))
@@ -339,6 +352,7 @@ int main(void)
 	bool verbose = getenv("T_VERBOSE") != NULL;
 	int passed = 0, failed = 0, skipped = 0;
 
+	(void)prctl(PR_SET_CHILD_SUBREAPER, 1);
 	for (const struct t_case *c = cases; c; c = c->next) {
 		int r;
 
