@@ -7,12 +7,14 @@
 #include "sys/proc.h"
 #include "sys/sys.h"
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/sysmacros.h>
 
 void child_cat(char *out, size_t size, const char *a, const char *b, const char *d)
 {
@@ -103,25 +105,18 @@ static void join_namespaces(struct child *c)
 		child_need(c, sys_setns(c->net_fd, CLONE_NEWNET), "join the network namespace", NULL);
 }
 
-static void write_file(const struct child *c, const char *path, const char *text)
-{
-	auto_fd int fd = child_need(c, sys_open(path, O_WRONLY, 0), "open", path);
-
-	child_need(c, (int)sys_write(fd, text, strlen(text)), "write", path);
-}
-
-/* Through the host's /proc, which shows the namespaces of who looks. */
-static void set_sysctls(const struct child *c)
+/* Any procfs shows the sysctls of the namespaces of who looks. */
+static void set_sysctls(struct child *c)
 {
 	char path[256];
 
 	for (size_t i = 0; i < c->p->sysctls.n; i++) {
-		child_cat(path, sizeof path, "/proc/sys/", c->p->sysctls.p[i].key, NULL);
-		write_file(c, path, c->p->sysctls.p[i].value);
+		child_cat(path, sizeof path, "sys/", c->p->sysctls.p[i].key, NULL);
+		child_proc_write(c, path, c->p->sysctls.p[i].value);
 	}
 }
 
-static void set_oom_score(const struct child *c)
+static void set_oom_score(struct child *c)
 {
 	char text[16];
 	unsigned n = (unsigned)(c->p->oom_score < 0 ? -c->p->oom_score : c->p->oom_score);
@@ -135,7 +130,7 @@ static void set_oom_score(const struct child *c)
 	while ((n /= 10) > 0);
 	if (c->p->oom_score < 0)
 		*--at = '-';
-	write_file(c, "/proc/self/oom_score_adj", at);
+	child_proc_write(c, "self/oom_score_adj", at);
 }
 
 static void set_names(const struct child *c)
@@ -147,6 +142,21 @@ static void set_names(const struct child *c)
 	if (p->domainname)
 		child_need(c, sys_setdomainname(p->domainname, strlen(p->domainname)), "set the domain name",
 			   p->domainname);
+}
+
+/*
+ * SECURITY: not the host's null device, whose mode and owner root of the container could then change; and the container's only
+ * when it is one: what stands there may be any file that we may write and the program may not.
+ */
+static int open_null(const struct child *c)
+{
+	int fd = child_need(c, sys_open_in_root(c->root_fd, "dev/null", O_RDWR | O_NOCTTY, 0), "open", "/dev/null");
+	struct stat st;
+
+	child_need(c, sys_fstat(fd, &st), "look at", "/dev/null");
+	if (!S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3))
+		child_fail(c, ENODEV, "the container's null device is not one:", "/dev/null");
+	return fd;
 }
 
 /* Copies above 2 first, so that none overwrites another. */
@@ -162,7 +172,7 @@ static void set_stdio(struct child *c)
 		else if (c->stdio[i] >= 0)
 			from[i] = child_need(c, sys_dup(c->stdio[i]), "copy standard streams", NULL);
 		else
-			from[i] = child_need(c, sys_open("/dev/null", O_RDWR, 0), "open", "/dev/null");
+			from[i] = open_null(c);
 		/* so that /dev/stdout can be opened again by the user; a pipe or socket made for us, never a file of the host */
 		if (c->p->uid && sys_fstat(from[i], &st) == 0 && (c->tty_fd >= 0 || S_ISFIFO(st.st_mode)))
 			(void)sys_fchown(from[i], c->p->uid, c->tty_fd >= 0 ? (gid_t)-1 : c->p->gid);
@@ -180,14 +190,29 @@ static void set_limits(const struct child *c)
 			   NULL);
 }
 
-/* SECURITY: a cwd that a leaked fd of the host gave would lie outside of the root: getcwd then says "(unreachable)". */
-static void set_cwd(const struct child *c)
+/* SECURITY: a working directory by a leaked fd of the host (/proc/self/fd/7) lies outside of the root, which the kernel then says
+ * in its path (CVE-2024-21626). -ENOTDIR … as chdir. */
+static int enter_cwd(const struct child *c)
 {
-	char now[4096];
+	char now[PATH_MAX];
+	int r = sys_chdir(c->p->cwd);
 
-	child_need(c, sys_chdir(c->p->cwd), "change to working directory", c->p->cwd);
-	if (!getcwd(now, sizeof now) || now[0] != '/')
+	if (r < 0)
+		return r;
+	if (sys_getcwd(now, sizeof now) < 0 || now[0] != '/')
 		child_fail(c, ENOENT, "working directory is outside of the container:", c->p->cwd);
+	return 0;
+}
+
+/* Once as root, who may enter where the user may not; returns true if the user must try. */
+static bool cwd_is_left_to_user(const struct child *c)
+{
+	int r = enter_cwd(c);
+
+	if (r == -EACCES || r == -EPERM) /* a file system that does not know our root */
+		return true;
+	child_need(c, r, "change to working directory", c->p->cwd);
+	return false;
 }
 
 static void set_user(const struct child *c)
@@ -330,6 +355,15 @@ static void find_program(const struct child *c, char out[4096])
 	child_fail(c, -best, best == -EACCES ? "exec:" : "exec: not found in $PATH:", name);
 }
 
+/*
+ * SECURITY: until execve no process of the container may trace us or use our fds, whatever it shares with us. After set_user, which
+ * sets this back to fs.suid_dumpable.
+ */
+static void make_untraceable(const struct child *c)
+{
+	child_need(c, sys_prctl(PR_SET_DUMPABLE, 0, 0, 0), "become untraceable", NULL);
+}
+
 static void wait_for_start(struct child *c)
 {
 	tell(c, CHILD_READY, -1);
@@ -358,17 +392,22 @@ static _Noreturn void become(struct child *c)
 {
 	const struct plan *p = c->p;
 	char program[4096];
+	bool late_cwd;
 
 	set_stdio(c);
 	set_limits(c);
 	if (!p->args) { /* the specification: a container without process can be created but not started */
+		make_untraceable(c);
 		wait_for_start(c);
 		child_fail(c, EINVAL, "the configuration has no process to start", NULL);
 	}
 	child_policy(c);
 	child_home(c);
+	late_cwd = cwd_is_left_to_user(c);
 	set_user(c);
-	set_cwd(c);
+	make_untraceable(c);
+	if (late_cwd)
+		child_need(c, enter_cwd(c), "change to working directory", c->p->cwd);
 	(void)umask(p->umask >= 0 ? (mode_t)p->umask : 022);
 	find_program(c, program);
 	wait_for_start(c);
@@ -426,6 +465,9 @@ void child_run(struct child *c)
 
 	if (p->die_with_parent)
 		(void)sys_prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0);
+	/* SECURITY: in a pid namespace that others live in already (CVE-2016-9962) */
+	if (!new_ns(p, CLONE_NEWPID) && !new_ns(p, CLONE_NEWUSER))
+		make_untraceable(c);
 	reset_signals();
 	child_need(c, sys_setsid(), "start a session", NULL);
 	join_namespaces(c);
@@ -471,7 +513,7 @@ void child_run_exec(struct child *c)
 	struct child_report r = { .kind = CHILD_PID };
 
 	/* SECURITY: no process of the container may trace us once we are in its namespaces (CVE-2016-9962) */
-	child_need(c, sys_prctl(PR_SET_DUMPABLE, 0, 0, 0), "become untraceable", NULL);
+	make_untraceable(c);
 	reset_signals();
 	set_oom_score(c);
 	child_need(c, sys_setns(c->target_fd, c->target_ns), "join the container", NULL);

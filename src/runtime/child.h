@@ -24,6 +24,7 @@ struct child {
 	const struct cgroup_set *groups; /* the hierarchies; NULL: exec */
 	pid_t pid;	   /* as the parent sees us */
 	int root_fd;	   /* of the new root, from child_rootfs on */
+	int proc_fd;	   /* our own /proc, once child_proc was asked; -1 before */
 	int tty_fd;	   /* slave, or -1 */
 };
 
@@ -56,6 +57,14 @@ _Noreturn void child_refuse(const struct child *c, const char *kind, const struc
 int child_need(const struct child *c, int r, const char *what, const char *name);
 /* Concatenates up to three texts; cut when too long. */
 void child_cat(char *out, size_t size, const char *a, const char *b, const char *d);
+
+/*
+ * child_proc.c: a /proc of our own that no mount of the container can redirect (CVE-2019-19921, CVE-2025-52881). The first call
+ * must come while we still see the host's mounts; a later one uses what that opened. Fails the child on error.
+ */
+int child_proc(struct child *c);
+/* Writes text to a file of it ("self/attr/exec", "sys/net/…"); what: for the error. */
+void child_proc_write(struct child *c, const char *path, const char *text);
 
 /* child_root.c: the root file system, mounts, devices, masks, terminal; then pivot. */
 void child_rootfs(struct child *c);

@@ -6,6 +6,7 @@
 #include "sys/sys.h"
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/sysmacros.h>
 #include <sys/ioctl.h>
 
@@ -27,12 +28,16 @@ static bool dev_is_foreign(const struct plan *p)
 	return false;
 }
 
-/* In a user namespace mknod is refused: the host's node is bound instead. */
+/* In a user namespace mknod is refused: the host's node is bound instead, if it is that device there, too. */
 static void bind_device(const struct child *c, const struct plan_device *d)
 {
 	auto_fd int fd = child_need(c, sys_open_tree(AT_FDCWD, d->path, OPEN_TREE_CLONE), "bind device", d->path);
 	auto_fd int at = child_target(c, d->path, false, false);
+	struct stat st;
 
+	child_need(c, sys_fstat(fd, &st), "look at device", d->path);
+	if ((st.st_mode & S_IFMT) != (d->mode & S_IFMT) || (!S_ISFIFO(st.st_mode) && st.st_rdev != makedev(d->major, d->minor)))
+		child_fail(c, ENODEV, "the host has another device at", d->path);
 	child_need(c, sys_move_mount(fd, at, ""), "bind device", d->path);
 }
 
@@ -84,6 +89,19 @@ void child_devices(struct child *c)
 		one_device(c, &c->p->devices.p[i]);
 }
 
+/* SECURITY: what stands there in a hostile root may be any file; it is opened, but never used unless it is the one (CVE-2025-52565). */
+static int open_ptmx(const struct child *c)
+{
+	int fd = child_need(c, sys_open_in_root(c->root_fd, "dev/pts/ptmx", O_RDWR | O_NOCTTY, 0), "open a terminal",
+			    "/dev/pts/ptmx");
+	struct stat st;
+
+	child_need(c, sys_fstat(fd, &st), "look at", "/dev/pts/ptmx");
+	if (!S_ISCHR(st.st_mode) || st.st_rdev != makedev(5, 2) || sys_fd_magic(fd) != DEVPTS_SUPER_MAGIC)
+		child_fail(c, ENODEV, "this is no devpts:", "/dev/pts/ptmx");
+	return fd;
+}
+
 /* The pair comes from the container's own devpts; the master goes to the parent. */
 void child_console(struct child *c)
 {
@@ -91,9 +109,8 @@ void child_console(struct child *c)
 	struct winsize size = { .ws_row = (unsigned short)p->rows, .ws_col = (unsigned short)p->cols };
 	struct child_report r = { .kind = CHILD_TTY };
 	int unlock = 0;
-	auto_fd int master = sys_open_in_root(c->root_fd, "dev/pts/ptmx", O_RDWR | O_NOCTTY, 0);
+	auto_fd int master = open_ptmx(c);
 
-	child_need(c, master, "open a terminal", "/dev/pts/ptmx");
 	child_need(c, sys_ioctl(master, TIOCSPTLCK, &unlock), "unlock the terminal", NULL);
 	c->tty_fd = child_need(c, sys_ioctl_int(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC), "open the terminal", NULL);
 	if (p->rows && p->cols)

@@ -73,6 +73,7 @@ static void launch_init(struct launch *l, const struct plan *p, const struct run
 				   .ns_fds = l->ns_fds,
 				   .groups = &l->groups,
 				   .root_fd = -1,
+				   .proc_fd = -1,
 				   .tty_fd = -1 };
 	memcpy(l->child.stdio, io->fd, sizeof io->fd);
 }

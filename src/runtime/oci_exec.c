@@ -130,6 +130,8 @@ static FALLIBLE process_of(const struct exec *x, const struct oci_box *b, char *
 		TRY(oci_read_json(x->process, x->process, &p));
 	else
 		p = json_deep_copy(json_object_get(b->config, "process"));
+	if (x->process && !json_object_get(p, "capabilities")) /* the container's, as runc has it */
+		(void)json_object_set_new(p, "capabilities", json_deep_copy(json_at(b->config, "process.capabilities")));
 	if (args[0]) {
 		(void)json_object_set_new(p, "args", json_from_list(args));
 		(void)json_object_set_new(p, "terminal", json_boolean(x->tty));

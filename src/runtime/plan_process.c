@@ -53,7 +53,8 @@ static struct err *capabilities(struct plan *p, const json_t *object)
 	json_t *item;
 	size_t i;
 
-	p->has_caps = object != NULL;
+	/* SECURITY: no object means no capabilities, as for crun and runc, not all that we have */
+	p->has_caps = true;
 	for (int k = 0; k < 5; k++) {
 		json_array_foreach (json_object_get(object, cap_sets[k]), i, item) {
 			int n = json_is_string(item) ? runtime_cap_number(json_string_value(item)) : -1;
@@ -118,20 +119,31 @@ static struct err *resource_limits(struct plan *p, const json_t *list)
 	return NULL;
 }
 
+/* SECURITY: 2^32 would be root by truncation, 2^32-1 "no change", which is root, too (CVE-2024-40635). */
+static struct err *user_id(const json_t *value, const char *what, uint32_t *out)
+{
+	json_int_t n = value ? json_integer_value(value) : 0;
+
+	if ((value && !json_is_integer(value)) || n < 0 || n >= UINT32_MAX)
+		return FAIL(ERR_INVALID, "process.user.%s: not a number from 0 to 4294967294", what);
+	*out = (uint32_t)n;
+	return NULL;
+}
+
 static struct err *user(struct plan *p, const json_t *object)
 {
 	const json_t *groups = json_object_get(object, "additionalGids");
 	json_t *item;
 	size_t i;
 
-	p->uid = (uid_t)json_int_at(object, "uid", 0);
-	p->gid = (gid_t)json_int_at(object, "gid", 0);
+	TRY(user_id(json_object_get(object, "uid"), "uid", &p->uid));
+	TRY(user_id(json_object_get(object, "gid"), "gid", &p->gid));
 	p->umask = (int)json_int_at(object, "umask", -1);
 	p->groups = arena_alloc(&p->arena, (json_array_size(groups) + 1) * sizeof *p->groups);
 	if (!p->groups)
 		return FAIL(ERR_LIMIT, "process.user.additionalGids: too many");
 	json_array_foreach (groups, i, item)
-		p->groups[p->n_groups++] = (gid_t)json_integer_value(item);
+		TRY(user_id(item, "additionalGids", &p->groups[p->n_groups++]));
 	return NULL;
 }
 

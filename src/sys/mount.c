@@ -2,6 +2,7 @@
 #include "sys/sys.h"
 #include <fcntl.h>
 #include <stddef.h>
+#include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -81,4 +82,19 @@ int sys_fchdir(int fd)
 {
 	SYS_FAULT("fchdir");
 	return sys_ret(fchdir(fd));
+}
+
+/* Not getcwd(3), which walks up by itself when the kernel says "(unreachable)", and allocates. */
+int sys_getcwd(char *out, size_t size)
+{
+	SYS_FAULT("getcwd");
+	return sys_ret(syscall(SYS_getcwd, out, size));
+}
+
+int64_t sys_fd_magic(int fd)
+{
+	struct statfs s;
+
+	SYS_FAULT("fstatfs");
+	return fstatfs(fd, &s) < 0 ? sys_ret(-1) : (int64_t)s.f_type;
 }

@@ -6,6 +6,7 @@
  */
 #pragma once
 #include <linux/mount.h>
+#include <stddef.h>
 #include <stdint.h>
 
 int sys_mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data);
@@ -20,3 +21,7 @@ int sys_pivot_root(const char *new_root, const char *put_old);
 int sys_chroot(const char *path);
 int sys_chdir(const char *path);
 int sys_fchdir(int fd);
+/* The working directory as the kernel tells it: "(unreachable)/…" when it lies outside of the root. Returns the length. */
+int sys_getcwd(char *out, size_t size);
+/* fstatfs: the magic number of the file system fd is in. */
+int64_t sys_fd_magic(int fd);

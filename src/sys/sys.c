@@ -76,6 +76,12 @@ int sys_open_in_root(int dir_fd, const char *path, int flags, mode_t mode)
 	return open_how(dir_fd, path, flags, mode, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
 }
 
+int sys_open_in_proc(int proc_fd, const char *path, int flags)
+{
+	SYS_FAULT("openat2");
+	return open_how(proc_fd, path, flags, 0, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV);
+}
+
 ssize_t sys_read(int fd, void *p, size_t n)
 {
 	ssize_t r;
