@@ -474,6 +474,8 @@ void child_run(struct child *c)
 	if (new_ns(p, CLONE_NEWNET) && c->net_fd < 0)
 		child_need(c, sys_loopback_up(), "set the loopback device up", NULL);
 	child_clocks(c);
+	if (c->has_apparmor || c->has_selinux)
+		(void)child_proc(c);
 	c->pid = hear(c).os;
 	if (new_ns(p, CLONE_NEWUSER)) {
 		child_need(c, sys_setresgid(0), "become root of the user namespace", NULL);
@@ -516,6 +518,8 @@ void child_run_exec(struct child *c)
 	make_untraceable(c);
 	reset_signals();
 	set_oom_score(c);
+	if (c->has_apparmor || c->has_selinux)
+		(void)child_proc(c);
 	child_need(c, sys_setns(c->target_fd, c->target_ns), "join the container", NULL);
 	pid = child_need(c, sys_clone_sibling(&pid_fd), "make a process", NULL);
 	if (pid > 0) {

@@ -12,8 +12,7 @@ struct child {
 	int sync;	/* our end of the socket pair to the parent */
 	int listen_fd;	/* > 0: the start comes by a connection to it */
 	int hook_out[2]; /* for what hooks print, or -1 */
-	bool has_apparmor, has_selinux; /* the plan\'s labels take effect on this kernel */
-	int proc_fd;      /* the host\'s /proc, for them, or -1 */
+	bool has_apparmor, has_selinux; /* the plan's labels take effect on this kernel */
 	int agent;       /* socket of the seccomp agent, or -1 */
 	int net_fd;	/* network namespace to join, or -1 */
 	int target_fd;	/* exec: pidfd of the container's process */
@@ -22,6 +21,8 @@ struct child {
 	int stdio[3];
 	const int *ns_fds; /* of p->ns entries with a path; -1 otherwise */
 	const struct cgroup_set *groups; /* the hierarchies; NULL: exec */
+	const int *mount_fds; /* per mount of the plan, what the parent opened for it; see sources.h. -1: nothing */
+	int root_mount_fd;    /* the same for the root */
 	pid_t pid;	   /* as the parent sees us */
 	int root_fd;	   /* of the new root, from child_rootfs on */
 	int proc_fd;	   /* our own /proc, once child_proc was asked; -1 before */
@@ -66,15 +67,23 @@ int child_proc(struct child *c);
 /* Writes text to a file of it ("self/attr/exec", "sys/net/…"); what: for the error. */
 void child_proc_write(struct child *c, const char *path, const char *text);
 
-/* child_root.c: the root file system, mounts, devices, masks, terminal; then pivot. */
+/* child_root.c: the root file system, masks; then pivot. child_mount.c: mounts. child_dev.c: devices, terminal. */
 void child_rootfs(struct child *c);
 void child_mounts(struct child *c);
 void child_devices(struct child *c);
 void child_console(struct child *c);
 void child_masks(struct child *c);
 void child_pivot(struct child *c);
-/* An O_PATH fd of the mount point `path` inside root_fd, made when missing; fails the child on error. Owned. */
-int child_target(const struct child *c, const char *path, bool is_dir, bool no_links);
+enum {
+	TARGET_DIR = 1,	     /* a directory when it must be made, else a file */
+	TARGET_NO_LINKS = 2, /* no symbolic link on the way */
+	TARGET_NOFOLLOW = 4, /* a symbolic link at the end is the target itself */
+};
+/*
+ * An O_PATH fd of the mount point `path` inside root_fd, made when missing (also behind a link that points to nothing yet, as
+ * /etc/resolv.conf often does); fails the child on error. Owned.
+ */
+int child_target(const struct child *c, const char *path, unsigned how);
 int child_mkdirs(int root_fd, const char *path);
 /* child_copy.c: the tree of directory from_fd into to_fd. 0 or -errno. */
 int child_copy_tree(int from_fd, int to_fd);
@@ -83,7 +92,7 @@ int child_copy_tree(int from_fd, int to_fd);
 void child_clocks(const struct child *c);
 void child_policy(const struct child *c);
 void child_home(struct child *c); /* inside the root */
-void child_labels(const struct child *c); /* of the next execve */
+void child_labels(struct child *c); /* of the next execve; child_proc was asked while the host's /proc was in sight */
 
 /* hook.c: usable by both sides. 0, -errno, or the hook's exit status > 0. state_fd: a file, for its stdin. */
 int hook_run(const struct plan_hook *h, int state_fd, const int out[2]);

@@ -7,17 +7,17 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/magic.h>
-#include <sys/sysmacros.h>
 #include <sys/ioctl.h>
+#include <sys/sysmacros.h>
 
 static const struct plan_device standard[] = {
-	{ "/dev/null", S_IFCHR | 0666, 1, 3, 0, 0 }, { "/dev/zero", S_IFCHR | 0666, 1, 5, 0, 0 },
-	{ "/dev/full", S_IFCHR | 0666, 1, 7, 0, 0 }, { "/dev/random", S_IFCHR | 0666, 1, 8, 0, 0 },
+	{ "/dev/null", S_IFCHR | 0666, 1, 3, 0, 0 },    { "/dev/zero", S_IFCHR | 0666, 1, 5, 0, 0 },
+	{ "/dev/full", S_IFCHR | 0666, 1, 7, 0, 0 },    { "/dev/random", S_IFCHR | 0666, 1, 8, 0, 0 },
 	{ "/dev/urandom", S_IFCHR | 0666, 1, 9, 0, 0 }, { "/dev/tty", S_IFCHR | 0666, 5, 0, 0, 0 },
 };
-static const char *const links[][2] = { { "fd", "/proc/self/fd" },	{ "stdin", "/proc/self/fd/0" },
+static const char *const links[][2] = { { "fd", "/proc/self/fd" },       { "stdin", "/proc/self/fd/0" },
 					{ "stdout", "/proc/self/fd/1" }, { "stderr", "/proc/self/fd/2" },
-					{ "core", "/proc/kcore" },	{ "ptmx", "pts/ptmx" } };
+					{ "core", "/proc/kcore" },       { "ptmx", "pts/ptmx" } };
 
 /* Where a mount of the host's /dev stands there are no devices to be made. */
 static bool dev_is_foreign(const struct plan *p)
@@ -31,12 +31,14 @@ static bool dev_is_foreign(const struct plan *p)
 /* In a user namespace mknod is refused: the host's node is bound instead, if it is that device there, too. */
 static void bind_device(const struct child *c, const struct plan_device *d)
 {
-	auto_fd int fd = child_need(c, sys_open_tree(AT_FDCWD, d->path, OPEN_TREE_CLONE), "bind device", d->path);
-	auto_fd int at = child_target(c, d->path, false, false);
+	auto_fd int fd =
+	    child_need(c, sys_open_tree(AT_FDCWD, d->path, OPEN_TREE_CLONE), "bind device", d->path);
+	auto_fd int at = child_target(c, d->path, 0);
 	struct stat st;
 
 	child_need(c, sys_fstat(fd, &st), "look at device", d->path);
-	if ((st.st_mode & S_IFMT) != (d->mode & S_IFMT) || (!S_ISFIFO(st.st_mode) && st.st_rdev != makedev(d->major, d->minor)))
+	if ((st.st_mode & S_IFMT) != (d->mode & S_IFMT) ||
+	    (!S_ISFIFO(st.st_mode) && st.st_rdev != makedev(d->major, d->minor)))
 		child_fail(c, ENODEV, "the host has another device at", d->path);
 	child_need(c, sys_move_mount(fd, at, ""), "bind device", d->path);
 }
@@ -52,7 +54,7 @@ static void one_device(const struct child *c, const struct plan_device *d)
 
 	child_cat(dir, sizeof dir, d->path, NULL, NULL);
 	dir[name - d->path] = 0;
-	parent = child_target(c, dir, true, false);
+	parent = child_target(c, dir, TARGET_DIR);
 	r = sys_mknod(parent, name, d->mode, dev);
 	if (r == -EPERM) {
 		bind_device(c, d);
@@ -60,12 +62,14 @@ static void one_device(const struct child *c, const struct plan_device *d)
 	}
 	if (r == -EEXIST) {
 		child_need(c, sys_fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW), "look at device", d->path);
-		if ((st.st_mode & S_IFMT) == (d->mode & S_IFMT) && (S_ISFIFO(st.st_mode) || st.st_rdev == dev))
+		if ((st.st_mode & S_IFMT) == (d->mode & S_IFMT) &&
+		    (S_ISFIFO(st.st_mode) || st.st_rdev == dev))
 			return;
 	}
 	child_need(c, r, "make device", d->path);
 	if (d->uid || d->gid)
-		child_need(c, sys_fchownat(parent, name, d->uid, d->gid, AT_SYMLINK_NOFOLLOW), "give device", d->path);
+		child_need(c, sys_fchownat(parent, name, d->uid, d->gid, AT_SYMLINK_NOFOLLOW), "give device",
+			   d->path);
 }
 
 void child_devices(struct child *c)
@@ -74,7 +78,7 @@ void child_devices(struct child *c)
 
 	if (dev_is_foreign(c->p))
 		return;
-	dev = child_target(c, "/dev", true, false);
+	dev = child_target(c, "/dev", TARGET_DIR);
 	for (size_t i = 0; i < LEN(links); i++) {
 		int r = sys_symlink(links[i][1], dev, links[i][0]);
 
@@ -89,11 +93,12 @@ void child_devices(struct child *c)
 		one_device(c, &c->p->devices.p[i]);
 }
 
-/* SECURITY: what stands there in a hostile root may be any file; it is opened, but never used unless it is the one (CVE-2025-52565). */
+/* SECURITY: what stands there in a hostile root may be any file; it is opened, but never used unless it is
+ * the one (CVE-2025-52565). */
 static int open_ptmx(const struct child *c)
 {
-	int fd = child_need(c, sys_open_in_root(c->root_fd, "dev/pts/ptmx", O_RDWR | O_NOCTTY, 0), "open a terminal",
-			    "/dev/pts/ptmx");
+	int fd = child_need(c, sys_open_in_root(c->root_fd, "dev/pts/ptmx", O_RDWR | O_NOCTTY, 0),
+			    "open a terminal", "/dev/pts/ptmx");
 	struct stat st;
 
 	child_need(c, sys_fstat(fd, &st), "look at", "/dev/pts/ptmx");
@@ -112,11 +117,12 @@ void child_console(struct child *c)
 	auto_fd int master = open_ptmx(c);
 
 	child_need(c, sys_ioctl(master, TIOCSPTLCK, &unlock), "unlock the terminal", NULL);
-	c->tty_fd = child_need(c, sys_ioctl_int(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC), "open the terminal", NULL);
+	c->tty_fd = child_need(c, sys_ioctl_int(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC),
+			       "open the terminal", NULL);
 	if (p->rows && p->cols)
 		child_need(c, sys_ioctl(master, TIOCSWINSZ, &size), "set the terminal's size", NULL);
 	if (!p->is_exec) {
-		auto_fd int at = child_target(c, "/dev/console", false, true);
+		auto_fd int at = child_target(c, "/dev/console", TARGET_NO_LINKS);
 		auto_fd int fd = child_need(c, sys_open_tree(c->tty_fd, "", OPEN_TREE_CLONE | AT_EMPTY_PATH),
 					    "bind the terminal", "/dev/console");
 

@@ -111,24 +111,17 @@ void child_home(struct child *c)
 	}
 }
 
-/* By the host's procfs, because that of the container may be anything (CVE-2019-16884). */
-static void write_attr(const struct child *c, const char *file, const char *fallback, const char *a,
-		       const char *b)
+void child_labels(struct child *c)
 {
 	char text[4096];
-	auto_fd int fd = sys_open_in_root(c->proc_fd, file, O_WRONLY, 0);
 
-	if (fd == -ENOENT && fallback)
-		fd = sys_open_in_root(c->proc_fd, fallback, O_WRONLY, 0);
-	child_need(c, fd, "open the label of the program:", b);
-	child_cat(text, sizeof text, a, b, NULL);
-	child_need(c, (int)sys_write(fd, text, strlen(text)), "set the label of the program:", b);
-}
+	if (c->has_apparmor) {
+		/* since 5.8; before it the one file is for whichever module is there */
+		auto_fd int own = sys_open_in_proc(child_proc(c), "self/attr/apparmor/exec", O_PATH);
 
-void child_labels(const struct child *c)
-{
-	if (c->has_apparmor)
-		write_attr(c, "self/attr/apparmor/exec", "self/attr/exec", "exec ", c->p->apparmor);
+		child_cat(text, sizeof text, "exec ", c->p->apparmor, NULL);
+		child_proc_write(c, own >= 0 ? "self/attr/apparmor/exec" : "self/attr/exec", text);
+	}
 	if (c->has_selinux)
-		write_attr(c, "self/attr/exec", NULL, NULL, c->p->selinux);
+		child_proc_write(c, "self/attr/exec", c->p->selinux);
 }

@@ -1,8 +1,9 @@
 /*
- * child_proc.c - /proc for our own writes: labels, sysctls, scores. SECURITY: a runtime that writes "/proc/self/attr/exec" by name
- * can be made to write a file of the container's choice, or nothing at all (CVE-2019-16884, CVE-2019-19921, CVE-2025-52881). So the
- * host's /proc is opened before the container's mounts can matter, must be a procfs and its root, and nothing below it is reached
- * through a mount. When something of the host is mounted over the wanted part we make a procfs of our own that nobody else sees.
+ * child_proc.c - /proc for our own writes: labels, sysctls, scores. SECURITY: a runtime that writes
+ * "/proc/self/attr/exec" by name can be made to write a file of the container's choice, or nothing at all
+ * (CVE-2019-16884, CVE-2019-19921, CVE-2025-52881). So the host's /proc is opened before the container's
+ * mounts can matter, must be a procfs and its root, and nothing below it is reached through a mount. When
+ * something of the host is mounted over the wanted part we make a procfs of our own that nobody else sees.
  */
 #include "base/own.h"
 #include "runtime/child.h"

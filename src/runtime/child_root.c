@@ -1,6 +1,7 @@
 /*
- * child_root.c - the root file system as the plan wants it. No path of the container is resolved by string: targets are
- * found by openat2 below the new root and mounts placed by fd, so nothing inside can redirect them.
+ * child_root.c - the root file system as the plan wants it. No path of the container is resolved by string:
+ * targets are found by openat2 below the new root and mounts placed by fd, so nothing inside can redirect
+ * them.
  */
 #include "base/own.h"
 #include "runtime/child.h"
@@ -9,88 +10,147 @@
 #include "sys/proc.h"
 #include "sys/sys.h"
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/sched.h>
 #include <sys/sysmacros.h>
 
 /* <sys/mount.h> and <linux/mount.h> collide in glibc 2.36 */
-enum { M_REC = 1 << 14, M_PRIVATE = 1 << 18, M_SLAVE = 1 << 19, M_SHARED = 1 << 20, M_DETACH = 2 };
+enum { M_REC = 1 << 14, M_PRIVATE = 1 << 18, M_DETACH = 2 };
 
-/* One component after the other, links resolved as inside; returns an O_PATH fd of the last directory. */
-static int walk_or_make(int root_fd, const char *path, mode_t mode)
+/* ---- targets ---- */
+
+/*
+ * A way below the root, made component by component. The kernel resolves what there is, from the root, every
+ * time; only what is missing is made, in a directory that is held open. So nothing is ever made outside,
+ * however the tree changes meanwhile.
+ */
+struct way {
+	char path[PATH_MAX];
+	size_t start, end; /* of the component at hand */
+	int at;            /* its directory; owned */
+	int links;
+};
+
+static void way_fini(struct way *w)
 {
-	auto_fd int at = sys_open_in_root(root_fd, ".", O_PATH | O_DIRECTORY, 0);
-	char prefix[4096];
-	size_t n = 0;
+	own_close(&w->at);
+}
 
-	while (at >= 0) {
-		char name[256];
-		size_t len;
-		int next;
+/* The component is a link to nothing: the way goes on where it points, from the root when absolute, and
+ * begins again. */
+static int way_follow(struct way *w, int root_fd, const char *name)
+{
+	char target[PATH_MAX], whole[PATH_MAX];
+	const char *rest = w->path + w->end;
+	int r = (int)sys_readlink(w->at, name, target, sizeof target);
 
-		path += strspn(path, "/");
-		if (!*path)
-			break;
-		len = strcspn(path, "/");
-		if (len >= sizeof name || n + len + 2 > sizeof prefix)
-			return -ENAMETOOLONG;
-		memcpy(name, path, len);
-		name[len] = 0;
-		memcpy(prefix + n, path, len);
-		n += len;
-		prefix[n] = 0;
-		prefix[n++] = '/';
-		prefix[n] = 0;
-		next = sys_open_in_root(root_fd, prefix, O_PATH | O_DIRECTORY, 0);
-		if (next == -ENOENT) {
-			int r = sys_mkdir(at, name, mode);
+	if (r < 0)
+		return r == -EINVAL ? -ENOENT : r; /* no link after all: it came and went */
+	if (++w->links > 40)
+		return -ELOOP;
+	w->path[target[0] == '/' ? 0 : w->start] = 0;
+	if (strlen(w->path) + strlen(target) + strlen(rest) >= sizeof whole)
+		return -ENAMETOOLONG;
+	child_cat(whole, sizeof whole, w->path, target, rest);
+	child_cat(w->path, sizeof w->path, whole, NULL, NULL);
+	own_close(&w->at);
+	w->start = w->end = 0;
+	w->at = sys_open_in_root(root_fd, ".", O_PATH | O_DIRECTORY, 0);
+	return w->at < 0 ? w->at : 0;
+}
 
-			if (r < 0 && r != -EEXIST)
-				return r;
-			next = sys_open_in_root(root_fd, prefix, O_PATH | O_DIRECTORY, 0);
+static int way_make(struct way *w, const char *name, bool is_dir)
+{
+	int fd;
+
+	if (is_dir)
+		return sys_mkdir(w->at, name, 0755);
+	fd = sys_openat(w->at, name, O_CREAT | O_EXCL | O_WRONLY, 0755);
+	return fd < 0 ? fd : sys_close(fd);
+}
+
+/* One component further. */
+static int way_step(struct way *w, int root_fd, bool is_dir)
+{
+	char name[NAME_MAX + 1];
+	bool last = !w->path[w->end + strspn(w->path + w->end, "/")];
+	char after = w->path[w->end];
+	int next, r;
+
+	if (w->end - w->start > NAME_MAX)
+		return -ENAMETOOLONG;
+	w->path[w->end] = 0;
+	child_cat(name, sizeof name, w->path + w->start, NULL, NULL);
+	next = sys_open_in_root(root_fd, w->path, O_PATH, 0);
+	if (next == -ENOENT) {
+		r = way_make(w, name, is_dir || !last);
+		next = sys_open_in_root(root_fd, w->path, O_PATH, 0);
+		if (next == -ENOENT && r == -EEXIST) {
+			w->path[w->end] = after;
+			return way_follow(w, root_fd, name);
 		}
-		own_close(&at);
-		at = next;
-		path += len;
+		if (r < 0 && r != -EEXIST) {
+			own_close(&next);
+			return r;
+		}
 	}
-	return TAKE_FD(at);
+	w->path[w->end] = after;
+	if (next < 0)
+		return next;
+	own_close(&w->at);
+	w->at = next;
+	return 0;
+}
+
+/* Owned O_PATH fd, or -errno. */
+static int make_way(int root_fd, const char *path, bool is_dir)
+{
+	CLEANUP(way_fini) struct way w = { .at = sys_open_in_root(root_fd, ".", O_PATH | O_DIRECTORY, 0) };
+	int r = w.at < 0 ? w.at : 0;
+
+	if (strlen(path) >= sizeof w.path)
+		return -ENAMETOOLONG;
+	child_cat(w.path, sizeof w.path, path, NULL, NULL);
+	while (r >= 0) {
+		w.start = w.end + strspn(w.path + w.end, "/");
+		if (!w.path[w.start])
+			return TAKE_FD(w.at);
+		w.end = w.start + strcspn(w.path + w.start, "/");
+		r = way_step(&w, root_fd, is_dir);
+	}
+	return r;
 }
 
 int child_mkdirs(int root_fd, const char *path)
 {
-	auto_fd int fd = walk_or_make(root_fd, path, 0755);
+	auto_fd int fd = make_way(root_fd, path, true);
 
 	return fd < 0 ? fd : 0;
 }
 
-static int make_file(int root_fd, const char *path)
+static int open_target(const struct child *c, const char *path, unsigned how)
 {
-	char dir[4096];
-	const char *slash = strrchr(path, '/');
-	auto_fd int parent = -1, made = -1;
+	int flags = O_PATH | (how & TARGET_NOFOLLOW ? O_NOFOLLOW : 0);
 
-	child_cat(dir, sizeof dir, path, NULL, NULL);
-	dir[slash ? (size_t)(slash - path) : 0] = 0;
-	if ((parent = walk_or_make(root_fd, dir, 0755)) < 0)
-		return parent;
-	made = sys_openat(parent, slash ? slash + 1 : path, O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW, 0755);
-	return made == -EEXIST ? 0 : made < 0 ? made : 0;
+	/* SECURITY: /proc and /sys must be directories of the image, never links to elsewhere
+	 * (CVE-2019-19921) */
+	return how & TARGET_NO_LINKS ? sys_open_beneath(c->root_fd, path, flags, 0)
+				     : sys_open_in_root(c->root_fd, path, flags, 0);
 }
 
-int child_target(const struct child *c, const char *path, bool is_dir, bool no_links)
+int child_target(const struct child *c, const char *path, unsigned how)
 {
 	int fd;
 
 	path += strspn(path, "/");
 	if (!*path)
 		path = ".";
-	/* SECURITY: /proc and /sys must be directories of the image, never links to elsewhere (CVE-2019-19921) */
-	fd = no_links ? sys_open_beneath(c->root_fd, path, O_PATH, 0) : sys_open_in_root(c->root_fd, path, O_PATH, 0);
+	fd = open_target(c, path, how);
 	if (fd == -ENOENT) {
-		int r = is_dir ? child_mkdirs(c->root_fd, path) : make_file(c->root_fd, path);
+		auto_fd int made = make_way(c->root_fd, path, how & TARGET_DIR);
 
-		child_need(c, r, "make mount point", path);
-		fd = no_links ? sys_open_beneath(c->root_fd, path, O_PATH, 0) :
-				sys_open_in_root(c->root_fd, path, O_PATH, 0);
+		child_need(c, made, "make mount point", path);
+		fd = open_target(c, path, how);
 	}
 	return child_need(c, fd, "open mount point", path);
 }
@@ -119,162 +179,43 @@ static void overlay_old(const struct child *c)
 	child_need(c, sys_mount("overlay", p->root, "overlay", 0, data), "mount overlay on", p->root);
 }
 
+/* Detached; -ENOSYS: an overlay that this kernel mounts only the old way. */
+static int make_root(const struct child *c)
+{
+	const struct plan *p = c->p;
+
+	if (c->root_mount_fd >= 0)
+		return sys_dup(c->root_mount_fd);
+	if (p->n_lower > 1 || p->upper)
+		return fs_overlay_mount(
+		    &(struct fs_overlay){ p->lower, p->n_lower, p->upper, p->work, p->is_volatile }, 0);
+	return sys_open_tree(AT_FDCWD, p->root, OPEN_TREE_CLONE | (p->n_lower ? 0 : AT_RECURSIVE));
+}
+
+/*
+ * Over our own "/", whose mount is private, so that nothing of it reaches the host whatever the directory's
+ * own mount is; paths of the host still begin below it. The fd of the mount is its root from then on.
+ */
 static void place_root(struct child *c)
 {
 	const struct plan *p = c->p;
-	bool overlay = p->n_lower > 1 || p->upper;
-	auto_fd int fd = -1, at = -1;
+	auto_fd int fd = make_root(c);
 
-	if (overlay)
-		fd = fs_overlay_mount(&(struct fs_overlay){ p->lower, p->n_lower, p->upper, p->work, p->is_volatile }, 0);
-	if (overlay && fd == -ENOSYS) {
+	if (fd == -ENOSYS && p->n_lower) {
 		overlay_old(c);
-	} else {
-		if (overlay)
-			child_need(c, fd, "mount overlay on", p->root);
-		else
-			fd = child_need(c,
-					sys_open_tree(AT_FDCWD, p->root, OPEN_TREE_CLONE | (p->n_lower ? 0 : AT_RECURSIVE)),
-					"open root", p->root);
-		at = child_need(c, sys_open(p->root, O_PATH | O_DIRECTORY, 0), "open root", p->root);
-		child_need(c, sys_move_mount(fd, at, ""), "mount root", p->root);
+		c->root_fd = child_need(c, sys_open(p->root, O_PATH | O_DIRECTORY, 0), "open root", p->root);
+		return;
 	}
-	c->root_fd = child_need(c, sys_open(p->root, O_PATH | O_DIRECTORY, 0), "open root", p->root);
+	child_need(c, fd, p->n_lower ? "mount overlay on" : "open root", p->root);
+	child_need(c, sys_move_mount(fd, AT_FDCWD, "/"), "mount root", p->root);
+	c->root_fd = TAKE_FD(fd);
 }
 
 void child_rootfs(struct child *c)
 {
-	const struct plan *p = c->p;
-	bool linked = p->root_propagation & (M_SLAVE | M_SHARED);
-
-	for (size_t i = 0; i < p->mounts.n; i++)
-		linked |= (p->mounts.p[i].propagation & (M_SLAVE | M_SHARED)) != 0;
-	/* nothing of ours reaches the host; what the host mounts later reaches us only when a mount asks for it */
-	child_need(c, sys_mount(NULL, "/", NULL, M_REC | (linked ? M_SLAVE : M_PRIVATE), NULL), "make mounts private", NULL);
+	/* nothing of ours reaches the host, nor the other way: mounts that shall were opened by the parent */
+	child_need(c, sys_mount(NULL, "/", NULL, M_REC | M_PRIVATE, NULL), "make mounts private", NULL);
 	place_root(c);
-}
-
-/* ---- mounts ---- */
-
-static void set_attr(const struct child *c, int fd, const struct plan_mount *m)
-{
-	struct mount_attr top = { .attr_set = m->attr_set, .attr_clr = m->attr_clear };
-	struct mount_attr rec = { .attr_set = m->rec_set, .attr_clr = m->rec_clear };
-
-	if (top.attr_set & MOUNT_ATTR__ATIME)
-		top.attr_clr |= MOUNT_ATTR__ATIME;
-	top.attr_clr &= ~(top.attr_set & ~(uint64_t)MOUNT_ATTR__ATIME);
-	if (top.attr_set | top.attr_clr)
-		child_need(c, sys_mount_setattr(fd, "", 0, &top), "set options of mount", m->target);
-	if (rec.attr_set | rec.attr_clr)
-		child_need(c, sys_mount_setattr(fd, "", AT_RECURSIVE, &rec), "set options of mount", m->target);
-}
-
-static void propagate(const struct child *c, int fd, const struct plan_mount *m)
-{
-	struct mount_attr a = { .propagation = m->propagation & ~(uint64_t)M_REC };
-
-	if (a.propagation)
-		child_need(c, sys_mount_setattr(fd, "", m->propagation & M_REC ? AT_RECURSIVE : 0, &a),
-			   "set propagation of mount", m->target);
-}
-
-static int new_fs(const struct child *c, const struct plan_mount *m)
-{
-	auto_fd int fs = child_need(c, sys_fsopen(m->type), "unknown file system", m->type);
-	const uint64_t now = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC |
-			     MOUNT_ATTR__ATIME | MOUNT_ATTR_NODIRATIME;
-
-	if (m->source)
-		(void)sys_fsconfig(fs, FSCONFIG_SET_STRING, "source", m->source);
-	for (const char **o = m->data; o && *o; o++) {
-		char key[64];
-		const char *value = strchr(*o, '=');
-
-		child_cat(key, sizeof key, *o, NULL, NULL);
-		if (value && (size_t)(value - *o) < sizeof key)
-			key[value - *o] = 0;
-		child_need(c,
-			   sys_fsconfig(fs, value ? FSCONFIG_SET_STRING : FSCONFIG_SET_FLAG, key, value ? value + 1 : NULL),
-			   "mount option", *o);
-	}
-	child_need(c, sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL), "mount", m->target);
-	return child_need(c, sys_fsmount(fs, (unsigned)(m->copy_up ? 0 : m->attr_set & now)), "mount", m->target);
-}
-
-static void one_mount(struct child *c, const struct plan_mount *m)
-{
-	auto_fd int fd = -1, at = -1;
-	struct stat st;
-	bool is_dir = true;
-
-	if (!m->type) {
-		fd = child_need(c,
-				sys_open_tree(AT_FDCWD, m->source, OPEN_TREE_CLONE | (m->recursive ? AT_RECURSIVE : 0)),
-				"bind mount source", m->source);
-		child_need(c, sys_fstat(fd, &st), "look at", m->source);
-		is_dir = S_ISDIR(st.st_mode);
-	} else {
-		fd = new_fs(c, m);
-	}
-	at = child_target(c, m->target, is_dir, m->type && (!strcmp(m->type, "proc") || !strcmp(m->type, "sysfs")));
-	if (m->copy_up)
-		child_need(c, child_copy_tree(at, fd), "copy into the tmpfs at", m->target);
-	if (!m->type || m->copy_up)
-		set_attr(c, fd, m);
-	child_need(c, sys_move_mount(fd, at, ""), "mount on", m->target);
-	propagate(c, fd, m);
-}
-
-/* v1: a tmpfs with one directory per hierarchy, each the container's own; v2: the hierarchy as the namespace shows it. */
-static void cgroup_mount(struct child *c, const struct plan_mount *m)
-{
-	static const char *data[] = { "mode=755", NULL };
-	struct plan_mount tmpfs = *m, bind = *m;
-	char target[576], source[CGROUP_PATH];
-
-	if (c->groups->v2) {
-		bool own_ns = false;
-
-		for (size_t i = 0; i < c->p->ns.n; i++)
-			own_ns |= c->p->ns.p[i].kind == CLONE_NEWCGROUP;
-		bind.type = own_ns ? "cgroup2" : NULL;
-		bind.source = own_ns ? "cgroup" : "/sys/fs/cgroup";
-		bind.data = NULL;
-		one_mount(c, &bind);
-		return;
-	}
-	tmpfs.type = "tmpfs";
-	tmpfs.source = "tmpfs";
-	tmpfs.data = data;
-	tmpfs.attr_set &= ~(uint64_t)MOUNT_ATTR_RDONLY;
-	one_mount(c, &tmpfs);
-	for (size_t i = 0; i < c->groups->n; i++) {
-		child_cat(target, sizeof target, m->target, "/", c->groups->h[i].name);
-		child_need(c, cgroup_name(&c->groups->h[i], c->p->cgroup, "", source), "find control group", c->p->cgroup);
-		bind.type = NULL;
-		bind.source = source;
-		bind.target = target;
-		one_mount(c, &bind);
-	}
-	if (m->attr_set & MOUNT_ATTR_RDONLY) {
-		struct mount_attr ro = { .attr_set = MOUNT_ATTR_RDONLY };
-		auto_fd int fd = child_target(c, m->target, true, false);
-
-		child_need(c, sys_mount_setattr(fd, "", 0, &ro), "set options of mount", m->target);
-	}
-}
-
-void child_mounts(struct child *c)
-{
-	for (size_t i = 0; i < c->p->mounts.n; i++) {
-		const struct plan_mount *m = &c->p->mounts.p[i];
-
-		if (m->is_cgroup)
-			cgroup_mount(c, m);
-		else
-			one_mount(c, m);
-	}
 }
 
 /* ---- masks ---- */
@@ -298,8 +239,9 @@ static void mask(const struct child *c, const char *path, int null_fd, int *tmpf
 		child_need(c, sys_move_mount(*tmpfs, at, ""), "mask", path);
 		return;
 	}
-	fd = child_need(c, sys_open_tree(S_ISDIR(st.st_mode) ? *tmpfs : null_fd, "", OPEN_TREE_CLONE | AT_EMPTY_PATH), "mask",
-			path);
+	fd = child_need(
+	    c, sys_open_tree(S_ISDIR(st.st_mode) ? *tmpfs : null_fd, "", OPEN_TREE_CLONE | AT_EMPTY_PATH),
+	    "mask", path);
 	child_need(c, sys_move_mount(fd, at, ""), "mask", path);
 }
 
@@ -311,7 +253,8 @@ static void make_readonly(const struct child *c, const char *path)
 	if (at == -ENOENT || at == -ENOTDIR)
 		return;
 	child_need(c, at, "make read-only", path);
-	fd = child_need(c, sys_open_tree(at, "", OPEN_TREE_CLONE | AT_EMPTY_PATH | AT_RECURSIVE), "make read-only", path);
+	fd = child_need(c, sys_open_tree(at, "", OPEN_TREE_CLONE | AT_EMPTY_PATH | AT_RECURSIVE),
+			"make read-only", path);
 	child_need(c, sys_mount_setattr(fd, "", AT_RECURSIVE, &ro), "make read-only", path);
 	child_need(c, sys_move_mount(fd, at, ""), "make read-only", path);
 }
@@ -345,14 +288,14 @@ void child_pivot(struct child *c)
 	if (p->root_readonly)
 		child_need(c, sys_mount_setattr(c->root_fd, "", 0, &ro), "make the root read-only", NULL);
 	child_need(c, sys_fchdir(c->root_fd), "enter root", p->root);
-	if (p->no_pivot) {
-		child_need(c, sys_mount(".", "/", NULL, 1 << 13, NULL), "move the root", p->root);
+	if (p->no_pivot) { /* it stands over "/" already */
 		child_need(c, sys_chroot("."), "change root to", p->root);
 	} else {
 		child_need(c, sys_pivot_root(".", "."), "pivot root to", p->root);
 		child_need(c, sys_umount(".", M_DETACH), "leave the host's root", NULL);
 	}
 	child_need(c, sys_chdir("/"), "enter root", p->root);
-	if (p->root_propagation)
-		child_need(c, sys_mount(NULL, "/", NULL, p->root_propagation, NULL), "set propagation of the root", NULL);
+	if (p->root_propagation & ~(unsigned long)(M_REC | M_PRIVATE))
+		child_need(c, sys_mount(NULL, "/", NULL, p->root_propagation & ~(unsigned long)M_REC, NULL),
+			   "set propagation of the root", NULL);
 }

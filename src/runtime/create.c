@@ -8,6 +8,7 @@
 #include "runtime/child.h"
 #include "runtime/netdev.h"
 #include "runtime/rdt.h"
+#include "runtime/sources.h"
 #include "sys/event.h"
 #include "sys/proc.h"
 #include "sys/spawn.h"
@@ -27,6 +28,7 @@ struct launch {
 	struct child child;
 	int ns_fds[NS_MAX];
 	struct cgroup_set groups;
+	struct sources sources;
 	int sync; /* our end */
 	pid_t pid;
 	int pid_fd, tty_fd;
@@ -43,11 +45,11 @@ static void launch_fini(struct launch *l)
 	own_close(&l->sync);
 	own_close(&l->child.sync);
 	own_close(&l->child.agent);
-	own_close(&l->child.proc_fd);
 	own_close(&l->child.hook_out[0]);
 	own_close(&l->child.hook_out[1]);
 	own_close(&l->pid_fd);
 	own_close(&l->tty_fd);
+	sources_fini(&l->sources);
 }
 
 static void launch_init(struct launch *l, const struct plan *p, const struct runtime_stdio *io)
@@ -59,6 +61,7 @@ static void launch_init(struct launch *l, const struct plan *p, const struct run
 	l->sync = l->pid_fd = l->tty_fd = -1;
 	l->pid = 0;
 	l->has_group = false;
+	l->sources = SOURCES;
 	for (int i = 0; i < NS_MAX; i++)
 		l->ns_fds[i] = -1;
 	l->child = (struct child){ .p = p,
@@ -67,13 +70,13 @@ static void launch_init(struct launch *l, const struct plan *p, const struct run
 				   .preserve_fds = io->preserve_fds,
 				   .hook_out = { -1, -1 },
 				   .agent = -1,
-				   .proc_fd = -1,
 				   .net_fd = -1,
 				   .target_fd = -1,
 				   .ns_fds = l->ns_fds,
 				   .groups = &l->groups,
 				   .root_fd = -1,
 				   .proc_fd = -1,
+				   .root_mount_fd = -1,
 				   .tty_fd = -1 };
 	memcpy(l->child.stdio, io->fd, sizeof io->fd);
 }
@@ -87,25 +90,6 @@ static FALLIBLE open_namespaces(struct launch *l)
 			return FAIL_OS(-l->ns_fds[i], "open namespace %s", path);
 	}
 	return NULL;
-}
-
-static FALLIBLE write_text(const char *path, const char *text)
-{
-	auto_fd int fd = sys_open(path, O_WRONLY, 0);
-	int r = fd < 0 ? fd : sys_write_all(fd, text, strlen(text));
-
-	return r < 0 ? FAIL_OS(-r, "write %s", path) : NULL;
-}
-
-static FALLIBLE write_map(pid_t pid, const char *file, const struct plan_idmap *maps, size_t n)
-{
-	auto_buf struct buf b = BUF(65536);
-	char path[64];
-
-	for (size_t i = 0; i < n; i++)
-		buf_fmt(&b, "%u %u %u\n", maps[i].inside, maps[i].outside, maps[i].count);
-	(void)snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, file);
-	return n ? write_text(path, buf_text(&b)) : NULL;
 }
 
 /* result as of hook_run */
@@ -286,7 +270,7 @@ static bool file_says(const char *path, char what)
 
 /* A label for a security module that this kernel does not run is a warning, as in crun: the configuration is
  * for many hosts. */
-static FALLIBLE open_labels(struct launch *l)
+static void check_labels(struct launch *l)
 {
 	const struct plan *p = l->p;
 
@@ -297,10 +281,6 @@ static FALLIBLE open_labels(struct launch *l)
 			 p->apparmor);
 	if (p->selinux && !l->child.has_selinux)
 		log_warn("process.selinuxLabel \"%s\" has no effect: SELinux is not enabled", p->selinux);
-	if (!l->child.has_apparmor && !l->child.has_selinux)
-		return NULL;
-	l->child.proc_fd = sys_open_dir("/proc");
-	return l->child.proc_fd < 0 ? FAIL_OS(-l->child.proc_fd, "open /proc") : NULL;
 }
 
 /* What the child cannot reach from inside any more. */
@@ -311,7 +291,7 @@ static FALLIBLE open_helpers(struct launch *l)
 
 	if (r < 0)
 		return FAIL_OS(-r, "open %s for the hooks", path);
-	TRY(open_labels(l));
+	check_labels(l);
 	if (l->p->listener && (l->child.agent = sys_unix_connect_stream(l->p->listener)) < 0)
 		return FAIL_OS(-l->child.agent, "connect to the seccomp agent %s", l->p->listener);
 	return NULL;
@@ -345,6 +325,9 @@ static FALLIBLE launch(struct launch *l, int net_fd)
 		TRY(cgroup_create(&l->groups, p));
 		l->has_group = true;
 	}
+	TRY(sources_open(p, &l->sources));
+	l->child.mount_fds = l->sources.fds;
+	l->child.root_mount_fd = l->sources.root;
 	l->child.net_fd = net_fd;
 	TRY(clone_child(l, clone_flags(p, net_fd < 0)));
 	own_close(&l->child.sync);
@@ -354,10 +337,9 @@ static FALLIBLE launch(struct launch *l, int net_fd)
 		TRY(cgroup_adopt(&l->groups, p));
 		l->has_group = true;
 	}
-	if (p->uid_map.n) {
-		TRY(write_map(l->pid, "uid_map", p->uid_map.p, p->uid_map.n));
-		TRY(write_map(l->pid, "gid_map", p->gid_map.p, p->gid_map.n));
-	}
+	if (clone_flags(p, false) & CLONE_NEWUSER)
+		TRY(sources_write_maps(l->pid, (struct plan_idset){ p->uid_map.p, p->uid_map.n },
+				       (struct plan_idset){ p->gid_map.p, p->gid_map.n }));
 	if (p->cgroup)
 		TRY(cgroup_enter(&l->groups, p, l->pid, l->in_group));
 	TRY(rdt_apply(p, l->pid));

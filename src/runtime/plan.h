@@ -13,13 +13,22 @@
 #include <linux/filter.h>
 #include <sys/resource.h>
 
+struct plan_idmap {
+	uint32_t inside, outside, count;
+};
+struct plan_idset {
+	const struct plan_idmap *p;
+	size_t n;
+};
 struct plan_mount {
 	const char *source, *target, *type; /* type NULL: bind */
 	const char **data;		    /* NULL-terminated "key=value" or "flag" for the file system */
+	const char **super;		    /* the same: "sync", "lazytime" …, known to the kernel for every file system */
 	uint64_t attr_set, attr_clear;	    /* MOUNT_ATTR_* */
 	uint64_t rec_set, rec_clear;	    /* the same, recursively (rro …) */
 	uint64_t propagation;		    /* MS_PRIVATE … or 0 */
-	bool recursive, is_cgroup, copy_up;
+	struct plan_idset uids, gids;	    /* with idmap: what is inside on the file system is seen as outside */
+	bool recursive, is_cgroup, copy_up, copy_link, source_nofollow, target_nofollow, remount, idmap, idmap_tree;
 };
 struct plan_device {
 	const char *path;
@@ -46,9 +55,6 @@ struct plan_ns {
 };
 struct plan_netdev {
 	const char *host, *name; /* name: in the container, perhaps with "%d" */
-};
-struct plan_idmap {
-	uint32_t inside, outside, count;
 };
 struct plan_cgroup_rule {
 	bool allow;

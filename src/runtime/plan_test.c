@@ -152,8 +152,7 @@ TEST(untouched_means_untouched)
 
 	CHECK(!p->has_scheduler && p->io_priority == -1 && p->personality == -1 && p->memory_mode == -1 &&
 	      !p->has_oom_score);
-	CHECK(!p->time_offsets && !p->rdt.on && !p->apparmor && !p->selinux && p->umask == -1 &&
-	      !p->has_caps);
+	CHECK(!p->time_offsets && !p->rdt.on && !p->apparmor && !p->selinux && p->umask == -1);
 	CHECK(p->root_propagation == MS_PRIVATE);
 }
 
@@ -220,6 +219,34 @@ TEST(features_name_what_is_read)
 	CHECK_INT(json_array_size(json_at(f, "linux.memoryPolicy.modes")), 7);
 	CHECK_INT(json_array_size(json_at(f, "linux.memoryPolicy.flags")), 3);
 	CHECK(json_array_size(options) > 50);
+}
+
+TEST(the_mount_options_of_features_are_read)
+{
+	auto_json json_t *f = runtime_features();
+	json_t *name;
+	size_t i;
+
+	json_array_foreach(json_object_get(f, "mountOptions"), i, name)
+	{
+		static const char maps[] = ",\"uidMappings\":[{\"containerID\":0,\"hostID\":1,\"size\":2}],"
+					   "\"gidMappings\":[{\"containerID\":0,\"hostID\":1,\"size\":2}]";
+		auto_free char *patch =
+		    xasprintf("{\"mounts\":[{\"destination\":\"/a\",\"type\":\"bind\",\"source\":\"/b\","
+			      "\"options\":[\"bind\",\"%s\"]%s}]}",
+			      json_string_value(name), strstr(json_string_value(name), "idmap") ? maps : "");
+		CLEANUP(own_test_plan) struct plan *p = NULL;
+		auto_err struct err *e = NULL;
+
+		if (strcmp(json_string_value(name), "tmpcopyup") == 0) /* of new file systems */
+			continue;
+		e = compile(patch, &p);
+		if (e)
+			CHECK_STR(e->msg, json_string_value(name));
+		if (p->mounts.p[0].data &&
+		    p->mounts.p[0].data[0]) /* what the reader does not know, the file system gets */
+			CHECK_STR(p->mounts.p[0].data[0], "");
+	}
 }
 
 /* Everything of the specification at once; pack and unpack change nothing. */

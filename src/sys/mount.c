@@ -40,6 +40,12 @@ int sys_fsmount(int fs_fd, unsigned attrs)
 	return sys_ret(syscall(SYS_fsmount, fs_fd, FSMOUNT_CLOEXEC, attrs));
 }
 
+int sys_fspick(int mount_fd)
+{
+	SYS_FAULT("fspick");
+	return sys_ret(syscall(SYS_fspick, mount_fd, "", FSPICK_CLOEXEC | FSPICK_EMPTY_PATH));
+}
+
 int sys_open_tree(int dir_fd, const char *path, unsigned flags)
 {
 	SYS_FAULT("open_tree");

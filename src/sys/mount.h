@@ -14,6 +14,7 @@ int sys_umount(const char *target, int flags);
 int sys_fsopen(const char *type);						/* owned context fd */
 int sys_fsconfig(int fs_fd, unsigned cmd, const char *key, const char *value);	/* value: string or NULL */
 int sys_fsmount(int fs_fd, unsigned attrs);					/* owned mount fd */
+int sys_fspick(int mount_fd);							/* owned context fd to reconfigure its file system */
 int sys_open_tree(int dir_fd, const char *path, unsigned flags);		/* owned fd */
 int sys_move_mount(int from_fd, int to_fd, const char *to_path);		/* from: the mount fd itself */
 int sys_mount_setattr(int fd, const char *path, unsigned flags, const struct mount_attr *a);
