@@ -520,7 +520,12 @@ void child_run_exec(struct child *c)
 	set_oom_score(c);
 	if (c->has_apparmor || c->has_selinux)
 		(void)child_proc(c);
-	child_need(c, sys_setns(c->target_fd, c->target_ns), "join the container", NULL);
+	if (c->target_ns)
+		child_need(c, sys_setns(c->target_fd, c->target_ns), "join the container", NULL);
+	if (c->target_root >= 0) { /* its mounts are in our own namespace: only its root tells them apart */
+		child_need(c, sys_fchdir(c->target_root), "enter the container's root", NULL);
+		child_need(c, sys_chroot("."), "enter the container's root", NULL);
+	}
 	pid = child_need(c, sys_clone_sibling(&pid_fd), "make a process", NULL);
 	if (pid > 0) {
 		r.os = pid;

@@ -17,6 +17,7 @@ struct child {
 	int net_fd;	/* network namespace to join, or -1 */
 	int target_fd;	/* exec: pidfd of the container's process */
 	int target_ns;	/* exec: its namespaces to join, CLONE_NEW* */
+	int target_root; /* exec: the root to enter when the mount namespace is ours; -1 otherwise */
 	unsigned preserve_fds;
 	int stdio[3];
 	const int *ns_fds; /* of p->ns entries with a path; -1 otherwise */

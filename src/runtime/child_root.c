@@ -15,7 +15,7 @@
 #include <sys/sysmacros.h>
 
 /* <sys/mount.h> and <linux/mount.h> collide in glibc 2.36 */
-enum { M_REC = 1 << 14, M_PRIVATE = 1 << 18, M_DETACH = 2 };
+enum { M_REC = 1 << 14, M_PRIVATE = 1 << 18, M_DETACH = 2, M_MOVE = 1 << 13 };
 
 /* ---- targets ---- */
 
@@ -192,9 +192,20 @@ static int make_root(const struct child *c)
 	return sys_open_tree(AT_FDCWD, p->root, OPEN_TREE_CLONE | (p->n_lower ? 0 : AT_RECURSIVE));
 }
 
+/* Without a namespace for mounts they would be the host's: the tree then stays detached, and nobody else sees
+ * it. */
+static bool has_mount_ns(const struct plan *p)
+{
+	for (size_t i = 0; i < p->ns.n; i++)
+		if (p->ns.p[i].kind == CLONE_NEWNS)
+			return true;
+	return false;
+}
+
 /*
  * Over our own "/", whose mount is private, so that nothing of it reaches the host whatever the directory's
- * own mount is; paths of the host still begin below it. The fd of the mount is its root from then on.
+ * own mount is; paths of the host still begin below it. The fd of the mount is its root from then on. For
+ * createContainer hooks it stands where the configuration has it: they come by the host's path.
  */
 static void place_root(struct child *c)
 {
@@ -207,14 +218,23 @@ static void place_root(struct child *c)
 		return;
 	}
 	child_need(c, fd, p->n_lower ? "mount overlay on" : "open root", p->root);
-	child_need(c, sys_move_mount(fd, AT_FDCWD, "/"), "mount root", p->root);
+	if (p->hooks[HOOK_CREATE_CONTAINER].n && has_mount_ns(p)) {
+		auto_fd int at =
+		    child_need(c, sys_open(p->root, O_PATH | O_DIRECTORY, 0), "open root", p->root);
+
+		child_need(c, sys_move_mount(fd, at, ""), "mount root", p->root);
+	} else if (has_mount_ns(p)) {
+		child_need(c, sys_move_mount(fd, AT_FDCWD, "/"), "mount root", p->root);
+	}
 	c->root_fd = TAKE_FD(fd);
 }
 
 void child_rootfs(struct child *c)
 {
 	/* nothing of ours reaches the host, nor the other way: mounts that shall were opened by the parent */
-	child_need(c, sys_mount(NULL, "/", NULL, M_REC | M_PRIVATE, NULL), "make mounts private", NULL);
+	if (has_mount_ns(c->p))
+		child_need(c, sys_mount(NULL, "/", NULL, M_REC | M_PRIVATE, NULL), "make mounts private",
+			   NULL);
 	place_root(c);
 }
 
@@ -288,7 +308,9 @@ void child_pivot(struct child *c)
 	if (p->root_readonly)
 		child_need(c, sys_mount_setattr(c->root_fd, "", 0, &ro), "make the root read-only", NULL);
 	child_need(c, sys_fchdir(c->root_fd), "enter root", p->root);
-	if (p->no_pivot) { /* it stands over "/" already */
+	if (p->no_pivot && has_mount_ns(p) && p->hooks[HOOK_CREATE_CONTAINER].n)
+		child_need(c, sys_mount(".", "/", NULL, M_MOVE, NULL), "move the root", p->root);
+	if (p->no_pivot || !has_mount_ns(p)) { /* it stands over "/" already, or nowhere */
 		child_need(c, sys_chroot("."), "change root to", p->root);
 	} else {
 		child_need(c, sys_pivot_root(".", "."), "pivot root to", p->root);

@@ -45,6 +45,7 @@ static void launch_fini(struct launch *l)
 	own_close(&l->sync);
 	own_close(&l->child.sync);
 	own_close(&l->child.agent);
+	own_close(&l->child.target_root);
 	own_close(&l->child.hook_out[0]);
 	own_close(&l->child.hook_out[1]);
 	own_close(&l->pid_fd);
@@ -72,6 +73,7 @@ static void launch_init(struct launch *l, const struct plan *p, const struct run
 				   .agent = -1,
 				   .net_fd = -1,
 				   .target_fd = -1,
+				   .target_root = -1,
 				   .ns_fds = l->ns_fds,
 				   .groups = &l->groups,
 				   .root_fd = -1,
@@ -517,6 +519,20 @@ static FALLIBLE set_cpus(const struct launch *l, const struct plan_bits *bits, c
 	return r < 0 ? FAIL_OS(-r, "set CPU affinity (process.execCPUAffinity.%s)", which) : NULL;
 }
 
+/* SECURITY: the pid may have been given away; while its pidfd answers it was not. */
+static FALLIBLE open_target_root(struct launch *l, pid_t pid, int pid_fd)
+{
+	char path[64];
+	int r;
+
+	(void)snprintf(path, sizeof path, "/proc/%d/root", (int)pid);
+	l->child.target_root = sys_open_dir(path);
+	if (l->child.target_root < 0)
+		return FAIL_OS(-l->child.target_root, "open the root of process %d", (int)pid);
+	r = sys_pidfd_kill(pid_fd, 0);
+	return r < 0 ? FAIL_OS(-r, "process %d of the container", (int)pid) : NULL;
+}
+
 static FALLIBLE exec_launch(struct launch *l, pid_t container_pid)
 {
 	auto_fd int target = sys_pidfd_open(container_pid), middle_fd = -1;
@@ -530,6 +546,8 @@ static FALLIBLE exec_launch(struct launch *l, pid_t container_pid)
 	TRY(pair(l));
 	l->child.target_fd = target;
 	l->child.target_ns = foreign_namespaces(container_pid);
+	if (!(l->child.target_ns & CLONE_NEWNS))
+		TRY(open_target_root(l, container_pid, target));
 	middle = sys_clone(0, -1, &middle_fd);
 	if (middle == 0) {
 		(void)sys_close(l->sync);

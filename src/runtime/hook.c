@@ -2,6 +2,7 @@
 #include "base/own.h"
 #include "runtime/child.h"
 #include "sys/event.h"
+#include "sys/mount.h"
 #include "sys/proc.h"
 #include "sys/sys.h"
 #include <fcntl.h>
@@ -24,6 +25,8 @@ static _Noreturn void hook_exec(const struct plan_hook *h, int in_fd, const int 
 	sigemptyset(&all_let_through);
 	(void)sigprocmask(SIG_SETMASK, &all_let_through, NULL);
 	(void)sys_prctl(1 /* PR_SET_PDEATHSIG */, SIGKILL, 0, 0);
+	if (h->dir)
+		(void)sys_chdir(h->dir); /* as the peers; a hook that needs it will see */
 	for (int i = 0; i < 2; i++)
 		if (out[i] >= 0)
 			(void)sys_dup2(out[i], i + 1);

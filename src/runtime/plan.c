@@ -5,6 +5,8 @@
 #include "runtime/plan.h"
 #include "base/own.h"
 #include "base/text.h"
+#include "sys/sys.h"
+#include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
 #include <sys/mount.h>
@@ -78,6 +80,29 @@ static bool has_ns(const struct plan *p, int kind)
 	return false;
 }
 
+/* A new user namespace without maps: all ids that we have, each as itself, as crun does it for root. */
+static struct err *own_ids(struct plan *p)
+{
+	static const char *const files[2] = { "/proc/self/uid_map", "/proc/self/gid_map" };
+
+	for (int k = 0; k < 2; k++) {
+		auto_fd int fd = sys_open(files[k], O_RDONLY, 0);
+		char text[4096];
+		ssize_t n = fd < 0 ? fd : sys_read(fd, text, sizeof text - 1);
+		unsigned inside, outside, count;
+		int used;
+
+		if (n < 0)
+			return FAIL_OS((int)-n, "linux.uidMappings: read our own, %s", files[k]);
+		text[n] = 0;
+		for (const char *at = text; sscanf(at, "%u %u %u%n", &inside, &outside, &count, &used) == 3;
+		     at += used)
+			*(k ? vec_push(&p->gid_map) : vec_push(&p->uid_map)) =
+			    (struct plan_idmap){ inside, inside, count };
+	}
+	return NULL;
+}
+
 static struct err *idmaps(struct plan *p, const json_t *linux_part)
 {
 	const json_t *maps[2] = { json_object_get(linux_part, "uidMappings"), json_object_get(linux_part, "gidMappings") };
@@ -99,7 +124,7 @@ static struct err *idmaps(struct plan *p, const json_t *linux_part)
 		return FAIL(ERR_INVALID, "linux.uidMappings: there is no user namespace for them");
 	for (i = 0; i < p->ns.n && !p->uid_map.n; i++)
 		if (p->ns.p[i].kind == CLONE_NEWUSER && !p->ns.p[i].path)
-			return FAIL(ERR_INVALID, "linux.uidMappings: a new user namespace needs them");
+			return own_ids(p);
 	return NULL;
 }
 
@@ -268,6 +293,7 @@ static struct err *hooks(struct plan *p, const json_t *object)
 				return FAIL(ERR_INVALID, "hooks.%s[%zu].path: not absolute",
 					    plan_hook_names[k], i);
 			h->is_inside = k == HOOK_START_CONTAINER;
+			h->dir = h->is_inside || !p->bundle[0] ? NULL : p->bundle;
 			h->timeout_s = (int)json_int_at(item, "timeout", 0);
 			if (json_object_get(item, "timeout") && h->timeout_s <= 0)
 				return FAIL(ERR_INVALID, "hooks.%s[%zu].timeout: must be greater than zero",
@@ -333,8 +359,6 @@ static struct err *compile(struct plan *p, const json_t *spec, const struct plan
 	p->die_with_parent = o->die_with_parent;
 	TRY(root(p, spec, o));
 	TRY(namespaces(p, json_object_get(linux_part, "namespaces")));
-	if (!has_ns(p, CLONE_NEWNS))
-		return FAIL(ERR_INVALID, "linux.namespaces: a mount namespace is needed");
 	TRY(idmaps(p, linux_part));
 	p->hostname = plan_text(p, json_str_at(spec, "hostname", NULL));
 	p->domainname = plan_text(p, json_str_at(spec, "domainname", NULL));

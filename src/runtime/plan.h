@@ -73,6 +73,7 @@ struct plan_hook {
 	char **args, **env; /* env NULL: not given */
 	int timeout_s;
 	bool is_inside; /* runs in the container */
+	const char *dir; /* its working directory: the bundle; NULL: as it is */
 };
 enum hook_kind { HOOK_PRESTART, HOOK_CREATE_RUNTIME, HOOK_CREATE_CONTAINER, HOOK_START_CONTAINER, HOOK_POSTSTART,
 		 HOOK_POSTSTOP, HOOK_KINDS };

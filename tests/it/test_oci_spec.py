@@ -170,6 +170,23 @@ def test_a_path_of_the_wrong_kind_is_an_error(box, kind, other):
     assert box.status() is None
 
 
+def test_a_container_without_a_mount_namespace_keeps_its_mounts_to_itself(box):
+    del box.conf["hostname"]
+    box.linux["namespaces"] = [{"type": "pid"}]
+    box.process["args"] = ["sh", "-c", "echo $(ls /) >/out; while true; do sleep 1; done"]
+    box.save()
+    before = pathlib.Path("/proc/self/mountinfo").read_text()
+    if tuple(map(int, os.uname().release.split("-")[0].split(".")[:2])) < (6, 15):
+        pytest.skip("needs Linux 6.15")
+    box.create()
+    box("start", box.id)
+    pid = json.loads(box("state", box.id).out)["pid"]
+    assert os.readlink(f"/proc/{pid}/ns/mnt") == os.readlink("/proc/self/ns/mnt")
+    out = box("exec", box.id, "sh", "-c", "cat /out; head -n1 /proc/self/status; ls /dev/null").out
+    assert "bin dev" in out and "Name:" in out and "/dev/null" in out
+    assert pathlib.Path("/proc/self/mountinfo").read_text() == before
+
+
 def test_loopback_is_up(box):
     assert "LOOPBACK,UP" in box.run("ip", "link").out
 
@@ -219,6 +236,12 @@ def test_hooks_come_in_order_and_read_the_state(box):
               "poststop": "stopped"}
     want = [line for kind, status in states.items() for line in (f'{kind} status:{status}', f"{kind} 2")]
     assert log.read_text().replace('"', "").splitlines() == want
+
+
+def test_what_create_container_hooks_mount_is_in_the_container(box):
+    box.conf["hooks"] = {"createContainer": [hook("mount -t tmpfs tmpfs rootfs/tmp && echo here >rootfs/tmp/mark")]}
+    assert box.run("cat", "/tmp/mark").out == "here\n"
+    assert not (box.base / "rootfs/tmp/mark").exists()
 
 
 def test_start_container_hooks_are_the_containers(box):
