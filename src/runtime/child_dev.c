@@ -34,16 +34,19 @@ static void bind_device(const struct child *c, const struct plan_device *d)
 	auto_fd int fd =
 	    child_need(c, sys_open_tree(AT_FDCWD, d->path, OPEN_TREE_CLONE), "bind device", d->path);
 	auto_fd int at = child_target(c, d->path, 0);
+	struct mount_attr only = { .attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC };
 	struct stat st;
 
 	child_need(c, sys_fstat(fd, &st), "look at device", d->path);
 	if ((st.st_mode & S_IFMT) != (d->mode & S_IFMT) ||
 	    (!S_ISFIFO(st.st_mode) && st.st_rdev != makedev(d->major, d->minor)))
 		child_fail(c, ENODEV, "the host has another device at", d->path);
+	child_need(c, sys_mount_setattr(fd, "", 0, &only), "bind device", d->path);
 	child_need(c, sys_move_mount(fd, at, ""), "bind device", d->path);
 }
 
-static void one_device(const struct child *c, const struct plan_device *d)
+/* ready: a node that the parent made for it, or -1 */
+static void one_device(const struct child *c, const struct plan_device *d, int ready)
 {
 	char dir[4096];
 	const char *name = strrchr(d->path, '/') + 1;
@@ -56,6 +59,12 @@ static void one_device(const struct child *c, const struct plan_device *d)
 	dir[name - d->path] = 0;
 	parent = child_target(c, dir, TARGET_DIR);
 	r = sys_mknod(parent, name, d->mode, dev);
+	if (r == -EPERM && ready >= 0) {
+		auto_fd int at = child_target(c, d->path, 0);
+
+		child_need(c, sys_move_mount(ready, at, ""), "bind device", d->path);
+		return;
+	}
 	if (r == -EPERM) {
 		bind_device(c, d);
 		return;
@@ -78,7 +87,8 @@ void child_devices(struct child *c)
 
 	if (dev_is_foreign(c->p))
 		return;
-	dev = child_target(c, "/dev", TARGET_DIR);
+	dev = child_target(
+	    c, "/dev", TARGET_DIR | TARGET_NO_LINKS); /* SECURITY: a link could name any place in the root */
 	for (size_t i = 0; i < LEN(links); i++) {
 		int r = sys_symlink(links[i][1], dev, links[i][0]);
 
@@ -88,9 +98,9 @@ void child_devices(struct child *c)
 			child_need(c, r, "make /dev/", links[i][0]);
 	}
 	for (size_t i = 0; i < LEN(standard); i++)
-		one_device(c, &standard[i]);
+		one_device(c, &standard[i], -1);
 	for (size_t i = 0; i < c->p->devices.n; i++)
-		one_device(c, &c->p->devices.p[i]);
+		one_device(c, &c->p->devices.p[i], c->device_fds ? c->device_fds[i] : -1);
 }
 
 /* SECURITY: what stands there in a hostile root may be any file; it is opened, but never used unless it is

@@ -329,6 +329,7 @@ static FALLIBLE launch(struct launch *l, int net_fd)
 	}
 	TRY(sources_open(p, &l->sources));
 	l->child.mount_fds = l->sources.fds;
+	l->child.device_fds = l->sources.devices;
 	l->child.root_mount_fd = l->sources.root;
 	l->child.net_fd = net_fd;
 	TRY(clone_child(l, clone_flags(p, net_fd < 0)));

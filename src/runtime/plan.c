@@ -5,8 +5,6 @@
 #include "runtime/plan.h"
 #include "base/own.h"
 #include "base/text.h"
-#include "sys/sys.h"
-#include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
 #include <sys/mount.h>
@@ -80,29 +78,6 @@ static bool has_ns(const struct plan *p, int kind)
 	return false;
 }
 
-/* A new user namespace without maps: all ids that we have, each as itself, as crun does it for root. */
-static struct err *own_ids(struct plan *p)
-{
-	static const char *const files[2] = { "/proc/self/uid_map", "/proc/self/gid_map" };
-
-	for (int k = 0; k < 2; k++) {
-		auto_fd int fd = sys_open(files[k], O_RDONLY, 0);
-		char text[4096];
-		ssize_t n = fd < 0 ? fd : sys_read(fd, text, sizeof text - 1);
-		unsigned inside, outside, count;
-		int used;
-
-		if (n < 0)
-			return FAIL_OS((int)-n, "linux.uidMappings: read our own, %s", files[k]);
-		text[n] = 0;
-		for (const char *at = text; sscanf(at, "%u %u %u%n", &inside, &outside, &count, &used) == 3;
-		     at += used)
-			*(k ? vec_push(&p->gid_map) : vec_push(&p->uid_map)) =
-			    (struct plan_idmap){ inside, inside, count };
-	}
-	return NULL;
-}
-
 static struct err *idmaps(struct plan *p, const json_t *linux_part)
 {
 	const json_t *maps[2] = { json_object_get(linux_part, "uidMappings"), json_object_get(linux_part, "gidMappings") };
@@ -122,10 +97,17 @@ static struct err *idmaps(struct plan *p, const json_t *linux_part)
 		return FAIL(ERR_INVALID, "linux.uidMappings and linux.gidMappings: one without the other");
 	if (p->uid_map.n && !has_ns(p, CLONE_NEWUSER))
 		return FAIL(ERR_INVALID, "linux.uidMappings: there is no user namespace for them");
-	for (i = 0; i < p->ns.n && !p->uid_map.n; i++)
-		if (p->ns.p[i].kind == CLONE_NEWUSER && !p->ns.p[i].path)
-			return own_ids(p);
 	return NULL;
+}
+
+/* Without slashes at its end; NULL: nothing is left. */
+static const char *device_path(struct plan *p, const char *path)
+{
+	size_t n = strlen(path);
+
+	while (n && path[n - 1] == '/')
+		n--;
+	return n ? arena_strndup(&p->arena, path, n) : NULL;
 }
 
 static struct err *devices(struct plan *p, const json_t *list)
@@ -142,7 +124,9 @@ static struct err *devices(struct plan *p, const json_t *list)
 		if (strlen(type) != 1 || !strchr("cbup", type[0]))
 			return FAIL(ERR_INVALID, "linux.devices[%zu].type: unknown \"%s\"", i, type);
 		d = vec_push(&p->devices);
-		d->path = plan_text(p, path);
+		d->path = device_path(p, path);
+		if (!d->path)
+			return FAIL(ERR_INVALID, "linux.devices[%zu].path: \"%s\" is no file", i, path);
 		d->mode = (mode_t)json_int_at(item, "fileMode", 0666) & 0777;
 		d->mode |= type[0] == 'b' ? S_IFBLK : type[0] == 'p' ? S_IFIFO : S_IFCHR;
 		d->major = (unsigned)json_int_at(item, "major", 0);

@@ -79,8 +79,6 @@ TEST(wrong_values_are_refused_by_name)
 		  "linux.netDevices.eth0.name" },
 		{ "{\"linux\":{\"namespaces\":[{\"type\":\"mount\"}],\"netDevices\":{\"eth0\":{}}}}",
 		  "linux.netDevices" },
-		{ "{\"linux\":{\"namespaces\":[{\"type\":\"mount\"},{\"type\":\"user\"}]}}",
-		  "linux.uidMappings" },
 		{ "{\"linux\":{\"uidMappings\":[{}]}}", "one without the other" },
 		{ "{\"linux\":{\"uidMappings\":[{}],\"gidMappings\":[{}]}}", "no user namespace" },
 		{ "{\"process\":{\"rlimits\":[{\"type\":\"RLIMIT_CORE\",\"soft\":1}]}}",
