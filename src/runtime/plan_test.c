@@ -334,6 +334,34 @@ TEST(rdt_leaves_nothing_when_it_fails)
 	CHECK_INT(t_entries(dir), before);
 }
 
+TEST(rdt_monitoring_leaves_nothing_when_it_fails)
+{
+	int dir = resctrl();
+	PLAN(p, "{\"linux\":{\"intelRdt\":{\"closID\":\"there\",\"enableMonitoring\":true}}}");
+
+	CHECK_ERR(ERR_NOT_FOUND, rdt_apply_in(dir, p, 7)); /* a plain directory has no tasks in it */
+	CHECK(faccessat(dir, "there/mon_groups/box", F_OK, 0) < 0);
+	CHECK(mkdirat(dir, "there/mon_groups/box", 0755) == 0);
+	rdt_remove_in(dir, p);
+	CHECK(faccessat(dir, "there/mon_groups/box", F_OK, 0) < 0 && faccessat(dir, "there", F_OK, 0) == 0);
+}
+
+TEST(rdt_tells_every_failing_call)
+{
+	int dir = resctrl();
+	PLAN(p, "{\"linux\":{\"intelRdt\":{\"closID\":\"there\",\"l3CacheSchema\":\"L3:0=ff;1=ff\"}}}");
+
+	FAULT_SWEEP (EIO) {
+		struct err *e;
+
+		t_sweep_on();
+		e = rdt_apply_in(dir, p, 7);
+		t_sweep_off();
+		CHECK(!e == !t_sweep_fired());
+		err_free(e);
+	}
+}
+
 TEST(rdt_without_resctrl_is_an_error)
 {
 	PLAN(p, "{\"linux\":{\"intelRdt\":{}}}");
