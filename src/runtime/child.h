@@ -23,8 +23,8 @@ struct child {
 	const int *ns_fds; /* of p->ns entries with a path; -1 otherwise */
 	const struct cgroup_set *groups; /* the hierarchies; NULL: exec */
 	const int *mount_fds; /* per mount of the plan, what the parent opened for it; see sources.h. -1: nothing */
-	const int *device_fds; /* per device of the plan, likewise; NULL: none */
 	int root_mount_fd;    /* the same for the root */
+	int devices_fd;       /* nodes that the parent made; see sources.h. -1: none */
 	pid_t pid;	   /* as the parent sees us */
 	int root_fd;	   /* of the new root, from child_rootfs on */
 	int proc_fd;	   /* our own /proc, once child_proc was asked; -1 before */

@@ -45,8 +45,29 @@ static void bind_device(const struct child *c, const struct plan_device *d)
 	child_need(c, sys_move_mount(fd, at, ""), "bind device", d->path);
 }
 
-/* ready: a node that the parent made for it, or -1 */
-static void one_device(const struct child *c, const struct plan_device *d, int ready)
+/* The node that the parent made for the i-th device of the plan; false: there is none. */
+static bool bind_made(const struct child *c, const struct plan_device *d, size_t i)
+{
+	char name[24], *at = name + sizeof name - 1;
+	auto_fd int fd = -1, target = -1;
+
+	if (c->devices_fd < 0 || d != &c->p->devices.p[i])
+		return false;
+	*at = 0;
+	do
+		*--at = (char)('0' + i % 10);
+	while ((i /= 10) > 0);
+	fd = sys_open_tree(c->devices_fd, at, OPEN_TREE_CLONE);
+	if (fd == -ENOENT)
+		return false;
+	child_need(c, fd, "bind device", d->path);
+	target = child_target(c, d->path, 0);
+	child_need(c, sys_move_mount(fd, target, ""), "bind device", d->path);
+	return true;
+}
+
+/* i: which of the plan's it is, if it is one of them */
+static void one_device(const struct child *c, const struct plan_device *d, size_t i)
 {
 	char dir[4096];
 	const char *name = strrchr(d->path, '/') + 1;
@@ -59,12 +80,8 @@ static void one_device(const struct child *c, const struct plan_device *d, int r
 	dir[name - d->path] = 0;
 	parent = child_target(c, dir, TARGET_DIR);
 	r = sys_mknod(parent, name, d->mode, dev);
-	if (r == -EPERM && ready >= 0) {
-		auto_fd int at = child_target(c, d->path, 0);
-
-		child_need(c, sys_move_mount(ready, at, ""), "bind device", d->path);
+	if (r == -EPERM && bind_made(c, d, i))
 		return;
-	}
 	if (r == -EPERM) {
 		bind_device(c, d);
 		return;
@@ -98,9 +115,17 @@ void child_devices(struct child *c)
 			child_need(c, r, "make /dev/", links[i][0]);
 	}
 	for (size_t i = 0; i < LEN(standard); i++)
-		one_device(c, &standard[i], -1);
+		one_device(c, &standard[i], i);
+	/* only what is in our mount namespace can be cloned (until Linux 6.15): for a moment it stands over
+	 * the root, which we do not enter by its name */
+	if (c->devices_fd >= 0)
+		child_need(c, sys_move_mount(c->devices_fd, c->root_fd, ""), "place the devices", NULL);
 	for (size_t i = 0; i < c->p->devices.n; i++)
-		one_device(c, &c->p->devices.p[i], c->device_fds ? c->device_fds[i] : -1);
+		one_device(c, &c->p->devices.p[i], i);
+	if (c->devices_fd >= 0) {
+		child_need(c, sys_fchdir(c->devices_fd), "remove the devices", NULL);
+		child_need(c, sys_umount(".", 2 /* MNT_DETACH */), "remove the devices", NULL);
+	}
 }
 
 /* SECURITY: what stands there in a hostile root may be any file; it is opened, but never used unless it is

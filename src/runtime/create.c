@@ -74,6 +74,7 @@ static void launch_init(struct launch *l, const struct plan *p, const struct run
 				   .net_fd = -1,
 				   .target_fd = -1,
 				   .target_root = -1,
+				   .devices_fd = -1,
 				   .ns_fds = l->ns_fds,
 				   .groups = &l->groups,
 				   .root_fd = -1,
@@ -329,7 +330,7 @@ static FALLIBLE launch(struct launch *l, int net_fd)
 	}
 	TRY(sources_open(p, &l->sources));
 	l->child.mount_fds = l->sources.fds;
-	l->child.device_fds = l->sources.devices;
+	l->child.devices_fd = l->sources.devices;
 	l->child.root_mount_fd = l->sources.root;
 	l->child.net_fd = net_fd;
 	TRY(clone_child(l, clone_flags(p, net_fd < 0)));

@@ -21,11 +21,9 @@ void sources_fini(struct sources *s)
 {
 	for (size_t i = 0; s->fds && i < s->n; i++)
 		own_close(&s->fds[i]);
-	for (size_t i = 0; s->devices && i < s->n_devices; i++)
-		own_close(&s->devices[i]);
+	own_close(&s->devices);
 	own_close(&s->root);
 	free(s->fds);
-	free(s->devices);
 	*s = SOURCES;
 }
 
@@ -185,7 +183,6 @@ static uint32_t outside(const struct plan_idmap *maps, size_t n, uint32_t id)
 	return n ? UINT32_MAX : id;
 }
 
-/* Its name stays: what was unlinked cannot be mounted. */
 static int make_node(const struct plan *p, int dir, const struct plan_device *d, size_t i)
 {
 	char name[24];
@@ -195,17 +192,17 @@ static int make_node(const struct plan *p, int dir, const struct plan_device *d,
 	if ((r = sys_mknod(dir, name, d->mode, makedev(d->major, d->minor))) < 0)
 		return r;
 	r = sys_chmodat(dir, name, d->mode & 07777); /* mknod took the umask off */
-	if (r >= 0)
-		r = sys_fchownat(dir, name, outside(p->uid_map.p, p->uid_map.n, d->uid),
-				 outside(p->gid_map.p, p->gid_map.n, d->gid), AT_SYMLINK_NOFOLLOW);
-	return r < 0 ? r : sys_open_tree(dir, name, OPEN_TREE_CLONE);
+	if (r < 0)
+		return r;
+	return sys_fchownat(dir, name, outside(p->uid_map.p, p->uid_map.n, d->uid),
+			    outside(p->gid_map.p, p->gid_map.n, d->gid), AT_SYMLINK_NOFOLLOW);
 }
 
 /* In a file system of our own that nobody else sees. Where we may not either, the child binds what the host
  * has. */
 static FALLIBLE make_devices(const struct plan *p, struct sources *s)
 {
-	auto_fd int fs = -1, dir = -1;
+	auto_fd int fs = -1;
 	int r;
 
 	if (!p->devices.n || !has_user_ns(p))
@@ -213,14 +210,11 @@ static FALLIBLE make_devices(const struct plan *p, struct sources *s)
 	fs = sys_fsopen("tmpfs");
 	r = fs < 0 ? fs : sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL);
 	if (r >= 0)
-		r = dir = sys_fsmount(fs, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
+		r = s->devices = sys_fsmount(fs, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);
 	if (r < 0)
 		return r == -EPERM ? NULL : FAIL_OS(-r, "make a file system for devices");
-	s->devices = xmalloc(p->devices.n * sizeof *s->devices);
-	s->n_devices = p->devices.n;
-	memset(s->devices, 0xff, s->n_devices * sizeof *s->devices);
 	for (size_t i = 0; i < p->devices.n; i++) {
-		r = s->devices[i] = make_node(p, dir, &p->devices.p[i], i);
+		r = make_node(p, s->devices, &p->devices.p[i], i);
 		if (r < 0 && r != -EPERM)
 			return FAIL_OS(-r, "make device %s", p->devices.p[i].path);
 	}

@@ -15,10 +15,10 @@ struct sources {
 		     idmap; -1: nothing */
 	size_t n;
 	int root; /* -1, or a clone of the root */
-	int *devices; /* per device of the plan: its node, which only we can make for a user namespace; -1 */
-	size_t n_devices;
+	int devices; /* -1, or a detached file system with the nodes "0", "1", … of the plan's devices, which
+		      * only we can make for a user namespace; some may be missing */
 };
-#define SOURCES ((struct sources){ .fds = NULL, .root = -1, .devices = NULL })
+#define SOURCES ((struct sources){ .fds = NULL, .root = -1, .devices = -1 })
 
 /* Owned by out_sources (all fds close-on-exec), also on error. ERR_UNSUPPORTED: a file system that can't be
  * id-mapped. */
