@@ -326,7 +326,7 @@ static void cgroup_v2(struct child *c, const struct plan_mount *m)
 
 	one.type = own_ns ? "cgroup2" : NULL;
 	one.source = own_ns ? "cgroup" : "/sys/fs/cgroup";
-	one.data = NULL;
+	one.data = own_ns ? m->data : NULL; /* a bind has none */
 	one_mount(c, &one, -1);
 }
 
