@@ -51,6 +51,6 @@ void child_proc_write(struct child *c, const char *path, const char *text)
 
 	if (fd == -EXDEV && (own = private_proc()) >= 0)
 		fd = sys_open_in_proc(own, path, O_WRONLY);
-	child_need(c, fd, "open /proc/", path);
-	child_need(c, (int)sys_write(fd, text, strlen(text)), "write /proc/", path);
+	child_need(c, fd, "open in /proc:", path);
+	child_need(c, (int)sys_write(fd, text, strlen(text)), "write in /proc:", path);
 }
