@@ -352,7 +352,7 @@ static void find_program(const struct child *c, char out[4096])
 		if (!*end)
 			break;
 	}
-	child_fail(c, -best, best == -EACCES ? "exec:" : "exec: not found in $PATH:", name);
+	child_fail(c, -best, best == -EACCES ? "exec:" : "exec: executable file not found in $PATH:", name);
 }
 
 /*

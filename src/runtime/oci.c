@@ -5,6 +5,7 @@
 #include "base/own.h"
 #include "base/time.h"
 #include "sys/sys.h"
+#include <ctype.h>
 #include <fcntl.h>
 #include <stdio.h>
 
@@ -48,12 +49,26 @@ static int usage(FILE *to, const char *name)
 	return to == stderr ? 1 : 0;
 }
 
+/*
+ * The message as callers match it: docker tells "not found" (127) and "not executable" (126) apart by Go's
+ * words for the errors of an exec, which begin in lower case.
+ */
+static char *message(const struct oci *o, const struct err *e)
+{
+	char *text = o->debug ? xasprintf("%s (%s)", e->msg, e->at) : xstrdup(e->msg);
+	char *at = strncmp(text, "exec: ", 6) == 0 && e->os ? strstr(text, strerror(e->os)) : NULL;
+
+	if (at)
+		*at = (char)tolower(*at);
+	return text;
+}
+
 /* Callers read the log file; people read standard error. */
 static void report(const struct oci *o, const struct err *e)
 {
 	bool as_json = o->log_format && strcmp(o->log_format, "json") == 0;
 	auto_fd int fd = o->log ? sys_open(o->log, O_WRONLY | O_CREAT | O_APPEND, 0644) : -1;
-	auto_free char *text = o->debug ? xasprintf("%s (%s)", e->msg, e->at) : xstrdup(e->msg);
+	auto_free char *text = message(o, e);
 	auto_buf struct buf b = BUF(65536);
 	char now[TIME_TEXT_MAX];
 

@@ -76,7 +76,10 @@ FALLIBLE oci_send_fd(const char *path, const char *text, int fd);
 /* Streams stdio of a pty until it ends (run and exec -t in the foreground); then waits. notify: may be NULL.
  */
 struct oci_notify;
-FALLIBLE oci_wait(struct runtime_proc *proc, const struct oci_notify *notify, int *out_exit);
+FALLIBLE oci_wait(struct runtime_proc *proc, int sig_fd, const struct oci_notify *notify, int *out_exit);
+/* From now on signals are for the container: owned fd for oci_wait, to be made before the program runs.
+ * -errno. */
+int oci_signals(void);
 FALLIBLE oci_print(const json_t *v);                                      /* to standard output, indented */
 FALLIBLE oci_read_json(const char *path, const char *what, json_t **out); /* "-": standard input */
 
@@ -115,10 +118,11 @@ FALLIBLE oci_cgroup_join_sub(const char *cgroup, const char *text, pid_t pid);
 
 /* ---- oci_annot.c ---- */
 
-/* Applies run.oci.* and org.* annotations to the configuration. ERR_UNSUPPORTED for what we do not do. */
-FALLIBLE oci_annotations(struct oci_box *b);
+/* ERR_UNSUPPORTED for run.oci.* annotations that we do not obey. */
+FALLIBLE oci_annotations(const struct oci_box *b);
 const char *oci_annotation(const json_t *config, const char *name); /* NULL: not there */
-bool oci_annotation_on(const json_t *config, const char *name);
+/* run.oci.delegate-cgroup (v2): the first process into a group of its own below the container's. */
+FALLIBLE oci_cgroup_delegate(const struct oci_box *b);
 
 /* ---- create, used by run, restore ---- */
 

@@ -81,7 +81,8 @@ static bool may_make(const char *path)
 		struct stat st;
 
 		may = cgroup_name(&s.h[i], path, "", at) >= 0;
-		while (may && sys_fstatat(AT_FDCWD, at, &st, 0) < 0 && (slash = strrchr(at, '/')) && slash > at)
+		while (may && sys_fstatat(AT_FDCWD, at, &st, 0) < 0 && (slash = strrchr(at, '/')) &&
+		       slash > at)
 			*slash = 0;
 		may = may && faccessat(AT_FDCWD, at, W_OK, AT_EACCESS) == 0;
 	}
@@ -130,6 +131,29 @@ FALLIBLE oci_cgroup_remove(const struct oci_box *b)
 	struct err *e = *oci_box_cgroup(b) ? runtime_cgroup_remove(oci_box_cgroup(b)) : NULL;
 
 	return e || !*scope ? e : oci_unit_stop(scope);
+}
+
+FALLIBLE oci_cgroup_delegate(const struct oci_box *b)
+{
+	const char *name = oci_annotation(b->config, "run.oci.delegate-cgroup");
+	struct cgroup_set s = { 0 };
+	auto_free char *path = NULL;
+	char dir[CGROUP_PATH];
+	int r;
+
+	if (!name || !*name)
+		return NULL;
+	TRY(oci_box_need_cgroup(b));
+	path = xasprintf("%s/%s", oci_box_cgroup(b), name);
+	TRY(cgroup_check_path(path));
+	TRY(cgroup_set_find(&s));
+	if (!s.v2)
+		return FAIL(
+		    ERR_UNSUPPORTED,
+		    "annotation run.oci.delegate-cgroup: delegating is not safe with control groups v1");
+	if ((r = cgroup_name(&s.h[0], path, "", dir)) < 0 || (r = sys_mkdir(AT_FDCWD, dir, 0755)) < 0)
+		return FAIL_OS(-r, "make control group %s", path);
+	return cgroup_join(path, b->pid);
 }
 
 /* ---- exec --cgroup ---- */

@@ -137,6 +137,7 @@ static FALLIBLE announce(const struct oci_create *c, struct oci_box *b, const st
 	const char *receiver = oci_annotation(b->config, "run.oci.pidfd_receiver");
 
 	b->pid = proc->pid;
+	TRY(oci_cgroup_delegate(b));
 	(void)json_object_set_new(b->state, "pid", json_integer(b->pid));
 	(void)json_object_set_new(b->state, "process-start-time",
 				  json_integer((json_int_t)oci_pid_start(b->pid)));
@@ -282,7 +283,9 @@ FALLIBLE oci_forget(const struct oci *o, struct oci_box *b)
 static FALLIBLE foreground(struct oci_box *b, struct runtime_proc *proc, int *out_exit)
 {
 	CLEANUP(oci_notify_fini) struct oci_notify notify = OCI_NOTIFY;
-	struct err *e = oci_notify_open(b, &notify), *late;
+	auto_fd int sig_fd = oci_signals();
+	struct err *e = sig_fd < 0 ? FAIL_OS(-sig_fd, "take over signals") : oci_notify_open(b, &notify),
+		   *late;
 
 	if (!e)
 		e = runtime_start(proc);
@@ -292,7 +295,7 @@ static FALLIBLE foreground(struct oci_box *b, struct runtime_proc *proc, int *ou
 		(void)sys_pid_fd_kill(proc->pid_fd, SIGKILL);
 	(void)sys_flock(b->dir_fd, LOCK_UN);
 	b->locked = false;
-	late = oci_wait(proc, &notify, out_exit);
+	late = oci_wait(proc, sig_fd, &notify, out_exit);
 	if (!e)
 		return late;
 	err_free(late);

@@ -233,6 +233,7 @@ static struct err *run_exec(const struct oci *o, const void *conf, char *const a
 	auto_box struct oci_box b = OCI_BOX;
 	struct runtime_proc proc = { .pid_fd = -1, .tty_fd = -1, .go_fd = -1 };
 	const struct exec *x = conf;
+	auto_fd int sig_fd = -1;
 	unsigned preserve;
 	struct err *e;
 
@@ -240,6 +241,8 @@ static struct err *run_exec(const struct oci *o, const void *conf, char *const a
 	TRY(oci_preserve(x->preserve, &preserve));
 	TRY(oci_box_open(o, args[0], false, &b));
 	TRY(check(x, &b));
+	if (!x->detach && (sig_fd = oci_signals()) < 0)
+		return FAIL_OS(-sig_fd, "take over signals");
 	TRY(launch(x, &b, args + 1, preserve, &proc));
 	e = announce(x, &proc);
 	if (e)
@@ -247,7 +250,7 @@ static struct err *run_exec(const struct oci *o, const void *conf, char *const a
 	else if (x->detach)
 		*out_exit = 0;
 	else
-		e = oci_wait(&proc, NULL, out_exit);
+		e = oci_wait(&proc, sig_fd, NULL, out_exit);
 	runtime_proc_fini(&proc);
 	return e;
 }

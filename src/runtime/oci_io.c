@@ -149,9 +149,13 @@ static struct sys_tty *enter_raw(const struct runtime_proc *proc)
 	return saved;
 }
 
-FALLIBLE oci_wait(struct runtime_proc *proc, const struct oci_notify *notify, int *out_exit)
+int oci_signals(void)
 {
-	auto_fd int sig_fd = sys_signal_fd(forwarded);
+	return sys_signal_fd(forwarded);
+}
+
+FALLIBLE oci_wait(struct runtime_proc *proc, int sig_fd, const struct oci_notify *notify, int *out_exit)
+{
 	struct sys_tty *saved = enter_raw(proc);
 	bool in_open = true, ended = false, ready;
 	int code = -EAGAIN;

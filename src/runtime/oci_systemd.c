@@ -10,8 +10,8 @@
 #include "base/num.h"
 #include "base/own.h"
 #include "base/text.h"
-#include "runtime/oci_dbus.h"
 #include "runtime/cgroup.h"
+#include "runtime/oci_dbus.h"
 #include "sys/cgroup.h"
 #include <errno.h>
 #include <linux/magic.h>

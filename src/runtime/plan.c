@@ -121,6 +121,8 @@ static struct err *devices(struct plan *p, const json_t *list)
 
 		if (path[0] != '/')
 			return FAIL(ERR_INVALID, "linux.devices[%zu].path: not absolute", i);
+		if (strcmp(path, "/dev/ptmx") == 0) /* docker run --privileged lists the host's; ours is of the container's devpts */
+			continue;
 		if (strlen(type) != 1 || !strchr("cbup", type[0]))
 			return FAIL(ERR_INVALID, "linux.devices[%zu].type: unknown \"%s\"", i, type);
 		d = vec_push(&p->devices);
