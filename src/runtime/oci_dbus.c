@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 enum { MESSAGE_MAX = 1 << 20, CALL_MS = 30000 };
-enum { CALL = 1, RETURN = 2, ERROR = 3 };
+enum { CALL = 1, RETURN = 2, ERROR = 3, SIGNAL = 4 };
 enum { F_PATH = 1, F_INTERFACE, F_MEMBER, F_ERROR, F_REPLY_SERIAL, F_DESTINATION, F_SENDER, F_SIGNATURE };
 
 /* ---- writing ---- */
@@ -98,6 +98,8 @@ const char *dbus_get_str(struct dbus_in *m)
 void dbus_close(struct dbus *d)
 {
 	own_close(&d->fd);
+	for (size_t i = 0; i < d->n_early; i++)
+		dbus_in_fini(&d->early[i]);
 	*d = DBUS;
 }
 
@@ -121,7 +123,10 @@ static FALLIBLE read_within(int fd, void *p, size_t n, int64_t until_ns)
 	return NULL;
 }
 
-/* EXTERNAL: the socket tells the server who we are. */
+/*
+ * EXTERNAL: the socket tells the server who we are. BEGIN goes along, as from systemd's own library: its server forgets
+ * what it reads together with a late BEGIN until more arrives.
+ */
 static FALLIBLE authenticate(int fd)
 {
 	char text[128], line[128], uid[16];
@@ -131,7 +136,7 @@ static FALLIBLE authenticate(int fd)
 	(void)snprintf(text, sizeof text, "%cAUTH EXTERNAL ", '-');
 	for (int i = 0; i < m; i++)
 		(void)snprintf(text + strlen(text), 3, "%02x", (unsigned)uid[i]);
-	(void)snprintf(text + strlen(text), 3, "\r\n");
+	(void)snprintf(text + strlen(text), 10, "\r\nBEGIN\r\n");
 	m = (int)strlen(text);
 	text[0] = 0;
 	if ((r = sys_write_all(fd, text, (size_t)m)) < 0)
@@ -142,8 +147,7 @@ static FALLIBLE authenticate(int fd)
 	line[n] = 0;
 	if (strncmp(line, "OK ", 3) != 0)
 		return FAIL(ERR_DENIED, "D-Bus refuses us: %.*s", (int)strcspn(line, "\r\n"), line);
-	r = sys_write_all(fd, "BEGIN\r\n", 7);
-	return r < 0 ? FAIL_OS(-r, "write to D-Bus") : NULL;
+	return NULL;
 }
 
 /* ---- messages ---- */
@@ -269,6 +273,11 @@ static FALLIBLE call(struct dbus *d, struct target t, const char *member, const 
 		e = receive(d, until, out_reply);
 		if (e || (out_reply->type == RETURN && out_reply->reply_to == d->serial))
 			return e;
+		if (out_reply->type == SIGNAL && !strcmp(out_reply->member, DBUS_KEPT) &&
+		    d->n_early < LEN(d->early)) {
+			d->early[d->n_early++] = *out_reply;
+			*out_reply = (struct dbus_in){ 0 };
+		}
 	}
 }
 
@@ -286,10 +295,15 @@ FALLIBLE dbus_signal(struct dbus *d, const char *member, int timeout_ms, struct 
 {
 	int64_t until = time_monotonic_ns() + timeout_ms * INT64_C(1000000);
 
+	if (d->n_early && strcmp(member, DBUS_KEPT) == 0) {
+		*out = d->early[0];
+		memmove(d->early, d->early + 1, --d->n_early * sizeof *d->early);
+		return NULL;
+	}
 	do {
 		dbus_in_fini(out);
 		TRY(receive(d, until, out));
-	} while (out->type != 4 || strcmp(out->member, member) != 0);
+	} while (out->type != SIGNAL || strcmp(out->member, member) != 0);
 	return NULL;
 }
 

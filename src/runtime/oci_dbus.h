@@ -11,22 +11,27 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct dbus {
-	int fd; /* owned; -1: closed */
-	uint32_t serial;
-	bool is_bus; /* a message bus; else systemd's own socket, which needs no names and no matches */
-};
-#define DBUS ((struct dbus){ .fd = -1 })
-/* A message's arguments; alignment counts from the start of data. */
-struct dbus_out {
-	struct buf b;
-};
 struct dbus_in {
 	char *data; /* owned */
 	size_t n, at;
 	char type; /* 2 return, 3 error, 4 signal */
 	uint32_t reply_to;
 	char member[64];
+};
+/* Of this signal those that come before the answer to a call are kept: a job may be done before its number is
+ * told. */
+#define DBUS_KEPT "JobRemoved"
+struct dbus {
+	int fd; /* owned; -1: closed */
+	uint32_t serial;
+	bool is_bus; /* a message bus; else systemd's own socket, which needs no names and no matches */
+	struct dbus_in early[4];
+	size_t n_early;
+};
+#define DBUS ((struct dbus){ .fd = -1 })
+/* A message's arguments; alignment counts from the start of data. */
+struct dbus_out {
+	struct buf b;
 };
 
 /* Of the system (root) or the user: systemd's private socket, else the bus of the environment or the default

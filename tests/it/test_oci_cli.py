@@ -14,8 +14,8 @@ import time
 
 import pytest
 
-from conftest import BUILD, check_census
-from census import census
+from census import census, difference
+from conftest import BUILD
 
 RUNTIME = str(BUILD / "src/main/hoy-runtime")
 
@@ -88,6 +88,14 @@ def rootfs(busybox_tar, tmp_path_factory):
     return path
 
 
+def until_equal(before, seconds=5):
+    """The census without loop devices: a runtime makes none, but they are not in namespaces."""
+    deadline = time.monotonic() + seconds
+    while lines := [x for x in difference(before, census()) if not x.startswith("loop")]:
+        assert time.monotonic() < deadline, "left on the host:\n" + "\n".join(lines)
+        time.sleep(0.1)
+
+
 @pytest.fixture
 def oci(tmp_path, rootfs):
     """A fresh state directory; what is left is deleted, and the census must be as before."""
@@ -96,7 +104,7 @@ def oci(tmp_path, rootfs):
     yield o
     o("delete", "-f", "--regex", ".")
     assert not o.root.exists() or not os.listdir(o.root)
-    check_census(before)
+    until_equal(before)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -473,7 +481,7 @@ def test_annotations(oci, tmp_path):
     oci.save("grep", "Seccomp:", "/proc/self/status", annotations={"run.oci.seccomp_bpf_data": base64.b64encode(program).decode()})
     assert oci("run", "c") == "Seccomp:\t2\n"
     oci.save("true", annotations={"run.oci.seccomp_bpf_data": "AAAA"})
-    oci.fails("run", "c", says="no whole instructions")
+    oci.fails("run", "c", says="are no program")
     oci.save("grep", "Groups", "/proc/self/status", annotations={"run.oci.keep_original_groups": "1"})
     r = subprocess.run(["setpriv", "--groups", "5,6", RUNTIME, "--root", str(oci.root), "run", "c"], capture_output=True, text=True,
                        cwd=oci.bundle, check=False)
@@ -501,8 +509,9 @@ def test_features_are_what_the_parser_takes(oci):
     features = json.loads(oci("features"))
     assert "CAP_SYS_ADMIN" in features["linux"]["capabilities"] and features["linux"]["cgroup"]["systemd"]
     for option in features["mountOptions"]:
-        if option in ("bind", "rbind", "remount", "tmpcopyup", "mand", "iversion", "loud", "silent", "shared", "rshared", "unbindable", "runbindable", "idmap", "ridmap"):
-            continue
+        if option[0] == "r" and option not in ("ro", "rw", "relatime") or option in (
+                "bind", "tmpcopyup", "mand", "iversion", "loud", "silent", "shared", "unbindable", "idmap"):
+            continue  # recursive ones, and those that want a certain source or file system
         oci.config["mounts"].append({"destination": "/mnt", "type": "tmpfs", "source": "tmpfs", "options": [option]})
         oci.save("true")
         oci("run", "c")
