@@ -16,10 +16,18 @@ int fs_list(int dir_fd, char ***out_names);
 int fs_remove_tree(int dir_fd, const char *name);
 /*
  * Copies what directory from_fd holds into directory to_fd (both borrowed): owners, modes, times, extended attributes, hard
- * links, devices, holes not kept. Nothing that exists in to_fd is replaced (-EEXIST). -ELOOP: deeper than 256 directories.
+ * links, devices, holes. Nothing that exists in to_fd is replaced (-EEXIST). -ELOOP: deeper than 256 directories.
  */
 int fs_copy_tree(int from_fd, int to_fd);
 int fs_copy_over(int from_fd, int to_fd); /* the same over what is there: files replaced, directories merged */
+int fs_copy_attrs(int from_fd, int to_fd); /* only owner, mode, attributes and times, of one directory to another */
+/*
+ * Moves what directory from_fd holds into to_fd on the same file system; directories are merged, to_fd itself gets from's
+ * attributes. replace: over what is there; else what is there stays, and what is in its way is left in from_fd. -ELOOP as above.
+ */
+int fs_merge_tree(int from_fd, int to_fd, bool replace);
+/* The file or directory and all below it get this owner; links themselves, mounts below too. -ELOOP: deeper than 1024. */
+int fs_chown_tree(int fd, uid_t uid, gid_t gid);
 
 /* Of name in dir_fd itself, also when it is a link by now (then -EOPNOTSUPP): for trees that others may change. */
 int fs_chmod(int dir_fd, const char *name, mode_t mode);

@@ -67,19 +67,38 @@ static int copy_xattrs(struct copy *c, int from, int to, const char *name)
 	return 0;
 }
 
+/* What lies between the holes; the place of a hole stays one. A file system that knows none has one piece of data. */
+static int copy_data(int from, int to, off_t size)
+{
+	off_t data = sys_lseek(from, 0, SEEK_DATA), hole, at;
+	ssize_t n = 0;
+
+	if (data == -ENXIO)
+		data = size;
+	for (; data >= 0 && data < size; data = sys_lseek(from, hole, SEEK_DATA)) {
+		if ((hole = sys_lseek(from, data, SEEK_HOLE)) < 0)
+			return (int)hole;
+		if ((at = sys_lseek(from, data, SEEK_SET)) < 0 || (at = sys_lseek(to, data, SEEK_SET)) < 0)
+			return (int)at;
+		for (off_t left = hole - data; left > 0 && (n = sys_copy_range(from, to, (size_t)left)) > 0; left -= n)
+			;
+		if (n < 0)
+			return (int)n;
+	}
+	if (data < 0 && data != -ENXIO)
+		return (int)data;
+	return sys_ftruncate(to, size);
+}
+
 static int copy_file(int from_dir, int to_dir, const char *name, const struct stat *st)
 {
 	auto_fd int from = sys_openat(from_dir, name, O_RDONLY | O_NONBLOCK, 0), to = -1;
-	ssize_t n;
 	int r;
 
 	if (from < 0 || (to = sys_openat(to_dir, name, O_WRONLY | O_CREAT | O_EXCL, 0600)) < 0)
 		return from < 0 ? from : to;
-	do
-		n = sys_copy_range(from, to, 1 << 30);
-	while (n > 0);
-	if (n < 0)
-		return (int)n;
+	if ((r = copy_data(from, to, st->st_size)) < 0)
+		return r;
 	r = sys_fchown(to, st->st_uid, st->st_gid);
 	return r < 0 ? r : sys_fchmod(to, st->st_mode & 07777);
 }
@@ -215,4 +234,101 @@ int fs_copy_over(int from_fd, int to_fd)
 	CLEANUP(copy_fini) struct copy c = { .root_fd = to_fd, .over = true };
 
 	return copy_dir(&c, from_fd, to_fd, "", 0);
+}
+
+int fs_copy_attrs(int from_fd, int to_fd)
+{
+	CLEANUP(copy_fini) struct copy c = { .root_fd = to_fd };
+	struct timespec times[2];
+	struct stat st;
+	int r = sys_fstat(from_fd, &st);
+
+	if (r < 0 || (r = sys_fchown(to_fd, st.st_uid, st.st_gid)) < 0 ||
+	    (r = sys_fchmod(to_fd, st.st_mode & 07777)) < 0 || (r = copy_xattrs(&c, from_fd, to_fd, ".")) < 0)
+		return r;
+	times[0] = st.st_atim;
+	times[1] = st.st_mtim;
+	return sys_utimens(to_fd, ".", times, 0);
+}
+
+enum { CHOWN_DEPTH = 1024 };
+
+static int chown_in(int dir_fd, uid_t uid, gid_t gid, int depth)
+{
+	auto_list char **names = NULL;
+	int r = depth > CHOWN_DEPTH ? -ELOOP : fs_list(dir_fd, &names);
+
+	for (size_t i = 0; r >= 0 && names[i]; i++) {
+		struct stat st;
+		auto_fd int fd = -1;
+
+		if ((r = sys_fstatat(dir_fd, names[i], &st, AT_SYMLINK_NOFOLLOW)) == -ENOENT) {
+			r = 0;
+			continue;
+		}
+		if (r >= 0 && S_ISDIR(st.st_mode)) {
+			fd = sys_openat(dir_fd, names[i], O_RDONLY | O_DIRECTORY, 0);
+			r = fd < 0 ? fd : chown_in(fd, uid, gid, depth + 1);
+		}
+		if (r >= 0 && (st.st_uid != uid || st.st_gid != gid))
+			r = sys_fchownat(dir_fd, names[i], uid, gid, AT_SYMLINK_NOFOLLOW);
+	}
+	return r < 0 ? r : 0;
+}
+
+int fs_chown_tree(int fd, uid_t uid, gid_t gid)
+{
+	struct stat st;
+	int r = sys_fstat(fd, &st);
+
+	if (r >= 0 && S_ISDIR(st.st_mode))
+		r = chown_in(fd, uid, gid, 0);
+	if (r >= 0 && (st.st_uid != uid || st.st_gid != gid))
+		r = sys_fchown(fd, uid, gid);
+	return r < 0 ? r : 0;
+}
+
+struct merge {
+	bool replace;
+	int depth;
+};
+static int merge_one(struct merge m, int from, int to, const char *name);
+
+static int merge_dir(struct merge m, int from, int to)
+{
+	auto_list char **names = NULL;
+	struct stat st; /* as it was before its entries left */
+	int r = m.depth > COPY_DEPTH ? -ELOOP : fs_list(from, &names);
+
+	if (r < 0 || (r = sys_fstat(from, &st)) < 0)
+		return r;
+	for (size_t i = 0; r >= 0 && names[i]; i++)
+		r = merge_one(m, from, to, names[i]);
+	if (r < 0 || (m.depth && !m.replace) || (r = fs_copy_attrs(from, to)) < 0)
+		return r;
+	return sys_utimens(to, ".", (const struct timespec[2]){ st.st_atim, st.st_mtim }, 0);
+}
+
+static int merge_one(struct merge m, int from, int to, const char *name)
+{
+	auto_fd int below = -1, there = -1;
+	int r = sys_renameat(from, name, to, name, RENAME_NOREPLACE);
+
+	if (r != -EEXIST)
+		return r;
+	below = sys_openat(from, name, O_RDONLY | O_DIRECTORY, 0);
+	there = sys_openat(to, name, O_RDONLY | O_DIRECTORY, 0);
+	m.depth++;
+	if (below >= 0 && there >= 0)
+		return merge_dir(m, below, there);
+	if (!m.replace)
+		return 0;
+	if (below >= 0 || there >= 0) /* a directory and what is none: the old one goes */
+		r = there >= 0 ? fs_remove_tree(to, name) : sys_unlink(to, name);
+	return r < 0 && r != -EEXIST ? r : sys_renameat(from, name, to, name, 0);
+}
+
+int fs_merge_tree(int from_fd, int to_fd, bool replace)
+{
+	return merge_dir((struct merge){ .replace = replace }, from_fd, to_fd);
 }

@@ -229,3 +229,59 @@ TEST(a_copy_over_what_is_there)
 	CHECK(fs_remove_tree(to, "pipe") == 0 && mkdirat(to, "pipe", 0755) == 0);
 	CHECK_INT(fs_copy_over(from, to), -EISDIR);
 }
+
+TEST(a_copy_keeps_holes)
+{
+	auto_fd int from = make("from"), to = make("to");
+	auto_fd int fd = openat(from, "sparse", O_WRONLY | O_CREAT, 0600);
+	struct stat st;
+
+	CHECK(pwrite(fd, "x", 1, 64 << 20) == 1 && pwrite(fd, "y", 1, 4096) == 1 && ftruncate(fd, 128 << 20) == 0);
+	CHECK_INT(fs_copy_tree(from, to), 0);
+	CHECK(fstatat(to, "sparse", &st, 0) == 0 && st.st_size == 128 << 20);
+	CHECK(st.st_blocks < 1000);
+}
+
+TEST(a_merge_replaces_or_does_not)
+{
+	static const bool ways[] = { false, true };
+
+	for (size_t i = 0; i < LEN(ways); i++) {
+		auto_free char *a = xasprintf("from%zu", i), *b = xasprintf("to%zu", i);
+		auto_fd int from = make(a), to = make(b);
+		struct stat st;
+
+		CHECK(mkdirat(from, "d", 0700) == 0 && mkdirat(to, "d", 0755) == 0 && mkdirat(from, "x", 0755) == 0 &&
+		      mkdirat(to, "y", 0755) == 0 && fchmod(from, 0750) == 0);
+		t_file_write(from, "d/f", "new");
+		t_file_write(to, "d/f", "old");
+		t_file_write(to, "d/stays", "s");
+		t_file_write(from, "d/comes", "c");
+		t_file_write(to, "x", "file against directory");
+		t_file_write(from, "y", "directory against file");
+		CHECK_INT(fs_merge_tree(from, to, ways[i]), 0);
+		CHECK(t_file_is(to, "d/f", ways[i] ? "new" : "old") && t_file_is(to, "d/stays", "s") &&
+		      t_file_is(to, "d/comes", "c"));
+		CHECK(fstatat(to, "x", &st, 0) == 0 && S_ISDIR(st.st_mode) == ways[i]);
+		CHECK(fstatat(to, "y", &st, 0) == 0 && S_ISREG(st.st_mode) == ways[i]);
+		CHECK(fstatat(to, "d", &st, 0) == 0 && (st.st_mode & 0777) == (ways[i] ? 0700 : 0755));
+		CHECK(fstat(to, &st) == 0 && (st.st_mode & 0777) == 0750);
+	}
+}
+
+TEST(a_tree_is_given_away_but_not_what_links_point_to)
+{
+	auto_fd int from = make("from"), out = make("out");
+	struct stat st;
+
+	if (geteuid() != 0)
+		t_skip("needs root");
+	fill(from);
+	t_file_write(out, "f", "x");
+	CHECK(symlinkat("../out/f", from, "away") == 0);
+	CHECK_INT(fs_chown_tree(from, 7, 8), 0);
+	CHECK(fstatat(from, "away", &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_uid == 7 && st.st_gid == 8);
+	CHECK(fstatat(from, "d/f", &st, 0) == 0 && st.st_uid == 7);
+	CHECK(fstat(from, &st) == 0 && st.st_uid == 7);
+	CHECK(fstatat(out, "f", &st, 0) == 0 && st.st_uid == 0);
+}
