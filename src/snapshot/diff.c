@@ -25,6 +25,7 @@ struct diff {
 	int root_fd;
 	struct tar_writer *tar;
 	int64_t clamp_ns;
+	bool is_plain; /* a tree that no overlayfs made: nothing in it stands for something else */
 	struct map links; /* "dev:ino" -> owned path of its first name */
 	char *chunk;
 	unsigned depth;
@@ -198,7 +199,7 @@ static FALLIBLE one(struct diff *d, int dir_fd, const char *dir, const char *nam
 	if (r < 0)
 		return FAIL_OS(-r, "look at %s", path);
 	e.mtime_ns = time_of(d, &st);
-	if (S_ISCHR(st.st_mode) && st.st_rdev == 0)
+	if (S_ISCHR(st.st_mode) && st.st_rdev == 0 && !d->is_plain)
 		return marker(d, dir, ".wh.", name, e.mtime_ns);
 	if (!(e.type = type_of(st.st_mode)))
 		return NULL;
@@ -224,7 +225,8 @@ static FALLIBLE one(struct diff *d, int dir_fd, const char *dir, const char *nam
 	if (e.type == '0')
 		return content(d, dir_fd, name, e.size);
 	if (e.type == '5') {
-		TRY(is_opaque(dir_fd, name, &opaque));
+		if (!d->is_plain)
+			TRY(is_opaque(dir_fd, name, &opaque));
 		if (opaque)
 			TRY(marker(d, path, ".wh..wh.", ".opq", e.mtime_ns));
 		*out_dir = TAKE(path);
@@ -285,6 +287,17 @@ FALLIBLE rootfs_diff(const char *upper, int64_t clamp_ns, struct zip_sink sink)
 	TRY(is_opaque(fd, ".", &opaque));
 	if (opaque)
 		TRY(marker(&d, "", ".wh..wh.", ".opq", clamp_ns >= 0 ? clamp_ns : 0));
+	TRY(walk(&d, ""));
+	return tar_finish(d.tar);
+}
+
+FALLIBLE snapshot_archive(int tree_fd, struct zip_sink sink)
+{
+	CLEANUP(diff_fini) struct diff d = { .root_fd = tree_fd, .clamp_ns = -1, .is_plain = true, .chunk = xmalloc(CHUNK) };
+	auto_free char *top = NULL;
+
+	TRY(tar_writer_new(sink, &d.tar));
+	TRY(one(&d, tree_fd, "", ".", &top));
 	TRY(walk(&d, ""));
 	return tar_finish(d.tar);
 }

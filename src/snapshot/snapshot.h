@@ -98,3 +98,5 @@ FALLIBLE layer_adopt(struct snapshotter *s, int tar_fd, const char *upper, int64
  * container changes the tree meanwhile. Names with .wh. are ordinary. What was extracted before an error stays.
  */
 FALLIBLE snapshot_extract(int tree_fd, struct zip_source source);
+/* The other way: the tree of an open directory (borrowed), its own entry "." first, as a reproducible plain tar; sockets skipped. */
+FALLIBLE snapshot_archive(int tree_fd, struct zip_sink sink);
