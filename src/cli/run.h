@@ -17,8 +17,8 @@ struct run_conf {
 	int stop_timeout, oom_score_adj;
 	/* the container */
 	bool rm, no_healthcheck, oom_kill_disable, publish_all, sig_proxy_set, quiet;
-	const char *name, *cidfile, *pull, *platform, *restart, *log_driver, *network, *ip, *ipc, *pid, *uts, *userns, *cgroupns;
-	char **log_opt, **volume, **mount, **tmpfs, **publish, **expose, **add_host, **dns, **dns_search, **dns_option, **network_alias;
+	const char *name, *cidfile, *pull, *platform, *restart, *log_driver, *volume_driver, *network, *ip, *ipc, *pid, *uts, *userns, *cgroupns;
+	char **log_opt, **volume, **volumes_from, **mount, **tmpfs, **publish, **expose, **add_host, **dns, **dns_search, **dns_option, **network_alias;
 	char **cap_add, **cap_drop, **security_opt, **device, **ulimit, **sysctl;
 	/* limits */
 	uint64_t memory, memory_swap_bytes, memory_reservation, cpus, shm_size;
@@ -28,3 +28,5 @@ struct run_conf {
 extern const struct opt run_opts[];
 /* args: IMAGE [COMMAND…]. Owned body. */
 FALLIBLE run_body(const struct run_conf *c, char *const args[], json_t **out_body);
+/* run_mounts.c: Binds, Mounts, Tmpfs, VolumesFrom of host, Volumes of body. */
+FALLIBLE run_mounts(const struct run_conf *c, json_t *body, json_t *host);

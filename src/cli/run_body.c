@@ -222,128 +222,6 @@ static FALLIBLE expose(const char *text, json_t *body, json_t *host)
 	return NULL;
 }
 
-/* ---- mounts ---- */
-
-static bool is_word(struct sv s, const char *a, const char *b, const char *c)
-{
-	return sv_is(s, a) || (b && sv_is(s, b)) || (c && sv_is(s, c));
-}
-
-static FALLIBLE mount_flag(struct sv value, const char *text, bool *out)
-{
-	if (!value.p || !value.n || sv_is(value, "true") || sv_is(value, "1"))
-		*out = true;
-	else if (sv_is(value, "false") || sv_is(value, "0"))
-		*out = false;
-	else
-		return FAIL(ERR_INVALID, "invalid argument \"%s\" for \"--mount\" flag: bad value \"" SV_FMT "\"", text, SV_ARG(value));
-	return NULL;
-}
-
-static void set_sv(json_t *o, const char *key, struct sv value)
-{
-	(void)json_object_set_new(o, key, json_stringn(value.n ? value.p : "", value.n));
-}
-
-static FALLIBLE mount_field(json_t *m, struct sv key, struct sv value, const char *text)
-{
-	json_t *tmpfs = json_object_get(m, "TmpfsOptions"), *bind = json_object_get(m, "BindOptions");
-	json_t *volume = json_object_get(m, "VolumeOptions");
-	bool flag = false;
-	uint64_t n;
-
-	if (sv_is(key, "type")) {
-		set_sv(m, "Type", value);
-	} else if (is_word(key, "source", "src", NULL)) {
-		set_sv(m, "Source", value);
-	} else if (is_word(key, "target", "dst", "destination")) {
-		set_sv(m, "Target", value);
-	} else if (is_word(key, "readonly", "ro", NULL)) {
-		TRY(mount_flag(value, text, &flag));
-		(void)json_object_set_new(m, "ReadOnly", json_boolean(flag));
-	} else if (sv_is(key, "bind-propagation")) {
-		set_sv(bind, "Propagation", value);
-	} else if (sv_is(key, "bind-nonrecursive")) {
-		TRY(mount_flag(value, text, &flag));
-		(void)json_object_set_new(bind, "NonRecursive", json_boolean(flag));
-	} else if (sv_is(key, "volume-nocopy")) {
-		TRY(mount_flag(value, text, &flag));
-		(void)json_object_set_new(volume, "NoCopy", json_boolean(flag));
-	} else if (sv_is(key, "tmpfs-size")) {
-		TRY(num_parse_bytes(value, &n));
-		set_int(tmpfs, "SizeBytes", (int64_t)n);
-	} else if (sv_is(key, "tmpfs-mode")) {
-		TRY(num_parse(value, 8, 0, 07777, &n));
-		set_int(tmpfs, "Mode", (int64_t)n);
-	} else {
-		return FAIL(ERR_INVALID, "invalid argument \"%s\" for \"--mount\" flag: unexpected key '" SV_FMT "'", text,
-			    SV_ARG(key));
-	}
-	return NULL;
-}
-
-static FALLIBLE mount_spec(const char *text, json_t *list)
-{
-	json_t *m = json_pack("{s:s, s:{}, s:{}, s:{}}", "Type", "volume", "BindOptions", "VolumeOptions", "TmpfsOptions");
-	struct sv rest = sv_of(text);
-
-	(void)json_array_append_new(list, m);
-	while (rest.n) {
-		struct sv value = sv_cut(&rest, ','), key = sv_cut(&value, '=');
-
-		TRY(mount_field(m, key, value, text));
-	}
-	if (!*json_str_at(m, "Target", ""))
-		return FAIL(ERR_INVALID, "invalid argument \"%s\" for \"--mount\" flag: target is required", text);
-	return NULL;
-}
-
-/* ./dir is relative to where the user stands; a single path is an anonymous volume. */
-static FALLIBLE volume_spec(const char *text, json_t *body, json_t *binds)
-{
-	auto_free char *whole = NULL;
-	char cwd[PATH_MAX];
-
-	if (!strchr(text, ':')) {
-		if (text[0] != '/')
-			return FAIL(ERR_INVALID, "invalid volume specification: '%s': mount path must be absolute", text);
-		(void)json_object_set_new(json_object_get(body, "Volumes"), text, json_object());
-		return NULL;
-	}
-	if (text[0] == '.' && (text[1] == '/' || text[1] == '.' || text[1] == ':')) {
-		auto_free char *source = xstrndup(text, (size_t)(strchr(text, ':') - text));
-		auto_free char *real = realpath(source, NULL);
-
-		if (real)
-			whole = xasprintf("%s%s", real, strchr(text, ':'));
-		else if (getcwd(cwd, sizeof cwd))
-			whole = xasprintf("%s/%s", cwd, text);
-	}
-	(void)json_array_append_new(binds, json_string(whole ? whole : text));
-	return NULL;
-}
-
-static FALLIBLE mounts(const struct run_conf *c, json_t *body, json_t *host)
-{
-	json_t *binds = json_array(), *list = json_array(), *tmpfs = json_object();
-
-	(void)json_object_set_new(host, "Binds", binds);
-	(void)json_object_set_new(host, "Mounts", list);
-	(void)json_object_set_new(host, "Tmpfs", tmpfs);
-	(void)json_object_set_new(body, "Volumes", json_object());
-	for (size_t i = 0; c->volume && c->volume[i]; i++)
-		TRY(volume_spec(c->volume[i], body, binds));
-	for (size_t i = 0; c->mount && c->mount[i]; i++)
-		TRY(mount_spec(c->mount[i], list));
-	for (size_t i = 0; c->tmpfs && c->tmpfs[i]; i++) {
-		const char *colon = strchr(c->tmpfs[i], ':');
-		auto_free char *dir = xstrndup(c->tmpfs[i], colon ? (size_t)(colon - c->tmpfs[i]) : strlen(c->tmpfs[i]));
-
-		(void)json_object_set_new(tmpfs, dir, json_string(colon ? colon + 1 : ""));
-	}
-	return NULL;
-}
-
 /* ---- security, devices, limits ---- */
 
 static FALLIBLE security(const struct run_conf *c, json_t *host)
@@ -496,7 +374,7 @@ static FALLIBLE host_part(const struct run_conf *c, json_t *body, json_t *host)
 	(void)json_object_set_new(host, "LogConfig", json_pack("{s:s, s:o}", "Type", c->log_driver ? c->log_driver : "json-file",
 							       "Config", log));
 	TRY(pairs(c->log_opt, "--log-opt", log));
-	TRY(mounts(c, body, host));
+	TRY(run_mounts(c, body, host));
 	TRY(security(c, host));
 	TRY(limits(c, host));
 	if (c->restart)

@@ -43,7 +43,9 @@ const struct opt run_opts[] = {
 	{ OPT_BYTES, 0, "memory-reservation", NULL, AT(memory_reservation), 0, "Memory soft limit" },
 	{ OPT_STR, 0, "memory-swap", "bytes", AT(memory_swap), 0, "Memory and swap together; -1: unlimited swap" },
 	{ OPT_UINT, 0, "memory-swappiness", NULL, AT(memory_swappiness), 100, "Memory swappiness, 0 to 100" },
-	{ OPT_LIST, 0, "mount", "SPEC", AT(mount), 0, "Mount: type=bind|volume|tmpfs,source=…,target=…" },
+	{ OPT_LIST, 0, "mount", "SPEC", AT(mount), 0,
+	  "Mount: type=bind|volume|tmpfs|image,source=…,target=…[,readonly] and what the type knows (bind-recursive=, "
+	  "bind-propagation=, volume-subpath=, volume-nocopy, volume-opt=, image-subpath=, tmpfs-size=, tmpfs-mode=, U, idmap=)" },
 	{ OPT_STR, 0, "name", NULL, AT(name), 0, "Name of the container" },
 	{ OPT_STR, 0, "net", "NETWORK", AT(network), 0, "Same as --network" },
 	{ OPT_STR, 0, "network", "NETWORK", AT(network), 0, "Network: bridge, none, host, container:NAME or a network" },
@@ -72,7 +74,11 @@ const struct opt run_opts[] = {
 	{ OPT_STR, 'u', "user", "USER[:GROUP]", AT(user), 0, "User name or number" },
 	{ OPT_STR, 0, "userns", "MODE", AT(userns), 0, "User namespace: host" },
 	{ OPT_STR, 0, "uts", "MODE", AT(uts), 0, "UTS namespace: host" },
-	{ OPT_LIST, 'v', "volume", "SOURCE:DIR[:OPTIONS]", AT(volume), 0, "Bind a directory or mount a volume" },
+	{ OPT_LIST, 'v', "volume", "SOURCE:DIR[:OPTIONS]", AT(volume), 0,
+	  "Bind a path of the host or mount a volume: ro, rw, nocopy, bind, rbind, [r]private, [r]shared, [r]slave, nosuid, nodev, "
+	  "noexec, U (give it to the user), O (changes go with the container), idmap[=uids=…;gids=…], z, Z (nothing without SELinux)" },
+	{ OPT_STR, 0, "volume-driver", "NAME", AT(volume_driver), 0, "Driver of volumes that are made: local" },
+	{ OPT_LIST, 0, "volumes-from", "CONTAINER[:ro]", AT(volumes_from), 0, "Mount what another container has mounted" },
 	{ OPT_STR, 'w', "workdir", "DIR", AT(workdir), 0, "Working directory inside" },
 	{ 0 },
 };

@@ -14,6 +14,7 @@
 #include "engine/endpoint.h"
 #include "engine/mounts.h"
 #include "engine/names.h"
+#include "engine/volume_work.h"
 #include "state/db.h"
 #include "sys/entropy.h"
 #include "sys/sys.h"
@@ -28,7 +29,7 @@ static const char *const body_keys[] = { "Hostname", "Domainname", "User", "Atta
 					 "WorkingDir", "Entrypoint", "OnBuild", "Labels", "StopSignal",
 					 "StopTimeout", "HostConfig", "NetworkingConfig", "ArgsEscaped", "Platform", NULL };
 static const char *const host_keys[] = {
-	"Binds", "ContainerIDFile", "LogConfig", "NetworkMode", "PortBindings", "RestartPolicy", "AutoRemove", "ConsoleSize",
+	"Binds", "VolumesFrom", "VolumeDriver", "ContainerIDFile", "LogConfig", "NetworkMode", "PortBindings", "RestartPolicy", "AutoRemove", "ConsoleSize",
 	"CapAdd", "CapDrop", "CgroupnsMode", "Dns", "DnsOptions", "DnsSearch", "ExtraHosts", "GroupAdd", "IpcMode",
 	"OomScoreAdj", "PidMode", "Privileged", "PublishAllPorts", "ReadonlyRootfs", "SecurityOpt", "Tmpfs", "UTSMode",
 	"UsernsMode", "ShmSize", "Sysctls", "Mounts", "Init", "CpuShares", "Memory", "NanoCpus", "BlkioWeight",
@@ -421,20 +422,10 @@ static FALLIBLE check_name(const char *name)
 	return NULL;
 }
 
-/* Volumes made for a container that then was not created go again. */
-static void forget_volumes(struct engine *e, const json_t *doc)
-{
-	size_t i;
-	json_t *m;
-
-	json_array_foreach (json_object_get(doc, "Mounts"), i, m)
-		if (json_bool_at(m, "HoyAnonymous", false))
-			err_free(volume_remove(e, json_str_at(m, "Name", ""), true));
-}
-
 FALLIBLE container_create(struct engine *e, const char *name, const json_t *body, char **out_id)
 {
 	CLEANUP(engine_image_fini) struct engine_image image = { 0 };
+	CLEANUP(mounts_hold_fini) struct mounts_hold hold = { .fds = { 0 } };
 	auto_json json_t *doc = NULL;
 	auto_fd int home = -1, lock = -1;
 	char id[CTR_ID_MAX];
@@ -447,14 +438,15 @@ FALLIBLE container_create(struct engine *e, const char *name, const json_t *body
 	sys_random_hex(id, 32);
 	TRY(build_record(e, id, body, &image, &doc));
 	TRY(make_home(e, id, &home));
-	err = mounts_plan(e, &image, doc);
+	err = mounts_plan(e, &image, doc, &hold);
 	if (!err)
 		err = commit(&(struct naming){ e, id, name && *name == '/' ? name + 1 : name, doc });
 	if (err) {
 		auto_free char *path = ctr_path(e, id, NULL);
 
+		mounts_hold_fini(&hold);
+		err_free(volume_forget_of(e, id));
 		err_free(ctr_remove_tree(AT_FDCWD, path));
-		forget_volumes(e, doc);
 		return err;
 	}
 	*out_id = xstrdup(id);

@@ -6,6 +6,7 @@
  * keeper while holding it.
  */
 #include "engine/ctr.h"
+#include "engine/volume_work.h"
 #include "base/mem.h"
 #include "base/own.h"
 #include "base/text.h"
@@ -413,14 +414,14 @@ FALLIBLE ctr_unmark(struct engine *e, const char *id)
 	return ctr_remove_tree(engine_run_fd(e), id);
 }
 
-static void delete_volumes(struct engine *e, const json_t *doc)
+static void delete_volumes(struct engine *e, const char *id, const json_t *doc)
 {
 	size_t i;
 	json_t *m;
 
 	json_array_foreach(json_at(doc, "Mounts"), i, m)
 		if (json_bool_at(m, "HoyAnonymous", false))
-			err_free(volume_remove(e, json_str_at(m, "Name", ""), true)); /* in use elsewhere: stays */
+			err_free(volume_remove_with(e, json_str_at(m, "Name", ""), id)); /* in use elsewhere: stays */
 }
 
 FALLIBLE ctr_delete(struct engine *e, const char *id, const json_t *doc, bool volumes)
@@ -429,15 +430,14 @@ FALLIBLE ctr_delete(struct engine *e, const char *id, const json_t *doc, bool vo
 	auto_free char *path = ctr_path(e, id, NULL);
 	const char *name = json_str_at(doc, "Name", "/") + 1;
 
-	/* The directory first: a crash between leaves a record whose removal can be repeated, never a directory unknown. */
+	/* The record last: a crash before leaves one whose removal can be repeated, never a directory or volume unknown. */
+	if (volumes)
+		delete_volumes(e, id, doc);
 	TRY(ctr_remove_tree(AT_FDCWD, path));
 	TRY(db_begin_write(engine_db(e), &txn));
 	TRY(db_delete(txn, DB_CONTAINER, id));
 	TRY(db_delete(txn, DB_CONTAINER_NAME, name));
-	TRY(db_commit(TAKE(txn)));
-	if (volumes)
-		delete_volumes(e, doc);
-	return NULL;
+	return db_commit(TAKE(txn));
 }
 
 FALLIBLE ctr_rootfs(struct engine *e, const char *id, const json_t *doc, struct rootfs *out_rootfs)

@@ -1,112 +1,170 @@
+/* mounts.c - see mounts.h: from what is wanted (mounts_parse.c) to the record's Mounts; volumes made and
+ * filled on the way. */
 #include "engine/mounts.h"
 #include "base/mem.h"
 #include "base/own.h"
 #include "base/text.h"
 #include "engine/ctr.h"
+#include "engine/mounts_want.h"
 #include "engine/volume.h"
+#include "engine/volume_work.h"
 #include "snapshot/snapshot.h"
 #include "sys/fs.h"
 #include "sys/sys.h"
 #include <fcntl.h>
 #include <stdio.h>
 
-/* One mount on its way into the record. */
-struct want {
-	const char *type; /* bind volume tmpfs */
-	char *source, *target, *options;
-	const char *propagation;
-	bool read_only, is_flat, no_copy, make_source, is_anonymous;
-	const json_t *labels;
+struct planning {
+	struct engine *e;
+	const struct engine_image *image;
+	json_t *doc, *list;
+	struct mounts_hold *hold;
+	int root; /* the image to read, opened when first needed */
 };
 
-static void want_fini(struct want *w)
+static void planning_fini(struct planning *p)
 {
-	free(w->source);
-	free(w->target);
-	free(w->options);
+	own_close(&p->root);
 }
 
-/* Absolute, without double or trailing slashes; ".." refused. Owned. */
-static FALLIBLE clean_target(const char *text, char **out)
-{
-	auto_free char *path = xcalloc(1, strlen(text) + 2);
-	struct sv rest = sv_of(text);
-	size_t n = 0;
-
-	if (text[0] != '/')
-		return FAIL(ERR_INVALID, "invalid mount config: mount path must be absolute: %s", text);
-	while (rest.n) {
-		struct sv part = sv_cut(&rest, '/');
-
-		if (!part.n || sv_is(part, "."))
-			continue;
-		if (sv_is(part, ".."))
-			return FAIL(ERR_INVALID, "invalid mount config: \"%s\" has \"..\" in it", text);
-		path[n++] = '/';
-		memcpy(path + n, part.p, part.n);
-		n += part.n;
-	}
-	if (n == 0)
-		return FAIL(ERR_INVALID, "invalid specification: destination can't be '/'");
-	*out = TAKE(path);
-	return NULL;
-}
-
-static bool has_target(const json_t *list, const char *target)
+static json_t *find_target(const json_t *list, const char *target, size_t *out_i)
 {
 	size_t i;
 	json_t *m;
 
-	json_array_foreach (list, i, m)
-		if (strcmp(json_str_at(m, "Destination", ""), target) == 0)
-			return true;
-	return false;
+	json_array_foreach(list, i, m) if (strcmp(json_str_at(m, "Destination", ""), target) == 0)
+	{
+		*out_i = i;
+		return m;
+	}
+	return NULL;
+}
+
+static void set_flag(json_t *m, const char *key, bool value)
+{
+	if (value)
+		(void)json_object_set_new(m, key, json_true());
+}
+
+static void set_text(json_t *m, const char *key, const char *value)
+{
+	if (value)
+		(void)json_object_set_new(m, key, json_string(value));
 }
 
 /* ---- volumes ---- */
 
-/* What the image has at the place goes into a volume that is empty. */
-static FALLIBLE copy_up(struct engine *e, const struct engine_image *image, const char *data, const char *target)
+static FALLIBLE open_image(struct planning *p)
 {
 	CLEANUP(rootfs_fini) struct rootfs rootfs = { 0 };
-	auto_fd int to = sys_open_dir(data), root = -1, from = -1;
-	auto_list char **names = NULL;
-	struct stat st;
-	int r;
 
-	if (to < 0 || (r = fs_list(to, &names)) < 0)
-		return FAIL_OS(to < 0 ? -to : -r, "open volume %s", data);
-	if (names[0])
+	if (p->root >= 0)
 		return NULL;
-	TRY(rootfs_prepare(engine_snapshotter(e), image->diff_ids, NULL, &rootfs));
-	TRY(rootfs_view(&rootfs, &root));
-	from = sys_open_in_root(root, target + 1, O_RDONLY | O_DIRECTORY, 0);
+	TRY(rootfs_prepare(engine_snapshotter(p->e), p->image->diff_ids, NULL, &rootfs));
+	return rootfs_view_read(&rootfs, &p->root);
+}
+
+/* What the image has at the place goes into a volume that is empty. */
+static FALLIBLE copy_up(struct planning *p, const json_t *volume, const struct want *w)
+{
+	CLEANUP(volume_work_end) struct volume_work work = { .lock = -1 };
+	CLEANUP(volume_dirs_fini) struct volume_dirs dirs = { -1, -1 };
+	const char *name = json_str_at(volume, "Name", "");
+	auto_fd int from = -1;
+	struct stat st;
+	struct err *err;
+
+	TRY(open_image(p));
+	from = sys_open_in_root(p->root, w->target + 1, O_PATH, 0);
+	if (from >= 0 && sys_fstat(from, &st) >= 0 && !S_ISDIR(st.st_mode) && !w->source)
+		return FAIL(ERR_INVALID, "cannot mount volume over existing file, file exists %s", w->target);
+	own_close(&from);
+	from = sys_open_in_root(p->root, w->target + 1, O_RDONLY | O_DIRECTORY, 0);
 	if (from == -ENOENT || from == -ENOTDIR)
 		return NULL;
-	if (from < 0 || (r = sys_fstat(from, &st)) < 0)
-		return FAIL_OS(from < 0 ? -from : -r, "open %s of the image", target);
-	if ((r = sys_fchown(to, st.st_uid, st.st_gid)) < 0 || (r = sys_fchmod(to, st.st_mode & 07777)) < 0 ||
-	    (r = fs_copy_tree(from, to)) < 0)
-		return FAIL_OS(-r, "copy %s of the image into the volume", target);
+	if (from < 0)
+		return FAIL_OS(-from, "open %s of the image", w->target);
+	TRY(volume_work_begin(p->e, name, &work));
+	err = volume_dirs_open(p->e, volume, &dirs);
+	if (!err && volume_is_empty(&dirs))
+		err = volume_fill(&work, &dirs, from);
+	return err ? err_ctx(err, "copy %s of the image into volume %s", w->target, name) : NULL;
+}
+
+static json_t *volume_mount(const json_t *volume, const struct want *w)
+{
+	const char *device = json_str_at(volume, "Options.device", NULL);
+	json_t *m =
+	    json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:s, s:b}", "Type", "volume", "Name",
+		      json_str_at(volume, "Name", ""), "Source", json_str_at(volume, "Mountpoint", ""),
+		      "Destination", w->target, "Driver", "local", "Mode", w->mode ? w->mode : "z", "RW",
+		      !w->read_only, "Propagation", "", "HoyAnonymous", !w->source);
+
+	set_flag(m, "HoyNoCopy", w->no_copy && device);
+	return m;
+}
+
+static FALLIBLE hold(struct planning *p, const char *name, json_t **out_volume)
+{
+	int fd = -1;
+
+	TRY(volume_hold(p->e, name, &fd, out_volume));
+	if (fd >= 0)
+		*vec_push(&p->hold->fds) = fd;
 	return NULL;
 }
 
-static FALLIBLE use_volume(struct engine *e, const struct engine_image *image, struct want *w, json_t **out_mount)
+/* Somebody may remove it just before it is held: then it is made again. */
+static FALLIBLE make_held(struct planning *p, const json_t *body, json_t **out_volume)
 {
-	auto_json json_t *body = json_pack("{s:s, s:b, s:O?}", "Name", w->source ? w->source : "", "HoyAnonymous", !w->source,
-					   "Labels", w->labels),
-			 *volume = NULL;
-	const char *data;
+	for (int tries = 0; tries < 1000; tries++) {
+		auto_json json_t *made = NULL;
 
-	TRY(volume_create(e, body, &volume));
-	data = json_str_at(volume, "Mountpoint", "");
-	if (!w->no_copy)
-		TRY(copy_up(e, image, data, w->target));
-	*out_mount = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:s, s:b}", "Type", "volume", "Name",
-			       json_str_at(volume, "Name", ""), "Source", data, "Destination", w->target, "Driver", "local",
-			       "Mode", w->read_only ? "ro" : "z", "RW", !w->read_only, "Propagation", "", "HoyAnonymous",
-			       !w->source);
+		TRY(volume_make(p->e, body, &made));
+		TRY(volume_make_directories(
+		    p->e, json_str_at(made, "Name", ""))); /* a power cut may have taken new ones */
+		TRY(hold(p, json_str_at(made, "Name", ""), out_volume));
+		if (*out_volume)
+			return NULL;
+	}
+	return FAIL(ERR_CONFLICT, "volume %s is removed again and again", json_str_at(body, "Name", ""));
+}
+
+static FALLIBLE use_volume(struct planning *p, const struct want *w, json_t **out_mount)
+{
+	bool own = !w->source;
+	auto_json json_t *body = json_pack("{s:s, s:s, s:s, s:O?, s:O?}", "Name", own ? "" : w->source,
+					   "Driver", w->driver && *w->driver ? w->driver : "local", "HoyFor",
+					   own ? json_str_at(p->doc, "Id", "") : "", "Labels", w->labels,
+					   "DriverOpts", w->driver_options),
+			 *volume = NULL;
+	bool is_fs;
+	struct err *err = NULL;
+
+	TRY(make_held(p, body, &volume));
+	is_fs = json_at(volume, "Options.device") && !volume_is_bind(volume);
+	if (!w->no_copy && !w->subpath && !w->is_overlay && !is_fs)
+		err = copy_up(p, volume, w);
+	TRY(err);
+	*out_mount = volume_mount(volume, w);
 	return NULL;
+}
+
+/* ---- binds ---- */
+
+static int make_directories(const char *path)
+{
+	auto_free char *p = xstrdup(path);
+	int r = 0;
+
+	for (char *at = p + 1; r >= 0 && (at = strchr(at, '/')); *at++ = '/') {
+		*at = 0;
+		r = sys_mkdir(AT_FDCWD, p, 0755);
+		r = r == -EEXIST ? 0 : r;
+	}
+	if (r >= 0)
+		r = sys_mkdir(AT_FDCWD, p, 0755);
+	return r == -EEXIST ? 0 : r;
 }
 
 static FALLIBLE use_bind(const struct want *w, json_t **out_mount)
@@ -114,130 +172,106 @@ static FALLIBLE use_bind(const struct want *w, json_t **out_mount)
 	struct stat st;
 	int r = sys_fstatat(AT_FDCWD, w->source, &st, 0);
 
-	if (r == -ENOENT && w->make_source && (r = sys_mkdir(AT_FDCWD, w->source, 0755)) == -ENOENT)
-		return FAIL(ERR_NOT_FOUND, "bind source path does not exist: %s", w->source);
+	if (r == -ENOENT && w->make_source) {
+		if ((r = make_directories(w->source)) < 0)
+			return FAIL_OS(-r, "error while creating mount source path '%s'", w->source);
+	}
 	if (r == -ENOENT)
-		return FAIL(ERR_NOT_FOUND, "invalid mount config for type \"bind\": bind source path does not exist: %s", w->source);
+		return FAIL(ERR_NOT_FOUND,
+			    "invalid mount config for type \"bind\": bind source path does not exist: %s",
+			    w->source);
 	if (r < 0)
 		return FAIL_OS(-r, "bind source %s", w->source);
-	*out_mount = json_pack("{s:s, s:s, s:s, s:s, s:b, s:s, s:b}", "Type", "bind", "Source", w->source, "Destination",
-			       w->target, "Mode", w->read_only ? "ro" : "", "RW", !w->read_only, "Propagation",
-			       w->propagation ? w->propagation : "rprivate", "HoyFlat", w->is_flat);
+	*out_mount = json_pack("{s:s, s:s, s:s, s:s, s:b, s:s}", "Type", "bind", "Source", w->source,
+			       "Destination", w->target, "Mode", w->mode ? w->mode : "", "RW", !w->read_only,
+			       "Propagation", w->propagation ? w->propagation : "rprivate");
 	return NULL;
 }
 
-static FALLIBLE add(struct engine *e, const struct engine_image *image, struct want *w, json_t *list)
-{
-	json_t *m = NULL;
+/* ---- images ---- */
 
-	if (has_target(list, w->target))
+static FALLIBLE use_image(struct planning *p, const struct want *w, json_t **out_mount)
+{
+	CLEANUP(engine_image_fini) struct engine_image image = { 0 };
+	json_t *keep = json_at(p->doc, "Hoy.MountLayers");
+	auto_json json_t *layers = NULL;
+
+	TRY(engine_image_get(p->e, w->source, &image));
+	layers = json_from_list(image.diff_ids);
+	if (!keep) {
+		keep = json_array();
+		(void)json_object_set_new(json_object_get(p->doc, "Hoy"), "MountLayers", keep);
+	}
+	(void)json_array_extend(keep, layers);
+	*out_mount = json_pack("{s:s, s:s, s:s, s:s, s:b, s:s, s:O}", "Type", "image", "Source", image.id,
+			       "Destination", w->target, "Mode", "", "RW", false, "Propagation", "",
+			       "HoyLayers", layers);
+	return NULL;
+}
+
+/* ---- all of them ---- */
+
+static FALLIBLE add(struct planning *p, const struct want *w)
+{
+	auto_json json_t *made = NULL;
+	size_t i;
+	json_t *m = find_target(p->list, w->target, &i);
+
+	if (m && !json_bool_at(m, "HoyFrom", false))
 		return FAIL(ERR_INVALID, "Duplicate mount point: %s", w->target);
+	if (m) /* of another container: what is asked for itself stands above it */
+		(void)json_array_remove(p->list, i);
 	if (strcmp(w->type, "volume") == 0)
-		TRY(use_volume(e, image, w, &m));
+		TRY(use_volume(p, w, &made));
 	else if (strcmp(w->type, "bind") == 0)
-		TRY(use_bind(w, &m));
+		TRY(use_bind(w, &made));
+	else if (strcmp(w->type, "image") == 0)
+		TRY(use_image(p, w, &made));
 	else
-		m = json_pack("{s:s, s:s, s:s, s:s, s:b, s:s, s:s}", "Type", "tmpfs", "Source", "", "Destination", w->target,
-			      "Mode", "", "RW", !w->read_only, "Propagation", "", "HoyOptions",
-			      w->options ? w->options : "noexec,nosuid,nodev");
-	(void)json_array_append_new(list, m);
+		made =
+		    json_pack("{s:s, s:s, s:s, s:s, s:b, s:s}", "Type", "tmpfs", "Source", "", "Destination",
+			      w->target, "Mode", "", "RW", !w->read_only, "Propagation", "");
+	set_flag(made, "HoyFlat", w->is_flat);
+	set_flag(made, "HoyTopOnly", w->is_top_only);
+	set_flag(made, "HoyChown", w->want_chown);
+	set_flag(made, "HoyOverlay", w->is_overlay);
+	set_text(made, "HoySubpath", w->subpath);
+	set_text(made, "HoyIdmap", w->idmap);
+	if (w->options)
+		(void)json_object_set(made, "HoyOptions", w->options);
+	(void)json_array_append(p->list, made);
 	return NULL;
 }
 
-/* ---- the four ways to ask ---- */
-
-static FALLIBLE bind_option(struct want *w, struct sv o, const char *text)
+static FALLIBLE from_container(struct planning *p, const char *text)
 {
-	static const char *const propagation[] = { "private", "rprivate", "shared", "rshared", "slave", "rslave" };
+	auto_free char *container = NULL;
+	auto_json json_t *doc = NULL;
+	char id[CTR_ID_MAX];
+	bool read_only;
+	size_t i, at;
+	json_t *m;
 
-	if (sv_is(o, "ro")) {
-		w->read_only = true;
-		return NULL;
-	}
-	if (sv_is(o, "nocopy")) {
-		w->no_copy = true;
-		return NULL;
-	}
-	if (sv_is(o, "rw") || sv_is(o, "z") || sv_is(o, "Z") || sv_is(o, "rbind") || sv_is(o, "consistent") ||
-	    sv_is(o, "cached") || sv_is(o, "delegated"))
-		return NULL;
-	if (sv_is(o, "bind")) {
-		w->is_flat = true;
-		return NULL;
-	}
-	for (size_t i = 0; i < LEN(propagation); i++)
-		if (sv_is(o, propagation[i])) {
-			w->propagation = propagation[i];
-			return NULL;
-		}
-	return FAIL(ERR_INVALID, "invalid mode: " SV_FMT " (in \"%s\")", SV_ARG(o), text);
-}
+	TRY(want_from_container(text, &container, &read_only));
+	TRY(ctr_find(p->e, container, id, &doc));
+	json_array_foreach(json_object_get(doc, "Mounts"), i, m)
+	{
+		auto_json json_t *volume = NULL;
+		json_t *copy;
 
-/* "source:target[:options]" */
-static FALLIBLE from_bind(const char *text, struct want *w)
-{
-	struct sv rest = sv_of(text), source = sv_cut(&rest, ':'), target = sv_cut(&rest, ':');
-	auto_free char *raw = xstrndup(target.p ? target.p : "", target.n);
-
-	if (!source.n || !target.n || memchr(rest.p ? rest.p : "", ':', rest.n))
-		return FAIL(ERR_INVALID, "invalid volume specification: '%s'", text);
-	w->source = xstrndup(source.p, source.n);
-	w->type = source.p[0] == '/' ? "bind" : "volume";
-	w->make_source = true;
-	if (source.p[0] != '/' && !text_is_name(source))
-		return FAIL(ERR_INVALID,
-			    "invalid volume specification: '%s': \"%s\" includes invalid characters for a local volume name", text,
-			    w->source);
-	TRY(clean_target(raw, &w->target));
-	while (rest.n)
-		TRY(bind_option(w, sv_cut(&rest, ','), text));
-	return NULL;
-}
-
-static FALLIBLE from_object(const json_t *m, struct want *w)
-{
-	const char *type = json_str_at(m, "Type", ""), *source = json_str_at(m, "Source", "");
-	int64_t size = json_int_at(m, "TmpfsOptions.SizeBytes", 0), mode = json_int_at(m, "TmpfsOptions.Mode", 0);
-	static const char *const types[] = { "bind", "volume", "tmpfs" };
-
-	for (size_t i = 0; i < LEN(types); i++)
-		if (strcmp(types[i], type) == 0)
-			w->type = types[i];
-	if (!w->type)
-		return FAIL(ERR_INVALID, "mount type unknown: \"%s\"", type);
-	TRY(clean_target(json_str_at(m, "Target", ""), &w->target));
-	if (strcmp(type, "bind") == 0 && source[0] != '/')
-		return FAIL(ERR_INVALID, "invalid mount config for type \"bind\": invalid mount path: '%s' mount path must be absolute",
-			    source);
-	if (strcmp(type, "tmpfs") == 0 && *source)
-		return FAIL(ERR_INVALID, "invalid mount config for type \"tmpfs\": field Source must not be specified");
-	if (json_object_size(json_at(m, "VolumeOptions.DriverConfig.Options")) || *json_str_at(m, "VolumeOptions.Subpath", ""))
-		return FAIL(ERR_UNSUPPORTED, "mount %s: volume driver options and subpaths are not supported", w->target);
-	w->source = *source ? xstrdup(source) : NULL;
-	w->read_only = json_bool_at(m, "ReadOnly", false);
-	w->no_copy = json_bool_at(m, "VolumeOptions.NoCopy", false);
-	w->labels = json_at(m, "VolumeOptions.Labels");
-	w->is_flat = json_bool_at(m, "BindOptions.NonRecursive", false);
-	w->make_source = json_bool_at(m, "BindOptions.CreateMountpoint", false);
-	if (*json_str_at(m, "BindOptions.Propagation", ""))
-		TRY(bind_option(w, sv_of(json_str_at(m, "BindOptions.Propagation", "")), w->target));
-	if (strcmp(type, "tmpfs") == 0) {
-		char text[96] = "";
-
-		if (size)
-			(void)snprintf(text, sizeof text, ",size=%lld", (long long)size);
-		w->options = mode ? xasprintf("noexec,nosuid,nodev%s,mode=%llo", text, (unsigned long long)mode) :
-				    xasprintf("noexec,nosuid,nodev%s%s", text, w->read_only ? ",ro" : "");
+		if (strcmp(json_str_at(m, "Type", ""), "volume") == 0)
+			TRY(hold(p, json_str_at(m, "Name", ""), &volume));
+		if (strcmp(json_str_at(m, "Type", ""), "volume") == 0 && !volume)
+			return FAIL(ERR_NOT_FOUND, "get %s: no such volume", json_str_at(m, "Name", ""));
+		copy = json_deep_copy(m);
+		if (read_only)
+			(void)json_object_set_new(copy, "RW", json_false());
+		(void)json_object_set_new(copy, "HoyFrom", json_true());
+		if (find_target(p->list, json_str_at(m, "Destination", ""), &at))
+			(void)json_array_remove(p->list, at); /* a later one replaces */
+		(void)json_array_append_new(p->list, copy);
 	}
 	return NULL;
-}
-
-/* docker's defaults, then what the user wrote */
-static FALLIBLE from_tmpfs(const char *target, const char *options, struct want *w)
-{
-	w->type = "tmpfs";
-	w->options = xasprintf("noexec,nosuid,nodev%s%s", *options ? "," : "", options);
-	return clean_target(target, &w->target);
 }
 
 static size_t depth(const json_t *m)
@@ -253,7 +287,8 @@ static size_t depth(const json_t *m)
 static void sort_by_depth(json_t *list)
 {
 	for (size_t i = 1; i < json_array_size(list); i++)
-		for (size_t j = i; j > 0 && depth(json_array_get(list, j - 1)) > depth(json_array_get(list, j)); j--) {
+		for (size_t j = i;
+		     j > 0 && depth(json_array_get(list, j - 1)) > depth(json_array_get(list, j)); j--) {
 			json_t *m = json_incref(json_array_get(list, j));
 
 			(void)json_array_remove(list, j);
@@ -261,47 +296,78 @@ static void sort_by_depth(json_t *list)
 		}
 }
 
-static FALLIBLE plan_all(struct engine *e, const struct engine_image *image, json_t *doc, json_t *list)
+static const char *text_of(const json_t *v)
 {
-	const json_t *host = json_object_get(doc, "HostConfig");
+	return json_is_string(v) ? json_string_value(v) : "";
+}
+
+static FALLIBLE plan_host(struct planning *p)
+{
+	const json_t *host = json_object_get(p->doc, "HostConfig");
 	const char *key;
 	json_t *item;
 	size_t i;
 
-	json_array_foreach (json_object_get(host, "Binds"), i, item) {
+	json_array_foreach(json_object_get(host, "VolumesFrom"), i, item)
+	    TRY(from_container(p, text_of(item)));
+	json_array_foreach(json_object_get(host, "Binds"), i, item)
+	{
+		CLEANUP(want_fini) struct want w = { .driver = json_str_at(host, "VolumeDriver", NULL) };
+
+		TRY(want_from_bind(text_of(item), &w));
+		TRY(add(p, &w));
+	}
+	json_array_foreach(json_object_get(host, "Mounts"), i, item)
+	{
 		CLEANUP(want_fini) struct want w = { 0 };
 
-		TRY(from_bind(json_is_string(item) ? json_string_value(item) : "", &w));
-		TRY(add(e, image, &w, list));
+		TRY(want_from_object(item, &w));
+		TRY(add(p, &w));
 	}
-	json_array_foreach (json_object_get(host, "Mounts"), i, item) {
+	json_object_foreach(json_object_get(host, "Tmpfs"), key, item)
+	{
 		CLEANUP(want_fini) struct want w = { 0 };
 
-		TRY(from_object(item, &w));
-		TRY(add(e, image, &w, list));
-	}
-	json_object_foreach (json_object_get(host, "Tmpfs"), key, item) {
-		CLEANUP(want_fini) struct want w = { 0 };
-
-		TRY(from_tmpfs(key, json_is_string(item) ? json_string_value(item) : "", &w));
-		TRY(add(e, image, &w, list));
-	}
-	json_object_foreach (json_at(doc, "Config.Volumes"), key, item) {
-		CLEANUP(want_fini) struct want w = { .type = "volume" };
-
-		TRY(clean_target(key, &w.target));
-		if (!has_target(list, w.target))
-			TRY(add(e, image, &w, list));
+		TRY(want_from_tmpfs(key, text_of(item), &w));
+		TRY(add(p, &w));
 	}
 	return NULL;
 }
 
-FALLIBLE mounts_plan(struct engine *e, const struct engine_image *image, json_t *doc)
+static FALLIBLE plan_all(struct planning *p)
 {
-	json_t *list = json_array();
+	const char *key;
+	json_t *item;
+	size_t i;
 
-	(void)json_object_set_new(doc, "Mounts", list);
-	TRY(plan_all(e, image, doc, list));
-	sort_by_depth(list);
+	TRY(plan_host(p));
+	json_object_foreach(json_at(p->doc, "Config.Volumes"), key, item)
+	{
+		CLEANUP(want_fini)
+		struct want w = { .driver = json_str_at(p->doc, "HostConfig.VolumeDriver", NULL) };
+
+		TRY(want_from_path(key, &w));
+		if (!find_target(p->list, w.target, &i))
+			TRY(add(p, &w));
+	}
+	json_array_foreach(p->list, i, item)(void) json_object_del(item, "HoyFrom");
+	return NULL;
+}
+
+void mounts_hold_fini(struct mounts_hold *h)
+{
+	for (size_t i = 0; i < h->fds.n; i++)
+		own_close(&h->fds.p[i]);
+	vec_fini(&h->fds);
+}
+
+FALLIBLE mounts_plan(struct engine *e, const struct engine_image *image, json_t *doc,
+		     struct mounts_hold *hold_them)
+{
+	CLEANUP(planning_fini) struct planning p = { e, image, doc, json_array(), hold_them, -1 };
+
+	(void)json_object_set_new(doc, "Mounts", p.list);
+	TRY(plan_all(&p));
+	sort_by_depth(p.list);
 	return NULL;
 }

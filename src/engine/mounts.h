@@ -1,16 +1,37 @@
 /*
- * mounts.h - what a create body wants mounted, as the record's Mounts array; volumes made and filled on the way.
+ * mounts.h - what a create body wants mounted: as the record's Mounts array, and at each start as mounts of
+ * an OCI specification.
  *
- * Layer: engine (internal).  Shapes: API MountPoint plus HoyOptions (tmpfs options), HoyFlat, HoyAnonymous.
+ * Layer: engine (internal).  Shapes: API MountPoint plus what is ours: HoyOptions (array of mount options),
+ * HoyFlat (bind, not rbind), HoyTopOnly, HoyNoCopy, HoySubpath, HoyChown, HoyOverlay, HoyIdmap, HoyAnonymous,
+ * HoyLayers (of an image mount; also in Hoy.MountLayers, which keeps them).
  */
 #pragma once
 #include "base/err.h"
+#include "base/vec.h"
 #include "codec/json.h"
 #include "engine/image.h"
 
+/* What a creation keeps from being removed until its record names it. */
+struct mounts_hold {
+	VEC(int) fds; /* owned */
+};
+void mounts_hold_fini(struct mounts_hold *h);
+
 /*
- * Sets doc.Mounts from HostConfig.Binds, .Mounts, .Tmpfs and Config.Volumes, in the order of their depth. Named volumes that
- * are not there are made; an empty volume gets what the image has at its place. ERR_INVALID "invalid volume specification …",
- * "Duplicate mount point: …"; ERR_NOT_FOUND "bind source path does not exist: …" (type bind; -v makes a directory).
+ * Sets doc.Mounts from HostConfig.VolumesFrom, .Binds, .Mounts, .Tmpfs and Config.Volumes, in the order of
+ * their depth. Named volumes that are not there are made; an empty volume gets what the image has at its
+ * place. ERR_INVALID "invalid volume specification …", "Duplicate mount point: …"; ERR_NOT_FOUND "bind source
+ * path does not exist: …" (type bind; -v makes a directory), "No such container: …". hold (empty) is filled
+ * also on error: to be ended after the record was written, or not. Volumes that were made for doc alone are
+ * then volume_forget_of's.
  */
-FALLIBLE mounts_plan(struct engine *e, const struct engine_image *image, json_t *doc);
+FALLIBLE mounts_plan(struct engine *e, const struct engine_image *image, json_t *doc,
+		     struct mounts_hold *hold);
+
+/*
+ * doc.Mounts as OCI mounts, owned array. Makes what they need (directories for overlays, missing volume
+ * directories) and gives files to the container's user where that was asked for. root_fd: where users are
+ * looked up. ERR_INVALID a source that can't be given away or shared.
+ */
+FALLIBLE mounts_spec(struct engine *e, const json_t *doc, int root_fd, json_t **out_mounts);

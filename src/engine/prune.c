@@ -99,7 +99,7 @@ FALLIBLE engine_volume_prune(struct engine *e, bool all, const json_t *filters, 
 		bool is_meant, is_gone;
 
 		TRY(fits(filters, json_str_at(v, "CreatedAt", ""), json_object_get(v, "Labels"), &is_meant));
-		if (!is_meant || (!all && !json_bool_at(v, "HoyAnonymous", false)))
+		if (!is_meant || (!all && !json_object_get(json_object_get(v, "Labels"), VOLUME_ANONYMOUS)))
 			continue;
 		TRY(measure(e, "volumes", name, &bytes));
 		TRY(unless_used(volume_remove(e, name, false), &is_gone));

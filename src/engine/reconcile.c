@@ -8,6 +8,7 @@
 #include "base/text.h"
 #include "engine/ctr.h"
 #include "engine/image_store.h"
+#include "engine/volume_work.h"
 #include "network/network.h"
 #include "state/db.h"
 #include "sys/fs.h"
@@ -71,6 +72,7 @@ static FALLIBLE end_unnamed(struct engine *e, const char *id)
 	TRY(ctr_exists(e, id, &exists));
 	if (exists)
 		return NULL;
+	TRY(volume_forget_of(e, id));
 	path = ctr_path(e, id, NULL);
 	return ctr_remove_tree(AT_FDCWD, path);
 }
@@ -137,5 +139,6 @@ FALLIBLE engine_reconcile(struct engine *e)
 	for (size_t i = 0; homes[i]; i++)
 		if (is_id(homes[i]))
 			TRY(end_unnamed(e, homes[i]));
+	TRY(volume_reconcile(e));
 	return after_boot(e, homes);
 }

@@ -289,44 +289,6 @@ static FALLIBLE process(const struct spec_in *in, json_t *mounts, json_t **out_p
 
 /* ---- mounts ---- */
 
-static void propagation_options(json_t *options, const json_t *m)
-{
-	const char *p = json_str_at(m, "Propagation", "");
-
-	(void)json_array_append_new(options, json_string(*p ? p : "rprivate"));
-}
-
-static void user_mounts(const struct spec_in *in, json_t *mounts)
-{
-	size_t i;
-	json_t *m;
-
-	json_array_foreach (json_at(in->doc, "Mounts"), i, m) {
-		const char *type = json_str_at(m, "Type", "");
-		auto_json json_t *options = json_array();
-		struct sv rest = sv_of(json_str_at(m, "HoyOptions", ""));
-
-		if (strcmp(type, "tmpfs") == 0) {
-			while (rest.n) {
-				struct sv o = sv_cut(&rest, ',');
-
-				if (o.n)
-					(void)json_array_append_new(options, json_stringn(o.p, o.n));
-			}
-			(void)json_array_append_new(mounts, json_pack("{s:s, s:s, s:s, s:O}", "destination",
-								      json_str_at(m, "Destination", ""), "type", "tmpfs",
-								      "source", "tmpfs", "options", options));
-			continue;
-		}
-		(void)json_array_append_new(options, json_string(json_bool_at(m, "HoyFlat", false) ? "bind" : "rbind"));
-		(void)json_array_append_new(options, json_string(json_bool_at(m, "RW", true) ? "rw" : "ro"));
-		propagation_options(options, m);
-		(void)json_array_append_new(mounts, json_pack("{s:s, s:s, s:s, s:O}", "destination",
-							      json_str_at(m, "Destination", ""), "type", "bind", "source",
-							      json_str_at(m, "Source", ""), "options", options));
-	}
-}
-
 static bool is_mounted(const json_t *doc, const char *target)
 {
 	size_t i;
@@ -435,12 +397,12 @@ FALLIBLE spec_build(const struct spec_in *in, json_t **out_spec)
 	bool host_uts = strcmp(json_str_at(doc, "HostConfig.UTSMode", ""), "host") == 0;
 
 	drop_replaced(mounts, doc);
-	own_files(in, mounts);
 	TRY(process(in, mounts, &process_part));
-	user_mounts(in, mounts);
+	(void)json_array_extend(mounts, (json_t *)(uintptr_t)in->mounts);
+	own_files(in, mounts); /* they stand also in an /etc of the user's */
 	TRY(spec_devices(doc, privileged, devices, rules));
-	linux_part = json_pack("{s:o, s:o, s:O, s:s}", "namespaces", namespaces(in), "resources",
-			       resources(doc, json_incref(rules)), "devices", devices, "rootfsPropagation", "rprivate");
+	linux_part = json_pack("{s:o, s:o, s:O}", "namespaces", namespaces(in), "resources", resources(doc, json_incref(rules)),
+			       "devices", devices);
 	if (!privileged) {
 		(void)json_object_set_new(linux_part, "maskedPaths", spec_masked_paths());
 		(void)json_object_set_new(linux_part, "readonlyPaths", spec_readonly_paths());

@@ -16,6 +16,7 @@
 #include "engine/container.h"
 #include "engine/ctr.h"
 #include "engine/endpoint.h"
+#include "engine/mounts.h"
 #include "network/network.h"
 #include "runtime/runtime.h"
 #include "state/record.h"
@@ -174,7 +175,7 @@ static FALLIBLE user_root(const struct rootfs *r, int *out_fd)
 
 static FALLIBLE build_plan(struct start *s, struct plan **out_plan)
 {
-	auto_json json_t *spec = NULL, *profile = NULL;
+	auto_json json_t *spec = NULL, *profile = NULL, *mounts = NULL;
 	auto_list char **lower = NULL;
 	auto_free char *home = ctr_path(s->e, s->id, NULL), *net = NULL, *init = NULL;
 	auto_fd int root = -1;
@@ -187,6 +188,8 @@ static FALLIBLE build_plan(struct start *s, struct plan **out_plan)
 	TRY(ctr_rootfs(s->e, s->id, s->doc, &s->rootfs));
 	TRY(user_root(&s->rootfs, &root));
 	in.root_fd = root;
+	TRY(mounts_spec(s->e, s->doc, root, &mounts));
+	in.mounts = mounts;
 	in.seccomp = profile;
 	TRY(join_target(s, json_str_at(s->doc, "HostConfig.NetworkMode", ""), &pid));
 	in.net_path = net = pid ? xasprintf("/proc/%d/ns/net", (int)pid) : NULL;
