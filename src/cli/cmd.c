@@ -84,6 +84,11 @@ static FALLIBLE store(const struct opt *o, const char *value, char *conf)
 		else if (!parse_bool(value, at.flag))
 			return bad_value(o, value, FAIL(ERR_INVALID, "expected true or false"));
 		return NULL;
+	case OPT_NOT:
+		if (value && !parse_bool(value, at.flag))
+			return bad_value(o, value, FAIL(ERR_INVALID, "expected true or false"));
+		*at.flag = value && !*at.flag;
+		return NULL;
 	case OPT_STR:
 		*at.str = value;
 		return NULL;
@@ -118,7 +123,7 @@ static FALLIBLE long_option(const struct cmd *c, char ***argv, char *conf)
 
 	if (!o)
 		return FAIL(ERR_INVALID, "unknown flag: --%.*s", (int)n, text);
-	if (eq || o->type == OPT_FLAG)
+	if (eq || o->type == OPT_FLAG || o->type == OPT_NOT)
 		return store(o, eq ? eq + 1 : NULL, conf);
 	if (!(*argv)[1])
 		return FAIL(ERR_INVALID, "flag needs an argument: --%s", o->name);
@@ -133,7 +138,7 @@ static FALLIBLE short_options(const struct cmd *c, char ***argv, char *conf)
 
 		if (!o)
 			return FAIL(ERR_INVALID, "unknown shorthand flag: '%c' in %s", *p, **argv);
-		if (o->type == OPT_FLAG && p[1] != '=') {
+		if ((o->type == OPT_FLAG || o->type == OPT_NOT) && p[1] != '=') {
 			TRY(store(o, NULL, conf));
 			continue;
 		}

@@ -11,6 +11,7 @@
 enum opt_type {
 	OPT_END,
 	OPT_FLAG,  /* bool; also --x=true|false */
+	OPT_NOT,   /* bool; a flag that is true when nothing is said: --x=false sets the field */
 	OPT_STR,   /* const char *, borrowed */
 	OPT_UINT,  /* unsigned, at most max */
 	OPT_INT,   /* int; may be negative */

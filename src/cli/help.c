@@ -18,6 +18,7 @@ static const char *type_word(const struct opt *o)
 	case OPT_CPUS:
 		return "decimal";
 	case OPT_FLAG:
+	case OPT_NOT:
 	case OPT_END:
 		break;
 	}
@@ -34,7 +35,7 @@ static void option_lines(const struct cmd *c)
 			int n;
 
 			n = snprintf(left, sizeof left, "  %c%c%c --%s %s", o->letter ? '-' : ' ', o->letter ? o->letter : ' ',
-				     o->letter ? ',' : ' ', o->name, o->type == OPT_FLAG ? "" : o->arg ? o->arg : type_word(o));
+				     o->letter ? ',' : ' ', o->name, o->type == OPT_FLAG || o->type == OPT_NOT ? "" : o->arg ? o->arg : type_word(o));
 			if (pass == 0 && (size_t)n > width)
 				width = (size_t)n;
 			if (pass == 1)

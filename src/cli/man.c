@@ -24,7 +24,7 @@ static void options(const struct cmd *c)
 		(void)printf("\\fB\\-\\-");
 		text(o->name);
 		(void)printf("\\fR");
-		if (o->type != OPT_FLAG) {
+		if (o->type != OPT_FLAG && o->type != OPT_NOT) {
 			(void)printf("=\\fI");
 			text(o->arg ? o->arg : "VALUE");
 			(void)printf("\\fR");

@@ -242,6 +242,11 @@ static FALLIBLE security(const struct run_conf *c, json_t *host)
 			whole = xasprintf("seccomp=%s", profile);
 			text = whole;
 		}
+		if (strcmp(text, "systempaths=unconfined") == 0 || strcmp(text, "systempaths:unconfined") == 0) {
+			(void)json_object_set_new(host, "MaskedPaths", json_array()); /* where the API has it */
+			(void)json_object_set_new(host, "ReadonlyPaths", json_array());
+			continue;
+		}
 		(void)json_array_append_new(list, json_string(text));
 	}
 	return NULL;
@@ -364,7 +369,76 @@ static FALLIBLE limits(const struct run_conf *c, json_t *host)
 	set_bool(host, "OomKillDisable", c->oom_kill_disable);
 	set_str(host, "CpusetCpus", c->cpuset_cpus);
 	set_str(host, "CpusetMems", c->cpuset_mems);
+	set_int(host, "CpuRealtimePeriod", c->cpu_rt_period);
+	set_int(host, "CpuRealtimeRuntime", c->cpu_rt_runtime);
 	return NULL;
+}
+
+static FALLIBLE annotations(const struct run_conf *c, json_t *host)
+{
+	json_t *map = json_object();
+
+	(void)json_object_set_new(host, "Annotations", map);
+	return pairs(c->annotation, "--annotation", map);
+}
+
+/* HOST:IP or HOST=IP, the address perhaps in [ ] (docker: opts/hosts.go). */
+static FALLIBLE extra_hosts(const struct run_conf *c, json_t *host)
+{
+	json_t *list = json_array();
+
+	(void)json_object_set_new(host, "ExtraHosts", list);
+	for (size_t i = 0; c->add_host && c->add_host[i]; i++) {
+		const char *text = c->add_host[i], *cut = text + strcspn(text, "=:");
+		struct sv ip = sv_of(*cut ? cut + 1 : "");
+		auto_free char *entry = NULL;
+
+		if (cut == text || !ip.n)
+			return FAIL(ERR_INVALID, "bad format for add-host: \"%s\"", text);
+		if (ip.n > 2 && ip.p[0] == '[' && ip.p[ip.n - 1] == ']')
+			ip = sv_from(ip.p + 1, ip.n - 2);
+		entry = xasprintf("%.*s:" SV_FMT, (int)(cut - text), text, SV_ARG(ip));
+		(void)json_array_append_new(list, json_string(entry));
+	}
+	return NULL;
+}
+
+/* DEV:N … as {Path, name of the number} */
+static FALLIBLE device_numbers(char *const *list, const char *flag, bool is_bytes, json_t *host, const char *key)
+{
+	const char *what = strcmp(flag, "--blkio-weight-device") == 0 ? "Weight" : "Rate";
+	json_t *all = json_array();
+
+	if (list)
+		(void)json_object_set(host, key, all);
+	for (; list && *list; list++) {
+		const char *colon = strrchr(*list, ':');
+		auto_free char *path = xstrndup(*list, colon ? (size_t)(colon - *list) : 0);
+		uint64_t n = 0;
+		struct err *e = NULL;
+
+		if (colon)
+			e = is_bytes ? num_parse_bytes(sv_of(colon + 1), &n) : num_parse(sv_of(colon + 1), 10, 0, INT64_MAX, &n);
+		if (!colon || e || strncmp(path, "/dev/", 5) != 0) {
+			err_free(e);
+			json_decref(all);
+			return FAIL(ERR_INVALID, "invalid argument \"%s\" for \"%s\" flag: bad format: must be /dev/NAME:NUMBER", *list,
+				    flag);
+		}
+		(void)json_array_append_new(all, json_pack("{s:s, s:I}", "Path", path, what, (json_int_t)n));
+	}
+	json_decref(all);
+	return NULL;
+}
+
+static FALLIBLE device_limits(const struct run_conf *c, json_t *host)
+{
+	set_list(host, "DeviceCgroupRules", c->device_cgroup_rule);
+	TRY(device_numbers(c->blkio_weight_device, "--blkio-weight-device", false, host, "BlkioWeightDevice"));
+	TRY(device_numbers(c->device_read_bps, "--device-read-bps", true, host, "BlkioDeviceReadBps"));
+	TRY(device_numbers(c->device_write_bps, "--device-write-bps", true, host, "BlkioDeviceWriteBps"));
+	TRY(device_numbers(c->device_read_iops, "--device-read-iops", false, host, "BlkioDeviceReadIOps"));
+	return device_numbers(c->device_write_iops, "--device-write-iops", false, host, "BlkioDeviceWriteIOps");
 }
 
 static FALLIBLE host_part(const struct run_conf *c, json_t *body, json_t *host)
@@ -377,16 +451,17 @@ static FALLIBLE host_part(const struct run_conf *c, json_t *body, json_t *host)
 	TRY(run_mounts(c, body, host));
 	TRY(security(c, host));
 	TRY(limits(c, host));
+	TRY(device_limits(c, host));
+	TRY(annotations(c, host));
+	if (c->restart && c->rm && strcmp(c->restart, "no") != 0)
+		return FAIL(ERR_INVALID, "conflicting options: cannot specify both --restart and --rm");
 	if (c->restart)
 		TRY(restart_policy(c->restart, host));
 	for (size_t i = 0; c->publish && c->publish[i]; i++)
 		TRY(publish(c->publish[i], body, host));
 	for (size_t i = 0; c->expose && c->expose[i]; i++)
 		TRY(expose(c->expose[i], body, host));
-	for (size_t i = 0; c->add_host && c->add_host[i]; i++)
-		if (!strchr(c->add_host[i], ':') || c->add_host[i][0] == ':')
-			return FAIL(ERR_INVALID, "bad format for add-host: \"%s\"", c->add_host[i]);
-	set_list(host, "ExtraHosts", c->add_host);
+	TRY(extra_hosts(c, host));
 	set_list(host, "Dns", c->dns);
 	set_list(host, "DnsSearch", c->dns_search);
 	set_list(host, "DnsOptions", c->dns_option);
@@ -405,6 +480,9 @@ static FALLIBLE host_part(const struct run_conf *c, json_t *body, json_t *host)
 	set_bool(host, "PublishAllPorts", c->publish_all);
 	set_bool(host, "Init", c->init);
 	set_bool(host, "HoyHostCA", c->host_ca);
+	set_str(host, "Isolation", c->isolation);
+	set_str(host, "Runtime", c->runtime);
+	set_str(host, "HoyUmask", c->umask);
 	return NULL;
 }
 
@@ -425,6 +503,8 @@ static FALLIBLE process_part(const struct run_conf *c, char *const args[], json_
 	set_str(body, "Domainname", c->domainname);
 	set_str(body, "StopSignal", c->stop_signal);
 	set_int(body, "StopTimeout", c->stop_timeout);
+	if (c->no_healthcheck)
+		(void)json_object_set_new(body, "Healthcheck", json_pack("{s:[s]}", "Test", "NONE"));
 	set_bool(body, "Tty", c->tty);
 	set_bool(body, "OpenStdin", c->interactive);
 	set_bool(body, "StdinOnce", c->interactive && !c->detach);

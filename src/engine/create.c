@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "base/time.h"
 #include "engine/container.h"
+#include "engine/create_check.h"
 #include "engine/ctr.h"
 #include "engine/endpoint.h"
 #include "engine/mounts.h"
@@ -27,14 +28,16 @@
 static const char *const body_keys[] = { "Hostname", "Domainname", "User", "AttachStdin", "AttachStdout", "AttachStderr",
 					 "ExposedPorts", "Tty", "OpenStdin", "StdinOnce", "Env", "Cmd", "Image", "Volumes",
 					 "WorkingDir", "Entrypoint", "OnBuild", "Labels", "StopSignal",
-					 "StopTimeout", "HostConfig", "NetworkingConfig", "ArgsEscaped", "Platform", NULL };
+					 "StopTimeout", "HostConfig", "NetworkingConfig", "ArgsEscaped", "Platform", "Healthcheck", NULL };
 static const char *const host_keys[] = {
 	"Binds", "VolumesFrom", "VolumeDriver", "ContainerIDFile", "LogConfig", "NetworkMode", "PortBindings", "RestartPolicy", "AutoRemove", "ConsoleSize",
 	"CapAdd", "CapDrop", "CgroupnsMode", "Dns", "DnsOptions", "DnsSearch", "ExtraHosts", "GroupAdd", "IpcMode",
 	"OomScoreAdj", "PidMode", "Privileged", "PublishAllPorts", "ReadonlyRootfs", "SecurityOpt", "Tmpfs", "UTSMode",
 	"UsernsMode", "ShmSize", "Sysctls", "Mounts", "Init", "CpuShares", "Memory", "NanoCpus", "BlkioWeight",
 	"CpuPeriod", "CpuQuota", "CpusetCpus", "CpusetMems", "Devices", "MemoryReservation", "MemorySwap", "MemorySwappiness",
-	"OomKillDisable", "PidsLimit", "Ulimits", "HoyHostCA", NULL
+	"OomKillDisable", "PidsLimit", "Ulimits", "HoyHostCA", "HoyUmask", "CpuRealtimePeriod", "CpuRealtimeRuntime",
+	"DeviceCgroupRules", "BlkioWeightDevice", "BlkioDeviceReadBps", "BlkioDeviceWriteBps", "BlkioDeviceReadIOps",
+	"BlkioDeviceWriteIOps", "Annotations", "MaskedPaths", "ReadonlyPaths", "Isolation", "Runtime", NULL
 };
 
 static bool asks_for_nothing(const json_t *v)
@@ -90,7 +93,8 @@ static bool is_one_of(const char *text, const char *const *list)
 
 static FALLIBLE check_modes(const json_t *h)
 {
-	static const char *const ns[] = { "", "private", "host", "shareable", NULL };
+	static const char *const ns[] = { "", "private", "host", NULL };
+	static const char *const ipc[] = { "", "private", "shareable", "none", "host", NULL };
 	static const char *const userns[] = { "", "host", NULL };
 	static const char *const restart[] = { "", "no", "always", "on-failure", "unless-stopped", NULL };
 	static const char *const drivers[] = { "", "json-file", "none", NULL };
@@ -100,7 +104,7 @@ static FALLIBLE check_modes(const json_t *h)
 	for (size_t i = 0; i < LEN(keys); i++) {
 		const char *mode = json_str_at(h, keys[i], "");
 
-		if (!is_one_of(mode, ns) && !(i < 2 && strncmp(mode, "container:", 10) == 0))
+		if (!is_one_of(mode, i == 0 ? ipc : ns) && !(i < 2 && strncmp(mode, "container:", 10) == 0))
 			return FAIL(ERR_INVALID, "invalid %s: %s", keys[i], mode);
 	}
 	if (!is_one_of(json_str_at(h, "UsernsMode", ""), userns))
@@ -149,6 +153,7 @@ static FALLIBLE check_body(const json_t *body)
 	TRY(check_endpoints(body));
 	TRY(check_modes(h));
 	TRY(check_limits(h));
+	TRY(create_check(body, h));
 	if (*json_str_at(body, "WorkingDir", "/") && json_str_at(body, "WorkingDir", "/")[0] != '/')
 		return FAIL(ERR_INVALID, "the working directory '%s' is invalid, it needs to be an absolute path",
 			    json_str_at(body, "WorkingDir", ""));

@@ -1,6 +1,7 @@
 /* devices.c - devices given to a container: --device, and for a privileged one all that stand in the host's /dev. */
 #include "base/mem.h"
 #include "base/own.h"
+#include "engine/create_check.h"
 #include "engine/spec.h"
 #include "sys/spawn.h"
 #include "sys/sys.h"
@@ -82,5 +83,57 @@ FALLIBLE spec_devices(const json_t *doc, bool privileged, json_t *devices, json_
 	}
 	json_array_foreach (json_at(doc, "HostConfig.Devices"), i, item)
 		TRY(one_device(item, devices, rules));
+	json_array_foreach (json_at(doc, "HostConfig.DeviceCgroupRules"), i, item) {
+		json_t *rule = NULL;
+
+		TRY(create_device_rule(json_is_string(item) ? json_string_value(item) : "", &rule));
+		(void)json_array_append_new(rules, rule);
+	}
+	return NULL;
+}
+
+static FALLIBLE block_list(const json_t *list, const char *from, const char *to, json_t *out)
+{
+	size_t i;
+	json_t *item;
+
+	json_array_foreach (list, i, item) {
+		const char *path = json_str_at(item, "Path", "");
+		struct stat st;
+		int r = sys_fstatat(AT_FDCWD, path, &st, 0);
+
+		if (r < 0 || !S_ISBLK(st.st_mode))
+			return FAIL_OS(r < 0 ? -r : ENOTBLK, "limit of device %s", path);
+		(void)json_array_append_new(out, json_pack("{s:I, s:I, s:I}", "major", (json_int_t)major(st.st_rdev), "minor",
+							   (json_int_t)minor(st.st_rdev), to, (json_int_t)json_int_at(item, from, 0)));
+	}
+	return NULL;
+}
+
+FALLIBLE spec_block_io(const json_t *doc, json_t **out_object)
+{
+	static const char *const lists[][4] = { { "BlkioWeightDevice", "weightDevice", "Weight", "weight" },
+						{ "BlkioDeviceReadBps", "throttleReadBpsDevice", "Rate", "rate" },
+						{ "BlkioDeviceWriteBps", "throttleWriteBpsDevice", "Rate", "rate" },
+						{ "BlkioDeviceReadIOps", "throttleReadIOPSDevice", "Rate", "rate" },
+						{ "BlkioDeviceWriteIOps", "throttleWriteIOPSDevice", "Rate", "rate" } };
+	const json_t *h = json_object_get(doc, "HostConfig");
+	auto_json json_t *block = json_object();
+	int64_t weight = json_int_at(h, "BlkioWeight", 0);
+
+	if (weight)
+		(void)json_object_set_new(block, "weight", json_integer(weight));
+	for (size_t i = 0; i < LEN(lists); i++) {
+		const json_t *list = json_object_get(h, lists[i][0]);
+		json_t *out = json_array();
+
+		if (!json_array_size(list)) {
+			json_decref(out);
+			continue;
+		}
+		(void)json_object_set_new(block, lists[i][1], out);
+		TRY(block_list(list, lists[i][2], lists[i][3], out));
+	}
+	*out_object = TAKE(block);
 	return NULL;
 }

@@ -2,6 +2,7 @@
 #include "engine/spec.h"
 #include "base/buf.h"
 #include "base/mem.h"
+#include "base/num.h"
 #include "base/own.h"
 #include "base/text.h"
 #include "engine/ctr.h"
@@ -360,10 +361,10 @@ static void set_if(json_t *object, const char *key, int64_t value)
 		(void)json_object_set_new(object, key, json_integer(value));
 }
 
-static json_t *resources(const json_t *doc, json_t *rules)
+static json_t *resources(const json_t *doc, json_t *rules, json_t *blk)
 {
 	const json_t *h = json_object_get(doc, "HostConfig");
-	json_t *memory = json_object(), *cpu = json_object(), *pids = json_object(), *blk = json_object();
+	json_t *memory = json_object(), *cpu = json_object(), *pids = json_object();
 	int64_t nano = json_int_at(h, "NanoCpus", 0);
 	static const char *const cpusets[][2] = { { "CpusetCpus", "cpus" }, { "CpusetMems", "mems" } };
 
@@ -377,15 +378,52 @@ static json_t *resources(const json_t *doc, json_t *rules)
 	set_if(cpu, "shares", json_int_at(h, "CpuShares", 0));
 	set_if(cpu, "quota", nano ? nano / 10000 : json_int_at(h, "CpuQuota", 0));
 	set_if(cpu, "period", nano ? 100000 : json_int_at(h, "CpuPeriod", 0));
+	set_if(cpu, "realtimePeriod", json_int_at(h, "CpuRealtimePeriod", 0));
+	set_if(cpu, "realtimeRuntime", json_int_at(h, "CpuRealtimeRuntime", 0));
 	for (size_t i = 0; i < LEN(cpusets); i++)
 		if (*json_str_at(h, cpusets[i][0], ""))
 			(void)json_object_set_new(cpu, cpusets[i][1], json_string(json_str_at(h, cpusets[i][0], "")));
 	if (json_int_at(h, "PidsLimit", 0) != 0)
 		(void)json_object_set_new(pids, "limit", json_integer(json_int_at(h, "PidsLimit", 0)));
-	set_if(blk, "weight", json_int_at(h, "BlkioWeight", 0));
-	return json_pack("{s:o, s:o*, s:o*, s:o*, s:o*}", "devices", rules, "memory", memory, "cpu", cpu, "pids",
+	return json_pack("{s:o, s:o*, s:o*, s:o*, s:O*}", "devices", rules, "memory", memory, "cpu", cpu, "pids",
 			 json_object_size(pids) ? pids : (json_decref(pids), NULL), "blockIO",
-			 json_object_size(blk) ? blk : (json_decref(blk), NULL));
+			 json_object_size(blk) ? blk : NULL);
+}
+
+static FALLIBLE set_umask(json_t *process_part, const char *text)
+{
+	uint64_t n;
+
+	TRY(num_parse(sv_of(text), 8, 0, 0777, &n));
+	(void)json_object_set_new(json_object_get(process_part, "user"), "umask", json_integer((json_int_t)n));
+	return NULL;
+}
+
+/* docker's, unless others are given; a privileged container sees all. */
+static void hidden_paths(const json_t *doc, bool privileged, json_t *linux_part)
+{
+	json_t *masked = json_at(doc, "HostConfig.MaskedPaths"), *readonly = json_at(doc, "HostConfig.ReadonlyPaths");
+
+	if (privileged)
+		return;
+	(void)json_object_set_new(linux_part, "maskedPaths", json_is_array(masked) ? json_deep_copy(masked) : spec_masked_paths());
+	(void)json_object_set_new(linux_part, "readonlyPaths",
+				  json_is_array(readonly) ? json_deep_copy(readonly) : spec_readonly_paths());
+}
+
+/* /dev/shm belongs to the IPC namespace: the host's with the host's, none with none. */
+static void shared_memory(const json_t *doc, json_t *mounts)
+{
+	const char *ipc = json_str_at(doc, "HostConfig.IpcMode", "");
+	bool host = strcmp(ipc, "host") == 0;
+
+	if ((!host && strcmp(ipc, "none") != 0) || is_mounted(doc, "/dev/shm"))
+		return;
+	for (size_t i = json_array_size(mounts); i-- > 0;)
+		if (strcmp(json_str_at(json_array_get(mounts, i), "destination", ""), "/dev/shm") == 0)
+			(void)json_array_remove(mounts, i);
+	if (host)
+		spec_add_bind(mounts, "/dev/shm", "/dev/shm", false);
 }
 
 FALLIBLE spec_build(const struct spec_in *in, json_t **out_spec)
@@ -393,27 +431,30 @@ FALLIBLE spec_build(const struct spec_in *in, json_t **out_spec)
 	const json_t *doc = in->doc, *sysctls = json_at(doc, "HostConfig.Sysctls");
 	bool privileged = json_bool_at(doc, "HostConfig.Privileged", false);
 	auto_json json_t *mounts = spec_default_mounts(privileged, json_int_at(doc, "HostConfig.ShmSize", 0));
-	auto_json json_t *process_part = NULL, *linux_part = NULL, *rules = device_rules(privileged), *devices = json_array();
+	auto_json json_t *process_part = NULL, *linux_part = NULL, *rules = device_rules(privileged), *devices = json_array(), *blk = NULL;
 	bool host_uts = strcmp(json_str_at(doc, "HostConfig.UTSMode", ""), "host") == 0;
 
 	drop_replaced(mounts, doc);
+	shared_memory(doc, mounts);
 	TRY(process(in, mounts, &process_part));
 	(void)json_array_extend(mounts, (json_t *)(uintptr_t)in->mounts);
 	own_files(in, mounts); /* they stand also in an /etc of the user's */
 	TRY(spec_devices(doc, privileged, devices, rules));
-	linux_part = json_pack("{s:o, s:o, s:O}", "namespaces", namespaces(in), "resources", resources(doc, json_incref(rules)),
+	TRY(spec_block_io(doc, &blk));
+	linux_part = json_pack("{s:o, s:o, s:O}", "namespaces", namespaces(in), "resources", resources(doc, json_incref(rules), blk),
 			       "devices", devices);
-	if (!privileged) {
-		(void)json_object_set_new(linux_part, "maskedPaths", spec_masked_paths());
-		(void)json_object_set_new(linux_part, "readonlyPaths", spec_readonly_paths());
-	}
+	hidden_paths(doc, privileged, linux_part);
 	if (json_object_size(sysctls))
 		(void)json_object_set_new(linux_part, "sysctl", json_deep_copy(sysctls));
+	if (*json_str_at(doc, "HostConfig.HoyUmask", ""))
+		TRY(set_umask(process_part, json_str_at(doc, "HostConfig.HoyUmask", "")));
 	if (in->seccomp)
 		(void)json_object_set_new(linux_part, "seccomp", json_deep_copy(in->seccomp));
 	*out_spec = json_pack("{s:s, s:{s:s, s:b}, s:O, s:O, s:O}", "ociVersion", "1.0.2", "root", "path", "rootfs", "readonly",
 			      json_bool_at(doc, "HostConfig.ReadonlyRootfs", false), "mounts", mounts, "process", process_part,
 			      "linux", linux_part);
+	if (json_object_size(json_at(doc, "HostConfig.Annotations")))
+		(void)json_object_set(*out_spec, "annotations", json_at(doc, "HostConfig.Annotations"));
 	if (!host_uts && *json_str_at(doc, "Config.Hostname", ""))
 		(void)json_object_set_new(*out_spec, "hostname", json_string(json_str_at(doc, "Config.Hostname", "")));
 	if (!host_uts && *json_str_at(doc, "Config.Domainname", ""))

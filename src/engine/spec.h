@@ -47,6 +47,8 @@ void spec_add_bind(json_t *mounts, const char *source, const char *target, bool 
 void spec_add_ca(json_t *mounts, char ***env, const char *ca_path);
 /* Appends the record's devices (and for a privileged container the host's) and their cgroup rules. ERR_NOT_FOUND, ERR_INVALID. */
 FALLIBLE spec_devices(const json_t *doc, bool privileged, json_t *devices, json_t *rules);
+/* Weights and rates of block devices (resources.blockIO); owned object, empty when none is wanted. ERR_NOT_FOUND no such device. */
+FALLIBLE spec_block_io(const json_t *doc, json_t **out_object);
 /* The variables that name a CA bundle: NULL-terminated. */
 extern const char *const spec_ca_variables[];
 /* The host's bundle, or NULL. */

@@ -144,13 +144,8 @@ static FALLIBLE security(const json_t *doc, bool *out_default, json_t **out_prof
 	json_array_foreach (json_at(doc, "HostConfig.SecurityOpt"), i, item) {
 		const char *text = json_string_value(item), *profile;
 
-		if (!text)
-			continue;
-		if (strncmp(text, "no-new-privileges", 17) == 0 || strcmp(text, "label=disable") == 0 ||
-		    strcmp(text, "label:disable") == 0 || strcmp(text, "apparmor=unconfined") == 0)
-			continue;
-		if (strncmp(text, "seccomp=", 8) != 0 && strncmp(text, "seccomp:", 8) != 0)
-			return FAIL(ERR_UNSUPPORTED, "invalid --security-opt 2: \"%s\"", text);
+		if (!text || (strncmp(text, "seccomp=", 8) != 0 && strncmp(text, "seccomp:", 8) != 0))
+			continue; /* others were looked at by the creation, or are the specification's */
 		profile = text + 8;
 		*out_default = false;
 		if (strcmp(profile, "unconfined") == 0)

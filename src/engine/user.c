@@ -147,9 +147,11 @@ FALLIBLE spec_user_find(int root_fd, const char *text, struct spec_user *out_use
 
 json_t *spec_user_json(const struct spec_user *u)
 {
-	json_t *groups = json_array();
+	/* SECURITY: the primary group too, so that what a set-group program makes of it is not lost (CVE-2022-36109) */
+	json_t *groups = json_pack("[I]", (json_int_t)u->gid);
 
 	for (size_t i = 0; i < u->n_groups; i++)
-		(void)json_array_append_new(groups, json_integer(u->groups[i]));
+		if (u->groups[i] != u->gid)
+			(void)json_array_append_new(groups, json_integer(u->groups[i]));
 	return json_pack("{s:I, s:I, s:o}", "uid", (json_int_t)u->uid, "gid", (json_int_t)u->gid, "additionalGids", groups);
 }
