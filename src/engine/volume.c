@@ -128,6 +128,8 @@ static json_t *new_record(struct engine *e, const char *name, const json_t *body
 	auto_free char *path = volume_path(e, name);
 	char now[TIME_TEXT_MAX];
 
+	(void)time_format(time_now_ns(), now);
+	(void)snprintf(now + strcspn(now, "."), 2, "Z"); /* whole seconds, as docker has it */
 	if (anonymous)
 		(void)json_object_set_new(own_labels, VOLUME_ANONYMOUS, json_string(""));
 	return json_pack("{s:s, s:s, s:O, s:s, s:s, s:o, s:s, s:s}", "CreatedAt",

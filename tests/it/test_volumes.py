@@ -1,6 +1,7 @@
 """Volumes and mounts: what is asked for, what docker does with it, and what a crash or a race may not leave."""
 import json
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -92,7 +93,7 @@ def test_create_inspect_list_remove(hoy):
     v = volume(hoy, "one")
     assert sorted(v) == ["CreatedAt", "Driver", "Labels", "Mountpoint", "Name", "Options", "Scope"]
     assert v["Labels"] == {"a": "b", "c": ""} and v["Options"] is None and v["Scope"] == "local"
-    assert os.path.isdir(v["Mountpoint"])
+    assert os.path.isdir(v["Mountpoint"]) and re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", v["CreatedAt"])
     assert hoy("volume", "ls").out == "DRIVER    VOLUME NAME\nlocal     one\n"
     row = json.loads(hoy("volume", "ls", "--format", "json").out)
     assert row == {"Availability": "N/A", "Driver": "local", "Group": "N/A", "Labels": "a=b,c=", "Links": "N/A",
@@ -187,7 +188,7 @@ def test_other_driver_options_are_a_conflict(hoy, vol):
 
 
 def test_a_size_is_kept_or_refused(hoy):
-    """No file system of this machine's kernel keeps project quotas; tests/v2 has one that does."""
+    """tests/v2/quota.sh has a file system that keeps project quotas."""
     r = hoy("volume", "create", "-o", "size=10m", "sized", code=None)
     if r.code == 0:
         hoy("run", "--rm", "-v", "sized:/a", "busybox", "dd", "if=/dev/zero", "of=/a/f", "bs=1M", "count=20", code=1)

@@ -66,6 +66,7 @@ if [ -x "$build/src/main/hoy" ]; then
 	sleep 1
 	check clean is "" sh -c 'find /sys/fs/cgroup -mindepth 1 -type d -name "*hoy*"'
 	check reset "$hoy" system reset --force
+	. tests/v2/quota.sh
 fi
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" = 0 ]
