@@ -76,14 +76,11 @@ FALLIBLE image_reach(struct engine *e, const char *manifest, struct map *m)
 static struct err *reach_container(void *ctx, struct sv key, struct sv value)
 {
 	auto_json json_t *doc = NULL;
-	auto_list char **layers = NULL, **mounted = NULL;
+	auto_list char **layers = NULL;
 
 	(void)key;
 	TRY(json_parse(value, "container record", 1u << 20, &doc));
 	TRY(json_list_at(doc, "Hoy.Layers", &layers));
-	TRY(json_list_at(doc, "Hoy.MountLayers", &mounted));
-	for (size_t i = 0; mounted && mounted[i]; i++)
-		reach(ctx, mounted[i]);
 	for (size_t i = 0; layers && layers[i]; i++)
 		reach(ctx, layers[i]);
 	reach(ctx, json_str_at(doc, "Image", ""));

@@ -188,27 +188,6 @@ static FALLIBLE use_bind(const struct want *w, json_t **out_mount)
 	return NULL;
 }
 
-/* ---- images ---- */
-
-static FALLIBLE use_image(struct planning *p, const struct want *w, json_t **out_mount)
-{
-	CLEANUP(engine_image_fini) struct engine_image image = { 0 };
-	json_t *keep = json_at(p->doc, "Hoy.MountLayers");
-	auto_json json_t *layers = NULL;
-
-	TRY(engine_image_get(p->e, w->source, &image));
-	layers = json_from_list(image.diff_ids);
-	if (!keep) {
-		keep = json_array();
-		(void)json_object_set_new(json_object_get(p->doc, "Hoy"), "MountLayers", keep);
-	}
-	(void)json_array_extend(keep, layers);
-	*out_mount = json_pack("{s:s, s:s, s:s, s:s, s:b, s:s, s:O}", "Type", "image", "Source", image.id,
-			       "Destination", w->target, "Mode", "", "RW", false, "Propagation", "",
-			       "HoyLayers", layers);
-	return NULL;
-}
-
 /* ---- all of them ---- */
 
 static FALLIBLE add(struct planning *p, const struct want *w)
@@ -217,6 +196,8 @@ static FALLIBLE add(struct planning *p, const struct want *w)
 	size_t i;
 	json_t *m = find_target(p->list, w->target, &i);
 
+	if (w->subpath)
+		return FAIL(ERR_UNSUPPORTED, "mount %s: subpaths can't be mounted yet", w->target);
 	if (m && !json_bool_at(m, "HoyFrom", false))
 		return FAIL(ERR_INVALID, "Duplicate mount point: %s", w->target);
 	if (m) /* of another container: what is asked for itself stands above it */
@@ -226,7 +207,7 @@ static FALLIBLE add(struct planning *p, const struct want *w)
 	else if (strcmp(w->type, "bind") == 0)
 		TRY(use_bind(w, &made));
 	else if (strcmp(w->type, "image") == 0)
-		TRY(use_image(p, w, &made));
+		return FAIL(ERR_UNSUPPORTED, "mount %s: images can't be mounted yet", w->target);
 	else
 		made =
 		    json_pack("{s:s, s:s, s:s, s:s, s:b, s:s}", "Type", "tmpfs", "Source", "", "Destination",

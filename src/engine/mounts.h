@@ -3,8 +3,8 @@
  * an OCI specification.
  *
  * Layer: engine (internal).  Shapes: API MountPoint plus what is ours: HoyOptions (array of mount options),
- * HoyFlat (bind, not rbind), HoyTopOnly, HoyNoCopy, HoySubpath, HoyChown, HoyOverlay, HoyIdmap, HoyAnonymous,
- * HoyLayers (of an image mount; also in Hoy.MountLayers, which keeps them).
+ * HoyFlat (bind, not rbind), HoyTopOnly, HoyNoCopy, HoySubpath, HoyChown, HoyOverlay, HoyIdmap,
+ * HoyAnonymous.
  */
 #pragma once
 #include "base/err.h"

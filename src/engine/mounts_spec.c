@@ -253,6 +253,8 @@ static FALLIBLE of_its_own(struct making *k, const json_t *m, const char *type, 
 		return FAIL(ERR_UNSUPPORTED,
 			    "mount %s: options U, O and idmap are not for a volume of type %s",
 			    json_str_at(m, "Destination", ""), type);
+	if (source[0] == '/')
+		return FAIL(ERR_UNSUPPORTED, "mount %s: file systems on disks can't be mounted yet", json_str_at(m, "Destination", ""));
 	if (json_bool_at(m, "HoyChown", false)) {
 		TRY(spec_user_find(k->root_fd, json_str_at(k->doc, "Config.User", ""), &u));
 		(void)snprintf(text, sizeof text, "uid=%u", u.uid);
@@ -280,27 +282,6 @@ static FALLIBLE volume(struct making *k, const json_t *m, json_t *options)
 					 : of_its_own(k, m, type, source, options);
 }
 
-static FALLIBLE image(struct making *k, const json_t *m, json_t *options)
-{
-	CLEANUP(rootfs_fini) struct rootfs rootfs = { 0 };
-	auto_list char **layers = NULL;
-
-	TRY(json_list_at(m, "HoyLayers", &layers));
-	TRY(rootfs_prepare(engine_snapshotter(k->e), layers, NULL, &rootfs));
-	if (!rootfs.lower[1]) {
-		add_option(options, "bind");
-		add_mount(k, m, "bind", rootfs.lower[0], options);
-		return NULL;
-	}
-	for (size_t i = 0; rootfs.lower[i]; i++) {
-		auto_free char *o = xasprintf("lowerdir+=%s", rootfs.lower[i]);
-
-		add_option(options, o);
-	}
-	add_mount(k, m, "overlay", "overlay", options);
-	return NULL;
-}
-
 FALLIBLE mounts_spec(struct engine *e, const json_t *doc, int root_fd, json_t **out_mounts)
 {
 	auto_json json_t *list = json_array();
@@ -318,8 +299,6 @@ FALLIBLE mounts_spec(struct engine *e, const json_t *doc, int root_fd, json_t **
 			TRY(bind(&k, m, json_str_at(m, "Source", ""), options));
 		else if (strcmp(type, "volume") == 0)
 			TRY(volume(&k, m, options));
-		else if (strcmp(type, "image") == 0)
-			TRY(image(&k, m, options));
 		else
 			add_mount(&k, m, "tmpfs", "tmpfs", options);
 	}

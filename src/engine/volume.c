@@ -132,9 +132,8 @@ static json_t *new_record(struct engine *e, const char *name, const json_t *body
 	(void)snprintf(now + strcspn(now, "."), 2, "Z"); /* whole seconds, as docker has it */
 	if (anonymous)
 		(void)json_object_set_new(own_labels, VOLUME_ANONYMOUS, json_string(""));
-	return json_pack("{s:s, s:s, s:O, s:s, s:s, s:o, s:s, s:s}", "CreatedAt",
-			 time_format(time_now_ns(), now), "Driver", "local", "Labels", own_labels,
-			 "Mountpoint", path, "Name", name, "Options",
+	return json_pack("{s:s, s:s, s:O, s:s, s:s, s:o, s:s, s:s}", "CreatedAt", now, "Driver", "local",
+			 "Labels", own_labels, "Mountpoint", path, "Name", name, "Options",
 			 json_object_size(options) ? json_deep_copy(options) : json_null(), "Scope", "local",
 			 "HoyFor", json_str_at(body, "HoyFor", ""));
 }

@@ -16,9 +16,8 @@
 #include "engine/engine.h"
 #include <stdint.h>
 
-#define VOLUME_ANONYMOUS "com.docker.volume.anonymous" /* the label of those that were made without a name   \
-							*/
-
+/* The label of those that were made without a name. */
+#define VOLUME_ANONYMOUS "com.docker.volume.anonymous"
 /*
  * body: API VolumeCreate (Name, Driver, DriverOpts, Labels); the one that is there already is returned,
  * unless other driver options are asked for (ERR_CONFLICT). Owned object. ERR_INVALID a name or option;
