@@ -3,6 +3,7 @@
  * JSON are progress; the last one is the result or the error. Layers are applied and names given here.
  */
 #include "base/buf.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/own.h"
 #include "base/text.h"
@@ -97,6 +98,8 @@ static FALLIBLE run_program(char *const *args, int in_fd, struct transfer *t, js
 
 	TRY(engine_program("hoy-transfer", &path));
 	text_list_add(&argv, "hoy-transfer");
+	if (log_level == LOG_DEBUG)
+		text_list_add(&argv, "--debug");
 	for (size_t i = 0; args[i]; i++)
 		text_list_add(&argv, args[i]);
 	if ((r = sys_pipe(p)) < 0)

@@ -10,12 +10,14 @@
  *	hoy-transfer login [--insecure] --username USER SERVER		password on stdin
  *	hoy-transfer logout SERVER
  *
- * --retry-ms N: the first pause between attempts (500), doubled each time. --stall-s N: how long a connection
- *may bring nothing (60). --connect-ms N: how long one may take to stand (30000). Registries that docker's
- *daemon.json (or the file HOY_DOCKER_CONF names) calls insecure are so here; its mirrors are used. stdout:
- *JSON lines (registry/report.h). Exit 0 or 1. Ends without a word when the reader of stdout does.
+ * --debug: every request on stderr. --retry-ms N: the first pause between attempts (500), doubled each time.
+ *--stall-s N: how long a connection may bring nothing (60). --connect-ms N: how long one may take to stand
+ *(30000). Registries that docker's daemon.json (or the file HOY_DOCKER_CONF names) calls insecure are so
+ *here; its mirrors are used. stdout: JSON lines (registry/report.h). Exit 0 or 1. Ends without a word when
+ *the reader of stdout does.
  */
 #include "registry/transfer.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/num.h"
 #include "base/own.h"
@@ -49,6 +51,7 @@ static struct err *parse_args(int argc, char **argv, struct args *out)
 						 { "platform", required_argument, NULL, 'p' },
 						 { "username", required_argument, NULL, 'u' },
 						 { "insecure", no_argument, NULL, 'i' },
+						 { "debug", no_argument, NULL, 'd' },
 						 { "compression-format", required_argument, NULL, 'f' },
 						 { "stall-s", required_argument, NULL, 's' },
 						 { "connect-ms", required_argument, NULL, 'k' },
@@ -70,6 +73,8 @@ static struct err *parse_args(int argc, char **argv, struct args *out)
 			out->user = optarg;
 		else if (c == 'i')
 			out->is_insecure = true;
+		else if (c == 'd')
+			log_level = LOG_DEBUG;
 		else if (c == 's')
 			TRY(num_parse(sv_of(optarg), 10, 1, 3600, &out->stall_s));
 		else if (c == 'k')

@@ -4,6 +4,7 @@
  * again.
  */
 #include "registry/client.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/own.h"
 #include "base/text.h"
@@ -194,6 +195,22 @@ static struct err *call(struct registry *r, struct http_client *http, struct htt
 	}
 }
 
+/* With --debug: each request, and how often we may still ask. */
+static void tell_debug(const struct http_request *q, const struct err *e, const struct http_response *answer)
+{
+	auto_free char *shown = NULL, *limits = NULL;
+
+	if (log_level < LOG_DEBUG)
+		return;
+	shown = url_display(q->url);
+	limits = fault_limits(answer);
+	if (e)
+		log_debug("%s %s: %s", q->method, shown, e->msg);
+	else
+		log_debug("%s %s: %d%s%s%s", q->method, shown, answer->status, *limits ? " (limit: " : "",
+			  limits, *limits ? ")" : "");
+}
+
 struct err *registry_call(struct registry *r, struct http_client *http, struct http_request q,
 			  struct http_response *out)
 {
@@ -201,6 +218,7 @@ struct err *registry_call(struct registry *r, struct http_client *http, struct h
 	struct err *e = call(r, http ? http : borrowed, q, out);
 
 	registry_http_done(r, borrowed);
+	tell_debug(&q, e, out);
 	return e;
 }
 

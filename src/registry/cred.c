@@ -337,7 +337,10 @@ static struct err *load_containers(const char *domain, const char *repository, s
 		if (!path || e || c->user || c->identity_token)
 			continue;
 		e = read_file(path, &doc);
-		if (!e && (entry = find_namespace(doc, domain, repository, &key)))
+		if (!e && helper_of(doc, domain))
+			e = ask_helper(helper_of(doc, domain), domain, c);
+		if (!e && !c->user && !c->identity_token &&
+		    (entry = find_namespace(doc, domain, repository, &key)))
 			e = decode_entry(entry, key, c);
 	}
 	return e;

@@ -1,6 +1,7 @@
 """Whom hoy-transfer tells what: TLS, tokens, credentials, redirects, proxies."""
 import base64
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -293,3 +294,18 @@ def test_a_dead_proxy_is_named(transfer, distant):
     port = free_port()
     error = transfer.fails("pull", f"{distant.host}/x", env={"HTTPS_PROXY": f"http://127.0.0.1:{port}", "NO_PROXY": ""})
     assert error["kind"] == "unavailable" and str(port) in error["message"] and "proxy" in error["message"]
+
+
+def test_helpers_of_podman_s_file(transfer, liar, tmp_path):
+    """credHelpers stand in auth.json, too."""
+    helper = tmp_path / "bin/docker-credential-it"
+    helper.parent.mkdir()
+    helper.write_text(f'#!/bin/sh\necho \'{{"ServerURL":"x","Username":"joe","Secret":"{PASSWORD}"}}\'\n')
+    helper.chmod(0o755)
+    (tmp_path / "auth.json").write_text(json.dumps({"credHelpers": {liar.host: "it"}}))
+    honest = liar.honest
+    liar.honest = lambda m, p: honest(m, p) if "Authorization" in liar.seen[-1][2] else \
+        (401, {"WWW-Authenticate": 'Basic realm="x"'}, b"")
+    transfer.ok("pull", f"{liar.host}/x", env={"REGISTRY_AUTH_FILE": str(tmp_path / "auth.json"),
+                                                "PATH": f"{helper.parent}:{os.environ['PATH']}"})
+    assert base64.b64decode(leaked(liar)[0][2]["Authorization"].split()[1]).decode() == f"joe:{PASSWORD}"

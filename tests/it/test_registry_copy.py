@@ -185,6 +185,14 @@ def test_the_rate_limit_is_shown(transfer, liar):
     assert transfer.ok("inspect", f"{liar.host}/x")["image"]["RateLimit"] == "100 in 21600 s, 76 left"
 
 
+def test_debug_tells_every_request_and_the_limit(lone, liar):
+    liar.image = Image([b"\0" * 10240])
+    honest = liar.honest
+    liar.honest = lambda m, p: (lambda a: (a[0], dict(a[1], **{"RateLimit-Remaining": "9;w=60"}), a[2]))(honest(m, p))
+    err = lone("--debug", "pull", f"{liar.host}/x?".rstrip("?")).err
+    assert f"GET http://{liar.host}/v2/x/blobs/" in err and "(limit: 9 left)" in err
+
+
 def test_tags_page_by_page(transfer, liar):
     liar.routes["/v2/x/tags/list"] = lambda h: (200, {}, b'{"name":"x","tags":["c","d"]}') if "last=b" in h.path else \
         (200, {"Link": '</v2/x/tags/list?n=2&last=b>; rel="next"'}, b'{"name":"x","tags":["a","b"]}')

@@ -181,6 +181,30 @@ def test_the_next_process_goes_on(transfer, liar, end):
     transfer.check()
 
 
+def test_ctrl_c_of_the_whole_program(tmp_path, liar):
+    """The terminal signals hoy and hoy-transfer; the same command later goes on."""
+    hoy = Hoy(tmp_path)
+    slow_blob(liar)
+    layer = liar.image.layers[0]["digest"]
+    data = liar.image.blobs[layer]
+    p = hoy.popen("pull", f"{liar.host}/x", stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    part = hoy.root / "tmp" / f"part-{layer[7:]}"
+    while not part.exists() or part.stat().st_size < 2 << 20:
+        time.sleep(0.02)
+    os.killpg(p.pid, signal.SIGINT)
+    p.communicate(timeout=10)
+    assert p.returncode != 0
+    deadline = time.monotonic() + 10
+    while subprocess.run(["fuser", "-s", part], check=False).returncode == 0 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    size = part.stat().st_size
+    log = []
+    liar.routes[f"/v2/x/blobs/{layer}"] = serving(data, log)
+    hoy.any("pull", f"{liar.host}/x")  # random bytes are no tar: only the transfer is looked at
+    assert log[0][0] >= size - 4096 > 1 << 20
+    hoy("system", "reset", "--force")
+
+
 def test_a_spoilt_beginning_is_fetched_whole(transfer, liar):
     """Bytes of an earlier process that are not what they should be cost time, nothing else."""
     layer, data = big_image(liar)
