@@ -9,9 +9,9 @@ cd "$top"
 [ -e build-fuzz/build.ninja ] || CC=clang meson setup build-fuzz -Db_sanitize=address,undefined -Db_lundef=false \
 	-Dc_args=-fsanitize=fuzzer-no-link >/dev/null
 archives=()
-for f in build engine supervise network runtime snapshot image content state codec sys base; do archives+=("libhoy_$f.a"); done
+for f in build engine registry http supervise network runtime snapshot image content state codec sys base; do archives+=("libhoy_$f.a"); done
 ninja -C build-fuzz "${archives[@]}" >/dev/null
-read -ra libs <<<"$(pkg-config --libs jansson lmdb zlib libzstd libisal libcrypto libmnl libnftnl) -pthread -lm"
+read -ra libs <<<"$(pkg-config --libs jansson libcurl lmdb zlib libzstd libisal libcrypto libmnl libnftnl) -pthread -lm"
 for source in tests/fuzz/${1:-*}.c; do
 	name=$(basename "$source" .c)
 	corpus=build-fuzz/corpus-$name
