@@ -170,10 +170,11 @@ uint64_t layer_size(const struct snapshotter *s, const char *diff_id)
 
 /* ---- making ---- */
 
+enum { DRAFT_NAME = 48 };
 struct draft { /* a layer that has no name yet */
 	struct snapshotter *s;
 	const struct layer_driver *driver;
-	char name[48];
+	char name[DRAFT_NAME];
 	int fd; /* flocked; -1: named or none */
 	struct layer_draft layer;
 };
@@ -192,10 +193,16 @@ static void draft_drop(struct draft *d)
 	d->fd = -1;
 }
 
+static void draft_number(char out[DRAFT_NAME])
+{
+	static atomic_uint serial;
+
+	(void)snprintf(out, DRAFT_NAME, "layer-%d-%u", (int)getpid(), atomic_fetch_add(&serial, 1));
+}
+
 /* An empty directory that goes with whoever made it. */
 static FALLIBLE draft_open(struct snapshotter *s, struct draft *d)
 {
-	static atomic_uint serial;
 	struct stat st = { 0 };
 	int r;
 
@@ -203,8 +210,7 @@ static FALLIBLE draft_open(struct snapshotter *s, struct draft *d)
 	d->s = s;
 	do { /* again when a sweeper took it between the two calls */
 		own_close(&d->fd);
-		(void)snprintf(d->name, sizeof d->name, "layer-%d-%u", (int)getpid(),
-			       atomic_fetch_add(&serial, 1));
+		draft_number(d->name);
 		r = sys_mkdir(s->tmp_fd, d->name, 0710);
 		if (r < 0 && r != -EEXIST)
 			return FAIL_OS(-r, "make a temporary layer");
@@ -320,17 +326,26 @@ FALLIBLE layer_adopt(struct snapshotter *s, int tar_fd, const char *upper, int64
 	return draft_name(&d, diff_id);
 }
 
+/* Its own directory becomes the draft that nobody finishes: nothing is made, so that it works on a full disk. */
 FALLIBLE layer_delete(struct snapshotter *s, const char *diff_id)
 {
 	CLEANUP(draft_drop) struct draft d = DRAFT_NONE;
+	auto_fd int fd = -1;
 	int r;
 
 	TRY(digest_check(sv_of(diff_id)));
-	if (!layer_exists(s, diff_id))
+	fd = layer_open(s, diff_id);
+	if (fd == -ENOENT)
 		return NULL;
-	TRY(draft_open(s, &d));
-	r = sys_renameat(s->layers_fd, digest_hex(diff_id), d.fd, "gone", 0);
-	return r < 0 && r != -ENOENT ? FAIL_OS(-r, "delete layer %s", diff_id) : NULL;
+	if (fd < 0 || (r = sys_flock(fd, LOCK_EX)) < 0)
+		return FAIL_OS(fd < 0 ? -fd : -r, "delete layer %s", diff_id);
+	draft_number(d.name);
+	r = sys_renameat(s->layers_fd, digest_hex(diff_id), s->tmp_fd, d.name, RENAME_NOREPLACE);
+	if (r < 0)
+		return r == -ENOENT ? NULL : FAIL_OS(-r, "delete layer %s", diff_id);
+	d.s = s;
+	d.fd = TAKE_FD(fd);
+	return NULL;
 }
 
 FALLIBLE layer_verify(struct snapshotter *s, const char *diff_id, struct zip_source tar,
