@@ -374,7 +374,7 @@ static FALLIBLE commit(const struct naming *n)
 	auto_free char *slashed = NULL;
 	char name[256];
 
-	TRY(db_begin_write(engine_db(n->e), &txn));
+	TRY((json_bool_at(n->doc, "HostConfig.AutoRemove", false) ? db_begin_passing : db_begin_write)(engine_db(n->e), &txn));
 	TRY(choose_name(txn, n, name));
 	slashed = xasprintf("/%s", name);
 	(void)json_object_set_new(n->doc, "Name", json_string(slashed));

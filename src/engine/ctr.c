@@ -434,7 +434,7 @@ FALLIBLE ctr_delete(struct engine *e, const char *id, const json_t *doc, bool vo
 	if (volumes)
 		delete_volumes(e, id, doc);
 	TRY(ctr_remove_tree(AT_FDCWD, path));
-	TRY(db_begin_write(engine_db(e), &txn));
+	TRY((json_bool_at(doc, "HostConfig.AutoRemove", false) ? db_begin_passing : db_begin_write)(engine_db(e), &txn));
 	TRY(db_delete(txn, DB_CONTAINER, id));
 	TRY(db_delete(txn, DB_CONTAINER_NAME, name));
 	return db_commit(TAKE(txn));

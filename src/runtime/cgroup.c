@@ -304,8 +304,10 @@ static void enable_controllers(const struct cgroup_hier *h, const char *path)
 	}
 }
 
-static struct err *make_dirs(const struct cgroup_set *s, const char *path, bool adopt)
+/* *out_foreign: somebody lives there. */
+static struct err *make_dirs(const struct cgroup_set *s, const char *path, bool adopt, bool *out_foreign)
 {
+	*out_foreign = false;
 	for (size_t i = 0; i < s->n; i++) {
 		const struct cgroup_hier *h = &s->h[i];
 		bool existed;
@@ -314,7 +316,8 @@ static struct err *make_dirs(const struct cgroup_set *s, const char *path, bool 
 
 		if (r < 0)
 			return FAIL_OS(-r, "control group %s/%s: create", h->dir, path);
-		if (existed && !adopt && cgroup_read(h, path, "cgroup.procs", some, sizeof some) > 0)
+		*out_foreign = existed && !adopt && cgroup_read(h, path, "cgroup.procs", some, sizeof some) > 0;
+		if (*out_foreign)
 			return FAIL(ERR_CONFLICT, "control group %s/%s has processes in it already", h->dir,
 				    path);
 		if (h == cgroup_find(s, "cpuset") && !s->v2 && (r = fill_cpuset(h, path, !existed)) < 0)
@@ -489,33 +492,6 @@ static struct err *delegate(const struct cgroup_set *s, const struct plan *p)
 	return r < 0 ? FAIL_OS(-r, "control group %s: give it to user %u", p->cgroup, (unsigned)uid) : NULL;
 }
 
-static struct err *create(const struct cgroup_set *s, const struct plan *p, bool adopt)
-{
-	struct err *e;
-
-	TRY(cgroup_check_path(p->cgroup));
-	e = make_dirs(s, p->cgroup, adopt);
-	if (e && e->kind == ERR_CONFLICT)
-		return e; /* not ours: it stays as it is */
-	if (!e)
-		e = write_limits(s, p);
-	if (!e)
-		e = delegate(s, p);
-	if (e)
-		err_free(runtime_cgroup_remove(p->cgroup));
-	return e;
-}
-
-struct err *cgroup_create(const struct cgroup_set *s, const struct plan *p)
-{
-	return create(s, p, false);
-}
-
-struct err *cgroup_adopt(const struct cgroup_set *s, const struct plan *p)
-{
-	return create(s, p, true);
-}
-
 struct joining {
 	const struct cgroup_hier *h;
 	const char *pid;
@@ -544,7 +520,7 @@ static int join_one(const struct cgroup_set *s, const struct cgroup_hier *h, con
 	return r < 0 ? (int)r : 0;
 }
 
-static struct err *join(const struct cgroup_set *s, const char *path, pid_t pid)
+struct err *cgroup_enter(const struct cgroup_set *s, const char *path, pid_t pid)
 {
 	int fds[CGROUP_HIERARCHIES], r = 0;
 	char text[24];
@@ -565,7 +541,7 @@ struct err *cgroup_join(const char *path, pid_t pid)
 
 	TRY(cgroup_check_path(path));
 	TRY(cgroup_set_find(&s));
-	return join(&s, path, pid);
+	return cgroup_enter(&s, path, pid);
 }
 
 int cgroup_fd(const struct cgroup_set *s, const char *path)
@@ -657,13 +633,34 @@ static struct err *devices_v2(const struct cgroup_set *s, const struct plan *p)
 	return NULL;
 }
 
-struct err *cgroup_enter(const struct cgroup_set *s, const struct plan *p, pid_t pid, bool is_in)
+static struct err *create(const struct cgroup_set *s, const struct plan *p, bool adopt)
 {
-	if (!is_in)
-		TRY(join(s, p->cgroup, pid));
-	if (!p->device_rules.n)
-		return NULL;
-	return s->v2 ? devices_v2(s, p) : devices_v1(s, p);
+	struct err *e;
+	bool foreign;
+
+	TRY(cgroup_check_path(p->cgroup));
+	e = make_dirs(s, p->cgroup, adopt, &foreign);
+	if (foreign)
+		return e; /* not ours: it stays as it is */
+	if (!e)
+		e = write_limits(s, p);
+	if (!e)
+		e = delegate(s, p);
+	if (!e && p->device_rules.n)
+		e = s->v2 ? devices_v2(s, p) : devices_v1(s, p);
+	if (e)
+		err_free(runtime_cgroup_remove(p->cgroup));
+	return e;
+}
+
+struct err *cgroup_create(const struct cgroup_set *s, const struct plan *p)
+{
+	return create(s, p, false);
+}
+
+struct err *cgroup_adopt(const struct cgroup_set *s, const struct plan *p)
+{
+	return create(s, p, true);
 }
 
 struct err *runtime_update(const char *cgroup_path, const json_t *resources)

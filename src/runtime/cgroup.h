@@ -47,12 +47,12 @@ int cgroup_walk(const struct cgroup_hier *h, const char *path, int (*each)(void 
 		void *ctx);
 
 struct plan;
-/* With its limits; ERR_CONFLICT: someone lives there. On error nothing is left. */
+/* With its limits and device rules; ERR_CONFLICT: someone lives there. On error nothing is left. */
 FALLIBLE cgroup_create(const struct cgroup_set *s, const struct plan *p);
 /* The same, but it may be there already with our process in it. */
 FALLIBLE cgroup_adopt(const struct cgroup_set *s, const struct plan *p);
-/* The first process: joins (unless it was born there), then the device rules hold. */
-FALLIBLE cgroup_enter(const struct cgroup_set *s, const struct plan *p, pid_t pid, bool is_in);
+/* The first process joins. On v1 a process does that faster by itself, see child_join. */
+FALLIBLE cgroup_enter(const struct cgroup_set *s, const char *path, pid_t pid);
 FALLIBLE cgroup_join(const char *path, pid_t pid); /* a further one */
 /* v2: owned fd of the group for sys_clone; -EOPNOTSUPP on v1; else -errno. */
 int cgroup_fd(const struct cgroup_set *s, const char *path);

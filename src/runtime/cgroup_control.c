@@ -281,7 +281,7 @@ struct err *runtime_cgroup_remove(const char *cgroup_path)
 {
 	struct cgroup_set s;
 	int64_t pause = 500000, end = time_monotonic_ns() + remove_wait_ns;
-	bool gone[CGROUP_HIERARCHIES] = { false }, all;
+	bool gone[CGROUP_HIERARCHIES] = { false }, all, any = false;
 
 	TRY(find_set(cgroup_path, &s));
 	for (;;) {
@@ -291,6 +291,7 @@ struct err *runtime_cgroup_remove(const char *cgroup_path)
 		for (size_t i = 0; i < s.n; i++) {
 			int r = gone[i] ? 0 : remove_tree(&s.h[i], cgroup_path);
 
+			any = any || r != -ENOENT;
 			gone[i] = r == 0 || r == -ENOENT;
 			if (!gone[i] && r != -EBUSY && r != -ENOTEMPTY)
 				return FAIL_OS(-r, "control group %s/%s: remove", s.h[i].dir, cgroup_path);
@@ -310,7 +311,7 @@ struct err *runtime_cgroup_remove(const char *cgroup_path)
 		sys_pause_ns(pause);
 		pause = pause < 20000000 ? pause * 2 : pause;
 	}
-	for (size_t i = 0; i < s.n; i++)
+	for (size_t i = 0; any && i < s.n; i++) /* else who removed the group has seen to them */
 		remove_parents(&s.h[i], cgroup_path);
 	return NULL;
 }

@@ -8,6 +8,7 @@
 #include "runtime/cgroup.h"
 #include "runtime/plan.h"
 #include "sys/cgroup.h"
+#include "sys/sys.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/bpf.h>
@@ -248,19 +249,26 @@ TEST(removing_kills_what_lives_there_and_in_groups_made_inside)
 TEST(a_fork_storm_is_killed_too)
 {
 	pid_t one;
+	int gate[2];
+	char byte;
 	PLAN(p);
 
 	CHECK_OK(resources(&p, "{\"pids\":{\"limit\":40}}"));
 	CHECK_OK(cgroup_create(set(), &p));
+	CHECK(sys_pipe(gate) == 0);
 	one = fork();
 	CHECK(one >= 0);
 	if (one == 0) {
-		sys_pause_ns(20000000);
+		if (sys_read(gate[0], &byte, 1) != 1) /* never before it is limited: it would take the machine */
+			_exit(1);
 		for (;;) /* every descendant forks on and dies after a moment */
 			if (fork() == 0)
 				alarm(1);
 	}
 	CHECK_OK(cgroup_join(p.cgroup, one));
+	CHECK(sys_write(gate[1], "g", 1) == 1);
+	close(gate[0]);
+	close(gate[1]);
 	sys_pause_ns(100000000);
 	CHECK_OK(runtime_cgroup_remove(p.cgroup));
 	CHECK_INT(present(p.cgroup), 0);
@@ -297,7 +305,7 @@ TEST(device_rules_hold_in_the_kernel)
 	pid = fork();
 	CHECK(pid >= 0);
 	if (pid == 0) {
-		struct err *e = cgroup_enter(set(), &p, getpid(), false);
+		struct err *e = cgroup_enter(set(), p.cgroup, getpid());
 
 		if (e)
 			_exit(9);
@@ -396,7 +404,7 @@ TEST(every_call_that_fails_is_told)
 		struct err *e;
 
 		t_sweep_on();
-		e = cgroup_enter(set(), &p, pid, false);
+		e = cgroup_enter(set(), p.cgroup, pid);
 		t_sweep_off();
 		CHECK(!e == !t_sweep_fired());
 		err_free(e);

@@ -8,6 +8,7 @@
 #include "sys/sys.h"
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/capability.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
 #include <signal.h>
@@ -78,6 +79,23 @@ static void reset_signals(void)
 			(void)signal(i, SIG_DFL);
 	sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/*
+ * v1: a thread that moves itself by "tasks" takes no lock that waits for an RCU grace period (several ms each time the kernel has
+ * not moved anybody lately), as every write to cgroup.procs does. We have one thread. Before anything of the host is out of sight.
+ */
+static void join_groups(const struct child *c)
+{
+	char path[CGROUP_PATH];
+
+	for (size_t i = 0; c->joins && i < c->groups->n; i++) {
+		auto_fd int fd = -1;
+
+		child_need(c, cgroup_name(&c->groups->h[i], c->p->cgroup, "tasks", path), "join control group", path);
+		fd = child_need(c, sys_open(path, O_WRONLY, 0), "join control group", path);
+		child_need(c, (int)sys_write(fd, "0", 1), "join control group", path);
+	}
 }
 
 static bool new_ns(const struct plan *p, int kind)
@@ -224,8 +242,8 @@ static void set_user(const struct child *c)
 		for (int i = 0; i < 64; i++) {
 			int r = p->caps[0] >> i & 1 ? 0 : sys_prctl(PR_CAPBSET_DROP, (unsigned long)i, 0, 0);
 
-			if (r == -EINVAL)
-				break; /* beyond the kernel's last */
+			if (r == -EINVAL && i > CAP_CHECKPOINT_RESTORE)
+				break; /* beyond the kernel's last; up to this one all kernels have them since 5.9 */
 			child_need(c, r, "drop a capability of the bounding set", NULL);
 		}
 	}
@@ -356,6 +374,29 @@ static void find_program(const struct child *c, char out[4096])
 }
 
 /*
+ * What we got from the parent by birth and what the set-up opened must not stay for as long as a created container waits: a lock
+ * of the parent would stay locked, a directory of the host in reach. All goes but what is needed until execve.
+ */
+static void close_others(const struct child *c)
+{
+	const int keep[] = { c->sync, c->listen_fd, c->agent, c->hook_out[0], c->hook_out[1], c->proc_fd };
+	int from = 3 + (int)c->preserve_fds;
+
+	for (;;) {
+		int next = INT_MAX; /* the lowest of them from here on */
+
+		for (size_t i = 0; i < LEN(keep); i++)
+			if (keep[i] >= from && keep[i] < next)
+				next = keep[i];
+		if (next > from)
+			child_need(c, sys_close_range(from, next - 1), "close descriptors", NULL);
+		if (next == INT_MAX)
+			return;
+		from = next + 1;
+	}
+}
+
+/*
  * SECURITY: until execve no process of the container may trace us or use our fds, whatever it shares with us. After set_user, which
  * sets this back to fs.suid_dumpable.
  */
@@ -366,6 +407,7 @@ static void make_untraceable(const struct child *c)
 
 static void wait_for_start(struct child *c)
 {
+	close_others(c);
 	tell(c, CHILD_READY, -1);
 	if (c->listen_fd > 0) {
 		int fd = sys_unix_accept(c->listen_fd);
@@ -470,6 +512,7 @@ void child_run(struct child *c)
 		make_untraceable(c);
 	reset_signals();
 	child_need(c, sys_setsid(), "start a session", NULL);
+	join_groups(c);
 	join_namespaces(c);
 	if (new_ns(p, CLONE_NEWNET) && c->net_fd < 0)
 		child_need(c, sys_loopback_up(), "set the loopback device up", NULL);
@@ -510,29 +553,23 @@ static void open_exec_tty(struct child *c)
 
 void child_run_exec(struct child *c)
 {
-	int pid_fd = -1;
-	pid_t pid;
-	struct child_report r = { .kind = CHILD_PID };
+	const int ns = c->target_ns & ~CLONE_NEWPID; /* we were born in that one */
 
+	if (c->p->die_with_parent)
+		(void)sys_prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0);
 	/* SECURITY: no process of the container may trace us once we are in its namespaces (CVE-2016-9962) */
 	make_untraceable(c);
 	reset_signals();
 	set_oom_score(c);
 	if (c->has_apparmor || c->has_selinux)
 		(void)child_proc(c);
-	if (c->target_ns)
-		child_need(c, sys_setns(c->target_fd, c->target_ns), "join the container", NULL);
+	join_groups(c);
+	if (ns)
+		child_need(c, sys_setns(c->target_fd, ns), "join the container", NULL);
 	if (c->target_root >= 0) { /* its mounts are in our own namespace: only its root tells them apart */
 		child_need(c, sys_fchdir(c->target_root), "enter the container's root", NULL);
 		child_need(c, sys_chroot("."), "enter the container's root", NULL);
 	}
-	pid = child_need(c, sys_clone_sibling(&pid_fd), "make a process", NULL);
-	if (pid > 0) {
-		r.os = pid;
-		_exit(sys_send_fds(c->sync, &r, sizeof r, &pid_fd, 1) < 0);
-	}
-	if (c->p->die_with_parent)
-		(void)sys_prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0);
 	c->pid = hear(c).os;
 	child_need(c, sys_setsid(), "start a session", NULL);
 	(void)umask(0);

@@ -21,7 +21,8 @@ struct child {
 	unsigned preserve_fds;
 	int stdio[3];
 	const int *ns_fds; /* of p->ns entries with a path; -1 otherwise */
-	const struct cgroup_set *groups; /* the hierarchies; NULL: exec */
+	const struct cgroup_set *groups; /* the hierarchies */
+	bool joins;			 /* v1: the child joins its groups by itself */
 	const int *mount_fds; /* per mount of the plan, what the parent opened for it; see sources.h. -1: nothing */
 	int root_mount_fd;    /* the same for the root */
 	int devices_fd;       /* nodes that the parent made; see sources.h. -1: none */
@@ -35,7 +36,6 @@ struct child {
 enum child_msg {
 	CHILD_GO = 'G',    /* parent: namespaces and cgroup are ready; os: our pid */
 	CHILD_START = 'S', /* parent: execute */
-	CHILD_PID = 'P',   /* exec's go-between: os is the pid, the pidfd comes along */
 	CHILD_TTY = 'T',   /* the pty master comes along */
 	CHILD_READY = 'R', /* all but the execve is done */
 	CHILD_EXEC = 'X',  /* execve comes next: the end of the socket now means success */
@@ -49,7 +49,7 @@ struct child_report {
 };
 
 _Noreturn void child_run(struct child *c);
-/* exec: joins the container's namespaces, clones the real child as our sibling, reports its pid. */
+/* exec: born in the container's pid namespace, joins its other namespaces. */
 _Noreturn void child_run_exec(struct child *c);
 
 /* Reports "what name: <os>" and ends the process. */

@@ -18,6 +18,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 
 enum { NS_MAX = 8 };
@@ -63,6 +64,8 @@ static void launch_init(struct launch *l, const struct plan *p, const struct run
 	l->pid = 0;
 	l->has_group = false;
 	l->sources = SOURCES;
+	l->groups.v2 = false;
+	l->groups.n = 0;
 	for (int i = 0; i < NS_MAX; i++)
 		l->ns_fds[i] = -1;
 	l->child = (struct child){ .p = p,
@@ -201,29 +204,44 @@ static pid_t clone_into(struct launch *l, uint64_t flags)
 	return pid >= 0 ? pid : sys_clone(flags, -1, &l->pid_fd);
 }
 
-/* A pid namespace is entered by the parent, for its next child. */
-static FALLIBLE clone_child(struct launch *l, uint64_t flags)
+/*
+ * The child is born in the pid namespace of ns_fd (-1: in ours), which is entered by us, for the next child. SECURITY: and born
+ * untraceable there, so that no process of that namespace can get at it before it is ready (CVE-2016-9962).
+ */
+static FALLIBLE clone_in(struct launch *l, int ns_fd, pid_t (*clone)(struct launch *l, uint64_t flags), uint64_t flags,
+			 void (*run)(struct child *c))
 {
 	auto_fd int own = -1;
-	int pid_ns = -1, r = 0;
+	int r = 0, was = 0;
+
+	if (ns_fd >= 0) {
+		if ((own = sys_open("/proc/self/ns/pid", O_RDONLY, 0)) < 0)
+			return FAIL_OS(-own, "open our pid namespace");
+		if ((r = sys_setns(ns_fd, CLONE_NEWPID)) < 0)
+			return FAIL_OS(-r, "join the pid namespace");
+		was = sys_prctl(PR_GET_DUMPABLE, 0, 0, 0);
+		r = sys_prctl(PR_SET_DUMPABLE, 0, 0, 0);
+	}
+	l->pid = r < 0 ? r : clone(l, flags);
+	if (l->pid == 0) {
+		(void)sys_close(l->sync);
+		run(&l->child);
+	}
+	if (was == 1)
+		(void)sys_prctl(PR_SET_DUMPABLE, 1, 0, 0);
+	if (own >= 0 && (r = sys_setns(own, CLONE_NEWPID)) < 0 && (r = sys_setns(own, CLONE_NEWPID)) < 0)
+		return FAIL_OS(-r, "return to our pid namespace");
+	return l->pid < 0 ? FAIL_OS(-l->pid, "make a process in its namespaces") : NULL;
+}
+
+static FALLIBLE clone_child(struct launch *l, uint64_t flags)
+{
+	int pid_ns = -1;
 
 	for (size_t i = 0; i < l->p->ns.n && i < NS_MAX; i++)
 		if (l->p->ns.p[i].kind == CLONE_NEWPID)
 			pid_ns = l->ns_fds[i];
-	if (pid_ns >= 0) {
-		if ((own = sys_open("/proc/self/ns/pid", O_RDONLY, 0)) < 0)
-			return FAIL_OS(-own, "open our pid namespace");
-		if ((r = sys_setns(pid_ns, CLONE_NEWPID)) < 0)
-			return FAIL_OS(-r, "join the pid namespace");
-	}
-	l->pid = clone_into(l, flags);
-	if (l->pid == 0) {
-		(void)sys_close(l->sync);
-		child_run(&l->child);
-	}
-	if (own >= 0 && (r = sys_setns(own, CLONE_NEWPID)) < 0 && l->pid > 0)
-		return FAIL_OS(-r, "return to our pid namespace");
-	return l->pid < 0 ? FAIL_OS(-l->pid, "make the container's namespaces") : NULL;
+	return clone_in(l, pid_ns, clone_into, flags, child_run);
 }
 
 static uint64_t clone_flags(const struct plan *p, bool own_net)
@@ -333,6 +351,8 @@ static FALLIBLE launch(struct launch *l, int net_fd)
 	l->child.devices_fd = l->sources.devices;
 	l->child.root_mount_fd = l->sources.root;
 	l->child.net_fd = net_fd;
+	l->child.joins = p->cgroup && !l->groups.v2 && !l->io->on_born && !p->hooks[HOOK_PRESTART].n &&
+			 !p->hooks[HOOK_CREATE_RUNTIME].n; /* hooks look at it */
 	TRY(clone_child(l, clone_flags(p, net_fd < 0)));
 	own_close(&l->child.sync);
 	l->child.sync = -1;
@@ -344,8 +364,8 @@ static FALLIBLE launch(struct launch *l, int net_fd)
 	if (clone_flags(p, false) & CLONE_NEWUSER)
 		TRY(sources_write_maps(l->pid, (struct plan_idset){ p->uid_map.p, p->uid_map.n },
 				       (struct plan_idset){ p->gid_map.p, p->gid_map.n }));
-	if (p->cgroup)
-		TRY(cgroup_enter(&l->groups, p, l->pid, l->in_group));
+	if (p->cgroup && !l->in_group && !l->child.joins)
+		TRY(cgroup_enter(&l->groups, p->cgroup, l->pid));
 	TRY(rdt_apply(p, l->pid));
 	l->has_rdt = p->rdt.on;
 	if (p->netdevs.n)
@@ -491,27 +511,33 @@ FALLIBLE runtime_hooks(const struct plan *p, const char *which, const char *stat
 
 /* ---- exec ---- */
 
-/* Namespaces of the container that are not ours: joining one's own user namespace is refused. */
-static int foreign_namespaces(pid_t pid)
+/* Namespaces of the container that are not ours: joining one's own user namespace is refused. SECURITY: one that we cannot look at
+ * is an error, never left out. */
+static FALLIBLE foreign_namespaces(pid_t pid, int *out_flags)
 {
 	static const struct {
 		const char *name;
 		int kind;
-	} all[] = { { "user", CLONE_NEWUSER },     { "mnt", CLONE_NEWNS },  { "pid", CLONE_NEWPID },
-		    { "net", CLONE_NEWNET },       { "ipc", CLONE_NEWIPC }, { "uts", CLONE_NEWUTS },
-		    { "cgroup", CLONE_NEWCGROUP }, { "time", PLAN_NEWTIME } };
-	int flags = 0;
+	} all[] = { { "user", CLONE_NEWUSER }, { "mnt", CLONE_NEWNS },   { "pid", CLONE_NEWPID }, { "net", CLONE_NEWNET },
+		    { "ipc", CLONE_NEWIPC },   { "uts", CLONE_NEWUTS }, { "cgroup", CLONE_NEWCGROUP }, { "time", PLAN_NEWTIME } };
 
+	*out_flags = 0;
 	for (size_t i = 0; i < LEN(all); i++) {
 		char theirs[64], ours[64];
 		struct stat a, b;
+		int r;
 
 		(void)snprintf(theirs, sizeof theirs, "/proc/%d/ns/%s", (int)pid, all[i].name);
 		(void)snprintf(ours, sizeof ours, "/proc/self/ns/%s", all[i].name);
-		if (sys_fstatat(AT_FDCWD, theirs, &a, 0) == 0 && sys_fstatat(AT_FDCWD, ours, &b, 0) == 0 && a.st_ino != b.st_ino)
-			flags |= all[i].kind;
+		r = sys_fstatat(AT_FDCWD, ours, &b, 0);
+		if (r == -ENOENT && sys_fstatat(AT_FDCWD, theirs, &a, 0) == -ENOENT)
+			continue; /* this kernel has no such namespace */
+		if (r < 0 || (r = sys_fstatat(AT_FDCWD, theirs, &a, 0)) < 0)
+			return FAIL_OS(-r, "look at namespace %s of process %d", all[i].name, (int)pid);
+		if (a.st_ino != b.st_ino)
+			*out_flags |= all[i].kind;
 	}
-	return flags;
+	return NULL;
 }
 
 static FALLIBLE set_cpus(const struct launch *l, const struct plan_bits *bits, const char *which)
@@ -535,40 +561,34 @@ static FALLIBLE open_target_root(struct launch *l, pid_t pid, int pid_fd)
 	return r < 0 ? FAIL_OS(-r, "process %d of the container", (int)pid) : NULL;
 }
 
+static pid_t clone_plain(struct launch *l, uint64_t flags)
+{
+	return sys_clone(flags, -1, &l->pid_fd);
+}
+
 static FALLIBLE exec_launch(struct launch *l, pid_t container_pid)
 {
-	auto_fd int target = sys_pidfd_open(container_pid), middle_fd = -1;
-	struct child_report r = { 0 };
-	int status;
-	pid_t middle;
+	auto_fd int target = sys_pidfd_open(container_pid);
 
 	if (target < 0)
 		return FAIL_OS(-target, "open process %d of the container", (int)container_pid);
 	TRY(open_helpers(l));
 	TRY(pair(l));
 	l->child.target_fd = target;
-	l->child.target_ns = foreign_namespaces(container_pid);
+	TRY(foreign_namespaces(container_pid, &l->child.target_ns));
 	if (!(l->child.target_ns & CLONE_NEWNS))
 		TRY(open_target_root(l, container_pid, target));
-	middle = sys_clone(0, -1, &middle_fd);
-	if (middle == 0) {
-		(void)sys_close(l->sync);
-		child_run_exec(&l->child);
+	if (l->p->cgroup) {
+		TRY(cgroup_check_path(l->p->cgroup));
+		TRY(cgroup_set_find(&l->groups));
+		l->child.joins = !l->groups.v2 && !l->p->cpus_initial.n; /* which is set before it joins */
 	}
-	if (middle < 0)
-		return FAIL_OS(-middle, "make a process");
+	TRY(clone_in(l, l->child.target_ns & CLONE_NEWPID ? target : -1, clone_plain, 0, child_run_exec));
 	own_close(&l->child.sync);
 	l->child.sync = -1;
-	TRY(next_report(l->sync, &r, &l->pid_fd));
-	(void)sys_wait(middle, &status, 0);
-	if (r.kind == CHILD_ERROR || r.kind == CHILD_REFUSED)
-		return report_error(&r);
-	if (r.kind != CHILD_PID)
-		return FAIL(ERR_INTERNAL, "the process that joins the container ended early");
-	l->pid = r.os;
 	TRY(set_cpus(l, &l->p->cpus_initial, "initial"));
-	if (l->p->cgroup)
-		TRY(cgroup_join(l->p->cgroup, l->pid));
+	if (l->p->cgroup && !l->child.joins)
+		TRY(cgroup_enter(&l->groups, l->p->cgroup, l->pid));
 	if (l->io->on_born)
 		TRY(l->io->on_born(l->io->ctx, l->pid));
 	TRY(set_cpus(l, &l->p->cpus_final, "final"));

@@ -81,18 +81,17 @@ static FALLIBLE check_id(const char *id)
 static FALLIBLE make_root(const char *root)
 {
 	auto_free char *path = xstrdup(root);
+	int r = sys_mkdir(AT_FDCWD, root, 0700);
 
-	for (char *c = path + 1; *c; c++)
+	for (char *c = path + 1; r == -ENOENT && *c; c++)
 		if (*c == '/') {
 			*c = 0;
 			(void)sys_mkdir(AT_FDCWD, path, 0711);
 			*c = '/';
 		}
-	{
-		int r = sys_mkdir(AT_FDCWD, path, 0700);
-
-		return r < 0 && r != -EEXIST ? FAIL_OS(-r, "make %s", root) : NULL;
-	}
+	if (r == -ENOENT)
+		r = sys_mkdir(AT_FDCWD, root, 0700);
+	return r < 0 && r != -EEXIST ? FAIL_OS(-r, "make %s", root) : NULL;
 }
 
 static FALLIBLE enter(struct oci_box *b, bool lock)
@@ -113,6 +112,7 @@ static FALLIBLE enter(struct oci_box *b, bool lock)
 FALLIBLE oci_box_new(const struct oci *o, const char *id, struct oci_box *out_box)
 {
 	auto_box struct oci_box b = OCI_BOX;
+	struct err *e;
 	int r;
 
 	TRY(check_id(id));
@@ -124,7 +124,10 @@ FALLIBLE oci_box_new(const struct oci *o, const char *id, struct oci_box *out_bo
 		return FAIL(ERR_EXISTS, "container with given ID already exists: \"%s\"", id);
 	if (r < 0)
 		return FAIL_OS(-r, "make %s", b.path);
-	TRY(enter(&b, true));
+	if ((e = enter(&b, true))) {
+		(void)sys_rmdir(AT_FDCWD, b.path);
+		return e;
+	}
 	*out_box = b;
 	b = OCI_BOX;
 	return NULL;
@@ -187,8 +190,13 @@ FALLIBLE oci_box_save_config(struct oci_box *b)
 
 FALLIBLE oci_box_remove(struct oci_box *b)
 {
-	int r = fs_remove_tree(AT_FDCWD, b->path);
+	int r;
 
+	(void)sys_unlink(b->dir_fd, STATUS); /* what is there nearly always; else the tree is walked */
+	(void)sys_unlink(b->dir_fd, "config.json");
+	r = sys_rmdir(AT_FDCWD, b->path);
+	if (r < 0 && r != -ENOENT)
+		r = fs_remove_tree(AT_FDCWD, b->path);
 	return r < 0 ? FAIL_OS(-r, "remove %s", b->path) : NULL;
 }
 

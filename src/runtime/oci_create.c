@@ -207,11 +207,19 @@ static struct err *run_create(const struct oci *o, const void *conf, char *const
 	return NULL;
 }
 
+/* Whether it is worth to compile the configuration once more. */
+static bool has_hooks(const struct oci_box *b, const char *path)
+{
+	return json_array_size(json_at(b->config, path)) > 0;
+}
+
 static FALLIBLE poststart(const struct oci_box *b)
 {
 	struct plan *plan = NULL;
 	struct err *e;
 
+	if (!has_hooks(b, "hooks.poststart"))
+		return NULL;
 	TRY(oci_box_plan(b, &plan));
 	e = runtime_hooks(plan, "poststart", "running", b->pid);
 	plan_free(plan);
@@ -267,7 +275,7 @@ FALLIBLE oci_forget(const struct oci *o, struct oci_box *b)
 	struct err *e;
 
 	TRY(oci_cgroup_remove(b));
-	e = json_object_size(b->config) ? oci_box_plan(b, &plan) : NULL;
+	e = has_hooks(b, "hooks.poststop") ? oci_box_plan(b, &plan) : NULL;
 	if (!e && plan)
 		e = runtime_hooks(plan, "poststop", "stopped", 0);
 	if (plan)

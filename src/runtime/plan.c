@@ -401,7 +401,7 @@ void plan_free(struct plan *p)
 	vec_fini(&p->device_rules);
 	for (int k = 0; k < HOOK_KINDS; k++)
 		vec_fini(&p->hooks[k]);
-	free(p->packed);
+	json_decref(p->source);
 	arena_fini(&p->arena);
 	free(p);
 }
@@ -423,15 +423,9 @@ static json_t *pack_opts(const struct plan_opts *o)
 struct err *plan_compile(const json_t *spec, const struct plan_opts *o, struct plan **out_plan)
 {
 	CLEANUP(own_plan) struct plan *p = plan_new();
-	auto_buf struct buf b = BUF(SPEC_MAX);
-	auto_json json_t *whole = NULL;
 
 	TRY(compile(p, spec, o));
-	whole = json_pack("{s:o, s:O}", "opts", pack_opts(o), "spec", spec);
-	json_print(whole, &b);
-	TRY(buf_check(&b, "container configuration"));
-	p->packed_n = b.n;
-	p->packed = buf_take(&b);
+	p->source = json_pack("{s:o, s:O}", "opts", pack_opts(o), "spec", spec);
 	*out_plan = TAKE(p);
 	return NULL;
 }
@@ -457,7 +451,7 @@ struct err *plan_compile_exec(const json_t *process, const struct plan_opts *o, 
 
 void plan_pack(const struct plan *p, struct buf *out)
 {
-	buf_add(out, p->packed, p->packed_n);
+	json_print(p->source, out);
 }
 
 struct err *plan_unpack(const void *bytes, size_t n, struct plan **out_plan)

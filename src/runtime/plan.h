@@ -80,8 +80,7 @@ enum hook_kind { HOOK_PRESTART, HOOK_CREATE_RUNTIME, HOOK_CREATE_CONTAINER, HOOK
 
 struct plan {
 	struct arena arena;
-	char *packed; /* the text this was compiled from, for plan_pack */
-	size_t packed_n;
+	json_t *source; /* what this was compiled from, for plan_pack; NULL: exec */
 	const char *id, *cgroup, *bundle;
 	const char *state_head,
 	    *state_tail; /* the state document (JSON) but for status and pid, which stand between */

@@ -181,6 +181,11 @@ struct err *db_begin_write(struct db *db, struct db_txn **out_txn)
 	return begin(db, 0, out_txn);
 }
 
+struct err *db_begin_passing(struct db *db, struct db_txn **out_txn)
+{
+	return begin(db, MDB_NOMETASYNC, out_txn); /* the pages are synced, the root that names them is not */
+}
+
 struct err *db_commit(struct db_txn *txn)
 {
 	int r = mdb_txn_commit(txn->txn);

@@ -35,6 +35,9 @@ void db_close(struct db *db);
 struct db_txn;
 FALLIBLE db_begin_read(struct db *db, struct db_txn **out_txn);
 FALLIBLE db_begin_write(struct db *db, struct db_txn **out_txn);
+/* For what a power cut ends anyway (the record of a --rm container): one sync less. A cut may undo the last such transactions,
+ * whole ones, the youngest first; the next ordinary commit makes them durable, too. */
+FALLIBLE db_begin_passing(struct db *db, struct db_txn **out_txn);
 FALLIBLE db_commit(struct db_txn *txn); /* consumes txn, also on error (then nothing was changed) */
 void db_abort(struct db_txn *txn);	/* NULL is fine */
 

@@ -117,6 +117,23 @@ TEST(what_was_committed_is_there_after_reopening)
 	db_close(db);
 }
 
+TEST(what_need_not_outlive_a_power_cut_is_committed_as_well)
+{
+	struct db *db = open_db();
+	auto_txn struct db_txn *t = NULL;
+
+	put(db, "a", "1");
+	CHECK_OK(db_begin_passing(db, &t));
+	CHECK_OK(db_put(t, DB_IMAGE, "b", SV("2")));
+	CHECK_OK(db_commit(TAKE(t)));
+	CHECK(has(db, "b", "2"));
+	put(db, "c", "3");
+	db_close(db);
+	db = open_db();
+	CHECK(has(db, "a", "1") && has(db, "b", "2") && has(db, "c", "3"));
+	db_close(db);
+}
+
 static struct err *join(void *ctx, struct sv key, struct sv value)
 {
 	char *out = ctx;

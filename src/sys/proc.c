@@ -46,14 +46,6 @@ pid_t sys_clone(uint64_t flags, int cgroup_fd, int *out_pid_fd)
 	return clone_args(&a, out_pid_fd);
 }
 
-pid_t sys_clone_sibling(int *out_pid_fd)
-{
-	struct clone_args a = { .flags = CLONE_PARENT };
-
-	SYS_FAULT("clone3");
-	return clone_args(&a, out_pid_fd);
-}
-
 int sys_setns(int fd, int kind)
 {
 	SYS_FAULT("setns");
@@ -105,6 +97,12 @@ int sys_dup2(int from, int to)
 {
 	SYS_FAULT("dup2");
 	return sys_ret(dup2(from, to));
+}
+
+int sys_close_range(int first, int last)
+{
+	SYS_FAULT("close_range");
+	return sys_ret(syscall(SYS_close_range, first, last, 0));
 }
 
 int sys_close_from(int first)

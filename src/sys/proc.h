@@ -12,8 +12,6 @@
 
 /* clone3 with these namespace flags, fork-like. 0 in the child. out_pid_fd owned. cgroup_fd >= 0: born in that v2 cgroup. */
 pid_t sys_clone(uint64_t flags, int cgroup_fd, int *out_pid_fd);
-/* The same with CLONE_PARENT: the child becomes the caller's sibling. */
-pid_t sys_clone_sibling(int *out_pid_fd);
 int sys_setns(int fd, int kind);
 int sys_unshare(int flags);
 int sys_pidfd_open(pid_t pid);
@@ -23,6 +21,7 @@ int sys_kill(pid_t pid, int signo);
 int sys_wait(pid_t pid, int *out_status, int options);
 int sys_setsid(void);
 int sys_dup2(int from, int to);
+int sys_close_range(int first, int last); /* closes them all; the last may be INT_MAX */
 int sys_close_from(int first); /* marks all fds >= first close-on-exec */
 int sys_execve(const char *path, char *const args[], char *const env[]);
 int sys_sethostname(const char *name, size_t n);
