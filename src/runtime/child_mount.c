@@ -148,7 +148,7 @@ static int new_fs(const struct child *c, const struct plan_mount *m)
 	for (const char **o = m->super; o && *o; o++)
 		child_need(c, sys_fsconfig(fs, FSCONFIG_SET_FLAG, *o, NULL), "mount option", *o);
 	for (const char **o = m->data; o && *o; o++)
-		child_need(c, set_data(fs, *o), "mount option", *o);
+		child_need(c, set_data(fs, *o), "mount option", plan_option_name(*o));
 	child_need(c, inherit_mode(c, fs, m), "mount", m->target);
 	if ((r = sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL)) < 0)
 		return r;
@@ -248,7 +248,7 @@ static void one_mount(struct child *c, const struct plan_mount *m, int given)
 	auto_fd int fd = -1, at = -1;
 	struct stat st = { .st_mode = S_IFDIR };
 
-	if (m->type) {
+	if (m->type && !m->by_parent) {
 		fd = make_fs(c, m, given);
 	} else {
 		fd = child_need(c, given >= 0 ? sys_dup(given) : sys_open_tree(AT_FDCWD, m->source, flags),
@@ -258,7 +258,7 @@ static void one_mount(struct child *c, const struct plan_mount *m, int given)
 	at = open_target(c, m, S_ISDIR(st.st_mode));
 	if (m->copy_up)
 		child_need(c, child_copy_tree(at, fd), "copy into the tmpfs at", m->target);
-	if (!m->type || m->copy_up)
+	if (!m->type || m->by_parent || m->copy_up)
 		set_attr(c, fd, m);
 	set_tree_attr(c, fd, m);
 	child_need(c, sys_move_mount(fd, at, ""), "mount on", m->target);

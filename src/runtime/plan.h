@@ -11,6 +11,7 @@
 #include "runtime/words.h"
 #include "sys/sched.h"
 #include <linux/filter.h>
+#include <string.h>
 #include <sys/resource.h>
 
 struct plan_idmap {
@@ -27,8 +28,12 @@ struct plan_mount {
 	uint64_t attr_set, attr_clear;	    /* MOUNT_ATTR_* */
 	uint64_t rec_set, rec_clear;	    /* the same, recursively (rro …) */
 	uint64_t propagation;		    /* MS_PRIVATE … or 0 */
+	const char **lower, *upper, *work;  /* of an overlay given layer by layer (lowerdir+=), topmost first; else NULL */
+	size_t n_lower;
+	const char *subpath;		    /* NULL, or what of it is mounted; links do not lead out */
 	struct plan_idset uids, gids;	    /* with idmap: what is inside on the file system is seen as outside */
 	bool recursive, is_cgroup, copy_up, copy_link, source_nofollow, target_nofollow, remount, idmap, idmap_tree;
+	bool by_parent; /* it is made whole by sources.c: the child could not open it, or not so safely */
 };
 struct plan_device {
 	const char *path;
@@ -148,6 +153,11 @@ struct plan {
 
 /* plan_*.c, each a part of the specification */
 FALLIBLE plan_mounts(struct plan *p, const json_t *spec, const char *bundle);
+/* What an option is called in a message: a password stays where it is. */
+static inline const char *plan_option_name(const char *option)
+{
+	return strncmp(option, "pass", 4) == 0 ? "password=…" : option;
+}
 FALLIBLE plan_process(struct plan *p, const json_t *process);
 FALLIBLE plan_scheduling(struct plan *p, const json_t *process);
 FALLIBLE

@@ -260,6 +260,10 @@ static struct err *one_option(struct reading *r, const char *text)
 	    (attribute(r->m, text + 1, true) || propagation(r->m, text + 1, P_REC) ||
 	     one_of(super_flags, LEN(super_flags), text + 1))) /* rsync …: there is one super block only */
 		return NULL;
+	if (strncmp(text, "hoy.subpath=", 12) == 0) {
+		r->m->subpath = plan_text(r->p, text + 12);
+		return NULL;
+	}
 	if (strncmp(text + is_r, "idmap", 5) == 0 && (!text[is_r + 5] || text[is_r + 5] == '='))
 		return idmap_option(r, text);
 	r->m->data[r->n_data++] = plan_text(r->p, text);
@@ -319,6 +323,8 @@ static struct err *check(const struct reading *r, const char *source)
 
 	if (r->is_bind && !m->remount && (!source || !source[0]))
 		return FAIL(ERR_INVALID, "mounts[%zu].source is missing", r->i);
+	if (m->subpath && (m->remount || m->copy_up || m->is_cgroup))
+		return FAIL(ERR_INVALID, "mounts[%zu].options: a subpath is of a bind or a new file system", r->i);
 	if (m->copy_up && (r->is_bind || is_root(m->target)))
 		return FAIL(ERR_INVALID,
 			    "mounts[%zu].options: tmpcopyup needs a new file system below the root", r->i);
@@ -327,6 +333,32 @@ static struct err *check(const struct reading *r, const char *source)
 	if (m->idmap && m->remount)
 		return FAIL(ERR_INVALID, "mounts[%zu].options: what is mounted already can't be idmapped",
 			    r->i);
+	return NULL;
+}
+
+/*
+ * An overlay with lowerdir+= (the kernel's own word for one layer) is taken out of the data, so that it can be
+ * mounted on kernels that do not know the word and with paths longer than the kernel takes in one option.
+ */
+static struct err *take_layers(struct reading *r)
+{
+	struct plan_mount *m = r->m;
+
+	if (!m->type || strcmp(m->type, "overlay") != 0 || !r->n_data || strncmp(m->data[0], "lowerdir+=", 10) != 0)
+		return NULL;
+	if (!(m->lower = arena_alloc(&r->p->arena, (r->n_data + 1) * sizeof *m->lower)))
+		return FAIL(ERR_LIMIT, "mounts[%zu].options: too many", r->i);
+	for (size_t i = 0; i < r->n_data; i++) {
+		if (strncmp(m->data[i], "lowerdir+=", 10) == 0)
+			m->lower[m->n_lower++] = m->data[i] + 10;
+		else if (strncmp(m->data[i], "upperdir=", 9) == 0)
+			m->upper = m->data[i] + 9;
+		else if (strncmp(m->data[i], "workdir=", 8) == 0)
+			m->work = m->data[i] + 8;
+		else
+			return FAIL(ERR_UNSUPPORTED, "mounts[%zu].options: \"%s\" beside lowerdir+= is not supported", r->i,
+				    m->data[i]);
+	}
 	return NULL;
 }
 
@@ -350,6 +382,7 @@ static struct err *one_mount(struct plan *p, const json_t *item, size_t i, const
 	m->type = r.is_bind ? NULL : plan_text(p, type);
 	if (m->type)
 		devpts_gid(&r);
+	TRY(take_layers(&r));
 	TRY(check(&r, source));
 	if (r.is_bind && source && source[0] != '/' && bundle) {
 		auto_free char *whole = xasprintf("%s/%s", bundle, source);
@@ -358,6 +391,9 @@ static struct err *one_mount(struct plan *p, const json_t *item, size_t i, const
 	} else {
 		m->source = plan_text(p, source ? source : type);
 	}
+	/* a disk is not for the container to open: its control group forbids it */
+	m->by_parent = !m->is_cgroup && !m->remount &&
+		       (m->subpath || m->n_lower || (m->type && m->source[0] == '/'));
 	return NULL;
 }
 

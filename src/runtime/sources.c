@@ -4,6 +4,7 @@
 #include "base/buf.h"
 #include "base/own.h"
 #include "sys/event.h"
+#include "sys/fs.h"
 #include "sys/mount.h"
 #include "sys/proc.h"
 #include "sys/sys.h"
@@ -115,16 +116,97 @@ static uint64_t cut_off(const struct plan_mount *m)
 	return m->propagation & M_SHARED ? 0 : m->propagation & M_SLAVE ? M_SLAVE : M_PRIVATE;
 }
 
-static FALLIBLE clone_source(const struct plan_mount *m, int ns_fd, int *out_fd)
+static FALLIBLE one_option(int fs, const char *option)
+{
+	const char *value = strchr(option, '=');
+	char key[64];
+	int r;
+
+	(void)snprintf(key, sizeof key, "%.*s", value ? (int)(value - option) : 63, option);
+	r = sys_fsconfig(fs, value ? FSCONFIG_SET_STRING : FSCONFIG_SET_FLAG, key, value ? value + 1 : NULL);
+	return r < 0 ? FAIL_OS(-r, "mount option %s", plan_option_name(option)) : NULL;
+}
+
+static FALLIBLE make_fs(const struct plan_mount *m, int *out_fd)
+{
+	auto_fd int fs = sys_fsopen(m->type);
+	int r;
+
+	if (fs < 0)
+		return FAIL_OS(-fs, "unknown file system %s", m->type);
+	if ((r = sys_fsconfig(fs, FSCONFIG_SET_STRING, "source", m->source)) < 0)
+		return FAIL_OS(-r, "mount %s", m->source);
+	if (m->attr_set & MOUNT_ATTR_RDONLY) /* the device may be read-only itself */
+		TRY(one_option(fs, "ro"));
+	for (const char **o = m->super; o && *o; o++)
+		TRY(one_option(fs, *o));
+	for (const char **o = m->data; o && *o; o++)
+		TRY(one_option(fs, *o));
+	if ((r = sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL)) < 0 || (r = sys_fsmount(fs, 0)) < 0)
+		return FAIL_OS(-r, "mount %s on %s", m->source, m->target);
+	*out_fd = r;
+	return NULL;
+}
+
+static FALLIBLE make_overlay(const struct plan_mount *m, int *out_fd)
+{
+	int fd = fs_overlay_mount(&(struct fs_overlay){ m->lower, m->n_lower, m->upper, m->work, false }, 0);
+
+	if (fd < 0)
+		return FAIL_OS(-fd, "mount overlay on %s", m->target);
+	*out_fd = fd;
+	return NULL;
+}
+
+/* SECURITY: found by fd, links resolved as if dir_fd were the root: nothing leads out (CVE-2021-30465). */
+static FALLIBLE part_of(int dir_fd, const struct plan_mount *m, int *out_fd)
+{
+	auto_fd int part = sys_open_in_root(dir_fd, m->subpath, O_PATH, 0);
+	int fd = part < 0 ? part
+			  : sys_open_tree(part, "", OPEN_TREE_CLONE | AT_EMPTY_PATH | (m->recursive ? AT_RECURSIVE : 0));
+
+	if (fd < 0)
+		return FAIL_OS(-fd, "mount subpath %s of %s", m->subpath, m->source);
+	*out_fd = fd;
+	return NULL;
+}
+
+static FALLIBLE bind_source(const struct plan_mount *m, int *out_fd)
 {
 	unsigned flags = OPEN_TREE_CLONE | (m->recursive ? AT_RECURSIVE : 0) |
 			 (m->source_nofollow ? AT_SYMLINK_NOFOLLOW : 0);
+	int fd = m->subpath ? sys_open(m->source, O_PATH | O_DIRECTORY, 0) : sys_open_tree(AT_FDCWD, m->source, flags);
+
+	if (fd < 0)
+		return FAIL_OS(-fd, "bind mount source %s", m->source);
+	*out_fd = fd;
+	return NULL;
+}
+
+/* The whole mount, detached. */
+static FALLIBLE make_mount(const struct plan_mount *m, int *out_fd)
+{
+	auto_fd int whole = -1;
+
+	if (m->n_lower)
+		TRY(make_overlay(m, &whole));
+	else if (m->type)
+		TRY(make_fs(m, &whole));
+	else
+		TRY(bind_source(m, &whole));
+	if (m->subpath)
+		return part_of(whole, m, out_fd);
+	*out_fd = TAKE_FD(whole);
+	return NULL;
+}
+
+static FALLIBLE clone_source(const struct plan_mount *m, int ns_fd, int *out_fd)
+{
 	struct mount_attr lone = { .propagation = cut_off(m) };
 	struct mount_attr map = { .attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (uint64_t)(unsigned)ns_fd };
 	int r = 0;
 
-	if ((*out_fd = sys_open_tree(AT_FDCWD, m->source, flags)) < 0)
-		return FAIL_OS(-*out_fd, "bind mount source %s", m->source);
+	TRY(make_mount(m, out_fd));
 	if (lone.propagation && (r = sys_mount_setattr(*out_fd, "", AT_RECURSIVE, &lone)) < 0)
 		return FAIL_OS(-r, "cut off mount %s", m->target);
 	if (m->idmap && (r = sys_mount_setattr(*out_fd, "", m->idmap_tree ? AT_RECURSIVE : 0, &map)) < 0)
@@ -154,8 +236,8 @@ static bool wanted(const struct plan *p, const struct plan_mount *m)
 {
 	if (m->remount || m->is_cgroup)
 		return false;
-	if (m->type || m->idmap)
-		return m->idmap;
+	if (m->type || m->idmap || m->by_parent)
+		return m->idmap || m->by_parent;
 	if (m->copy_link && is_link(m->source))
 		return false;
 	return has_user_ns(p) || m->propagation & (M_SLAVE | M_SHARED);
@@ -244,7 +326,7 @@ FALLIBLE sources_open(const struct plan *p, struct sources *s)
 			TRY(user_ns(m, &ns_fd));
 			mapped = m;
 		}
-		if (!m->type)
+		if (!m->type || m->by_parent)
 			TRY(clone_source(m, ns_fd, &s->fds[i]));
 		else if ((s->fds[i] = sys_dup(ns_fd)) < 0)
 			return FAIL_OS(-s->fds[i], "mount %s", m->target);

@@ -4,14 +4,15 @@
  *
  * A child in a user namespace has no rights on the host's directories and can't id-map their mounts; a child
  * whose mounts were made private has lost the peer groups that slave and shared mounts need. Such mounts are
- * cloned by the parent, detached, and placed by the child. Layer: runtime, private.  Source: runtime-spec
+ * cloned by the parent, detached, and placed by the child. So are file systems on disks, which the child's
+ * control group can't open, layers of an overlay, and parts of a directory (subpath). Layer: runtime, private.  Source: runtime-spec
  * config.md#mounts, mount_setattr(2).
  */
 #pragma once
 #include "runtime/plan.h"
 
 struct sources {
-	int *fds; /* per mount: the clone of a bind's source; a user namespace for a new file system with
+	int *fds; /* per mount: what the parent made of it; a user namespace for a new file system with
 		     idmap; -1: nothing */
 	size_t n;
 	int root; /* -1, or a clone of the root */
