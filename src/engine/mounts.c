@@ -196,8 +196,6 @@ static FALLIBLE add(struct planning *p, const struct want *w)
 	size_t i;
 	json_t *m = find_target(p->list, w->target, &i);
 
-	if (w->subpath)
-		return FAIL(ERR_UNSUPPORTED, "mount %s: subpaths can't be mounted yet", w->target);
 	if (m && !json_bool_at(m, "HoyFrom", false))
 		return FAIL(ERR_INVALID, "Duplicate mount point: %s", w->target);
 	if (m) /* of another container: what is asked for itself stands above it */

@@ -253,8 +253,6 @@ static FALLIBLE of_its_own(struct making *k, const json_t *m, const char *type, 
 		return FAIL(ERR_UNSUPPORTED,
 			    "mount %s: options U, O and idmap are not for a volume of type %s",
 			    json_str_at(m, "Destination", ""), type);
-	if (source[0] == '/')
-		return FAIL(ERR_UNSUPPORTED, "mount %s: file systems on disks can't be mounted yet", json_str_at(m, "Destination", ""));
 	if (json_bool_at(m, "HoyChown", false)) {
 		TRY(spec_user_find(k->root_fd, json_str_at(k->doc, "Config.User", ""), &u));
 		(void)snprintf(text, sizeof text, "uid=%u", u.uid);

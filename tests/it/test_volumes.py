@@ -330,7 +330,6 @@ def test_specifications_that_are_refused(hoy, tmp_path, spec, text):
     ("type=volume,source=vol,target=/m,volume-opt=bogus=1", 'invalid option: "bogus"'),
     ("type=image,target=/m", "field Source must not be empty"),
     ("type=image,source=busybox,target=/m", "images can't be mounted yet"),
-    ("type=volume,source=vol,target=/m,volume-subpath=x", "subpaths can't be mounted yet"),
     ('type=bind,"source={t},target=/m', 'a " is missing'),
 ])
 def test_mounts_that_are_refused(hoy, tmp_path, spec, text):
@@ -436,6 +435,53 @@ def test_changes_over_O_go_with_the_container(hoy, tmp_path):
 
 # ---- parts ----
 
+
+def test_subpath_of_a_volume(hoy, vol):
+    vol()
+    top = data(hoy, "vol")
+    (top / "in/ner").mkdir(parents=True)
+    (top / "in/ner/f").write_text("x")
+    (top / "file").write_text("y")
+    (top / "link").symlink_to("in")
+    (top / "out").symlink_to("../../../../../../../../etc")
+    (top / "abs").symlink_to("/in")
+
+    def run(sub, *cmd, code=0):
+        return hoy("run", "--rm", "--mount", f"type=volume,src=vol,dst=/m,volume-subpath={sub}", "busybox", *cmd, code=code)
+
+    assert run("in/ner", "ls", "/m").out == "f\n" and run("file", "cat", "/m").out == "y"
+    assert run("link/ner", "ls", "/m").out == "f\n" and run("abs", "ls", "/m").out == "ner\n"
+    r = run("out", "ls", "/m", code=None)  # ends at the volume's root, where there is no etc
+    assert r.code != 0 and "subpath" in r.err
+    r = run("nosuch", "ls", "/m", code=None)
+    assert r.code != 0 and "nosuch" in r.err
+
+
+def test_a_part_that_is_swapped_for_a_link_leads_nowhere(hoy, vol):
+    """CVE-2021-30465's race: while containers start, the directory changes to a link out of the volume and back."""
+    vol()
+    top = data(hoy, "vol")
+    (top / "a").mkdir()
+    (top / "a/inside").write_text("x")
+    (top / "b").symlink_to("../../../../../../../../../../etc")
+    stop = threading.Event()
+
+    def swap():
+        while not stop.is_set():
+            for x, y in (("a", "t"), ("b", "a"), ("t", "b")):
+                os.rename(top / x, top / y)
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    try:
+        for _ in range(25):
+            r = hoy.any("run", "--rm", "--mount", "type=volume,src=vol,dst=/m,volume-subpath=a", "busybox",
+                        "ls", "/m")
+            assert r.out in ("", "inside\n") and "passwd" not in r.out
+    finally:
+        stop.set()
+        thread.join()
+
 # ---- tmpfs ----
 
 def test_tmpfs(hoy):
@@ -480,6 +526,22 @@ def test_a_volume_that_is_a_directory_of_the_users(hoy, vol, rich, tmp_path):
     assert r.code != 0 and "/no/such" in r.err
 
 
+def test_a_volume_that_is_a_disk(hoy, vol, tmp_path):
+    image = tmp_path / "disk"
+    with open(image, "wb") as f:
+        f.truncate(8 << 20)
+    subprocess.run(["mkfs.ext4", "-q", image], check=True)
+    loop = subprocess.run(["losetup", "-f", "--show", image], capture_output=True, text=True, check=True).stdout.strip()
+    try:
+        vol("disk", "-o", "type=ext4", "-o", f"device={loop}", "-o", "o=noatime")
+        hoy("run", "--rm", "-v", "disk:/m", "busybox", "sh", "-c", "echo kept >/m/f")
+        assert hoy("run", "--rm", "-v", "disk:/m", "busybox", "cat", "/m/f").out == "kept\n"
+        assert "ext4" in mount_line(hoy, "-v", "disk:/m") and "noatime" in mount_line(hoy, "-v", "disk:/m")
+    finally:
+        hoy.remove_all()
+        subprocess.run(["losetup", "-d", loop], check=True)
+
+
 def test_network_file_systems_that_this_kernel_lacks(hoy, vol):
     vol("remote", "-o", "type=nfs", "-o", "device=:/export", "-o", "o=addr=127.0.0.1,ro")
     if "nfs\n" not in open("/proc/filesystems", encoding="ascii").read():
@@ -488,6 +550,9 @@ def test_network_file_systems_that_this_kernel_lacks(hoy, vol):
     vol("lost", "-o", "type=nfs", "-o", "device=:/export", "-o", "o=addr=no.such.host.invalid")
     r = hoy("run", "--rm", "-v", "lost:/m", "busybox", "true", code=None)
     assert r.code != 0 and "look up addr=no.such.host.invalid" in r.err
+    vol("secret", "-o", "type=tmpfs", "-o", "device=tmpfs", "-o", "o=password=hunter2")
+    r = hoy("run", "--rm", "-v", "secret:/m", "busybox", "true", code=None)
+    assert r.code != 0 and "hunter2" not in r.err and "password" in r.err
 
 
 # ---- volumes of others ----
