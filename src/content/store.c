@@ -1,9 +1,10 @@
 /*
- * store.c - an OCI image layout. Order of an ingest: write and hash ROOT/tmp/ingest-*, check, fdatasync, link
- * into blobs/sha256 under its digest. So a name in blobs/ always has all its bytes on disk; that the name itself
- * is there, whoever names an image sees to with one sync of the directory for all of its blobs (store_sync). Whoever writes holds a flock on its temporary file; store_open removes those that nobody holds. Of a
- * part-<hex> only the bytes before its first hole are believed to have come, and only the digest of the whole
- * decides.
+ * store.c - an OCI image layout. Order of an ingest: write and hash ROOT/tmp/ingest-*, check, fdatasync,
+ * link into blobs/sha256 under its digest. So a name in blobs/ always has all its bytes on disk; that the
+ * name itself is there, whoever names an image sees to with one sync of the directory for all of its blobs
+ * (store_sync). Whoever writes holds a flock on its temporary file; store_open removes those that nobody
+ * holds. Of a part-<hex> only the bytes before its first hole are believed to have come, and only the digest
+ * of the whole decides.
  */
 #include "content/store.h"
 #include "base/buf.h"
@@ -48,13 +49,27 @@ static struct err *make_dir(int at, const char *name, int *out_fd)
 	return NULL;
 }
 
-static struct err *write_layout(int root_fd)
+static bool has_layout(int root_fd)
 {
 	struct stat st;
 
-	if (sys_fstatat(root_fd, "oci-layout", &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_size > 0)
+	return sys_fstatat(root_fd, "oci-layout", &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_size > 0;
+}
+
+/* record_write has one temporary name: who opens a new store at the same time waits. lock_fd: of a directory there. */
+static struct err *write_layout(int root_fd, int lock_fd)
+{
+	struct err *e = NULL;
+	int r;
+
+	if (has_layout(root_fd))
 		return NULL;
-	return record_write(root_fd, "oci-layout", STORE_LAYOUT, strlen(STORE_LAYOUT));
+	if ((r = sys_flock(lock_fd, LOCK_EX)) < 0)
+		return FAIL_OS(-r, "store: lock");
+	if (!has_layout(root_fd))
+		e = record_write(root_fd, "oci-layout", STORE_LAYOUT, strlen(STORE_LAYOUT));
+	(void)sys_flock(lock_fd, LOCK_UN);
+	return e;
 }
 
 /* A temporary file goes when nobody holds it; one that is a blob's second name (killed after naming it) as
@@ -96,7 +111,7 @@ struct err *store_open(int root_fd, struct store **out_store)
 	TRY(make_dir(root_fd, "blobs", &blobs));
 	TRY(make_dir(blobs, "sha256", &sha));
 	TRY(make_dir(root_fd, "tmp", &tmp));
-	TRY(write_layout(root_fd));
+	TRY(write_layout(root_fd, tmp));
 	s = xnew(struct store);
 	*s = (struct store){ .root_fd = root_fd, .blobs_fd = TAKE_FD(sha), .tmp_fd = TAKE_FD(tmp) };
 	sweep(s, PART_SECONDS);

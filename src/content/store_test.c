@@ -3,6 +3,7 @@
 #include "harness/t.h"
 #include "sys/sys.h"
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 
 #define HELLO "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
@@ -274,5 +275,38 @@ TEST(resumption_with_every_call_failing_once)
 		CHECK_OK(store_blob_delete(s, HELLO));
 		store_parts_drop(s);
 		store_close(s);
+	}
+}
+
+static void *open_and_close(void *arg)
+{
+	struct store *s = NULL;
+	struct err *e = store_open(*(int *)arg, &s);
+
+	store_close(s);
+	return e;
+}
+
+TEST(many_open_a_new_store_at_once)
+{
+	for (int round = 0; round < 40; round++) {
+		pthread_t threads[8];
+		char name[16];
+		int root;
+
+		(void)snprintf(name, sizeof name, "r%d", round);
+		CHECK(sys_mkdir(t_tmpdir(), name, 0700) == 0);
+		root = sys_openat(t_tmpdir(), name, O_RDONLY | O_DIRECTORY, 0);
+		CHECK(root >= 0);
+		for (size_t i = 0; i < 8; i++)
+			CHECK(pthread_create(&threads[i], NULL, open_and_close, &root) == 0);
+		for (size_t i = 0; i < 8; i++) {
+			void *e = NULL;
+
+			(void)pthread_join(threads[i], &e);
+			CHECK_OK(e);
+		}
+		CHECK(t_file_is(root, "oci-layout", STORE_LAYOUT));
+		(void)close(root);
 	}
 }
