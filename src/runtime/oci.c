@@ -35,12 +35,25 @@ static const struct oci_cmd program = {
 	.stop_at_arg = true,
 };
 static const struct oci_cmd *const commands[] = {
-	&oci_cmd_create, &oci_cmd_start,      &oci_cmd_run,
-	&oci_cmd_exec,   &oci_cmd_kill,       &oci_cmd_delete,
-	&oci_cmd_state,  &oci_cmd_list,       &oci_cmd_ps,
-	&oci_cmd_pause,  &oci_cmd_resume,     &oci_cmd_update,
-	&oci_cmd_events, &oci_cmd_checkpoint, &oci_cmd_restore,
-	&oci_cmd_spec,   &oci_cmd_features,   NULL,
+	&oci_cmd_create,
+	&oci_cmd_start,
+	&oci_cmd_run,
+	&oci_cmd_exec,
+	&oci_cmd_kill,
+	&oci_cmd_delete,
+	&oci_cmd_state,
+	&oci_cmd_list,
+	&oci_cmd_ps,
+	&oci_cmd_pause,
+	&oci_cmd_resume,
+	&oci_cmd_update,
+	&oci_cmd_events,
+	&oci_cmd_checkpoint,
+	&oci_cmd_restore,
+	&oci_cmd_mounts,
+	&oci_cmd_spec,
+	&oci_cmd_features,
+	NULL,
 };
 
 static int usage(FILE *to, const char *name)

@@ -174,6 +174,9 @@ static FALLIBLE common(char ***args, const struct criu *c, const struct oci_box 
 	static const char *const modes[] = { "soft", "full", "strict", "ignore", NULL };
 	const char *mode = c->cgroups ? c->cgroups : "soft",
 		   *config = oci_annotation(b->config, "org.criu.config");
+	static const char *const usual[] = { "/etc/criu/crun.conf",
+					     "/etc/criu/runc.conf" }; /* as crun looks for them */
+	struct stat st;
 	size_t k = 0;
 
 	while (modes[k] && strcmp(modes[k], mode) != 0)
@@ -195,6 +198,9 @@ static FALLIBLE common(char ***args, const struct criu *c, const struct oci_box 
 				    c->empty_ns[i]);
 		text_list_add(args, "--empty-ns=net");
 	}
+	for (size_t i = 0; !config && i < LEN(usual); i++)
+		if (sys_fstatat(AT_FDCWD, usual[i], &st, 0) == 0)
+			config = usual[i];
 	if (config)
 		add(args, "--config=%s", config);
 	return NULL;
