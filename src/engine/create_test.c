@@ -91,7 +91,7 @@ TEST(what_we_cannot_do_is_refused)
 		enum err_kind kind;
 	} bad[] = {
 		{ "\"HostConfig\": {\"CgroupParent\": \"/a\"}", ERR_UNSUPPORTED },
-		{ "\"HostConfig\": {\"Runtime\": \"kata\"}", ERR_UNSUPPORTED },
+		{ "\"HostConfig\": {\"Runtime\": \"kata\"}", ERR_INVALID },
 		{ "\"NetworkDisabled\": true", ERR_UNSUPPORTED },
 		{ "\"NetworkingConfig\": {\"EndpointsConfig\": {\"other\": {}}}", ERR_UNSUPPORTED },
 		{ "\"NetworkingConfig\": {\"EndpointsConfig\": {\"bridge\": {\"Aliases\": [\"a\"]}}}", ERR_INVALID },
