@@ -4,6 +4,7 @@
  */
 #include "snapshot/erofs.h"
 #include "base/mem.h"
+#include "base/num.h"
 #include "base/own.h"
 #include "codec/tar.h"
 #include "snapshot/driver.h"
@@ -11,11 +12,12 @@
 #include "sys/cgroup.h"
 #include "sys/fs.h"
 #include "sys/mount.h"
+#include "sys/spawn.h"
 #include "sys/sys.h"
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/magic.h>
 #include <stdio.h>
-#include <sys/sysmacros.h>
 
 #define TAR_NAME   "layer.tar"
 #define IMAGE_NAME "layer.erofs"
@@ -32,17 +34,49 @@ static int set_file(int fs, const char *key, int fd)
 	return sys_fsconfig(fs, FSCONFIG_SET_STRING, key, path);
 }
 
-/* The default of 128 KiB makes four times as many page faults when programs start. Without /sys it stays at
- * that. */
-static void read_ahead(int mount_fd)
+/* ---- read-ahead ---- */
+
+/* The kernel numbers what reads for a superblock ("erofs-25862") and tells nobody which is whose: so the one
+ * that is new is ours. */
+struct readers {
+	unsigned long long highest, since; /* the highest number; how many are above since */
+	unsigned n_new;
+};
+
+static int look_at_reader(void *ctx, const char *name)
 {
+	struct readers *r = ctx;
+	uint64_t n = 0;
+	struct err *e =
+	    strncmp(name, "erofs-", 6) == 0 ? num_parse(sv_of(name + 6), 10, 0, UINT64_MAX, &n) : NULL;
+
+	err_free(e);
+	r->n_new += n > r->since;
+	r->highest = n > r->highest ? n : r->highest;
+	return 0;
+}
+
+static struct readers readers_above(unsigned long long since)
+{
+	struct readers r = { .since = since };
+	auto_fd int dir = sys_open("/sys/class/bdi", O_RDONLY | O_DIRECTORY, 0);
+
+	if (dir >= 0)
+		(void)sys_each_entry(dir, look_at_reader, &r);
+	return r;
+}
+
+/* The default of 128 KiB makes four times as many page faults when programs start. Without /sys, or when
+ * somebody else mounted at the same time, it stays at that. */
+static void read_ahead(unsigned long long before)
+{
+	struct readers now = readers_above(before);
 	char path[64];
-	struct stat st;
 	auto_fd int fd = -1;
 
-	if (sys_fstat(mount_fd, &st) < 0)
+	if (now.n_new != 1)
 		return;
-	(void)snprintf(path, sizeof path, "/sys/class/bdi/erofs-%u/read_ahead_kb", minor(st.st_dev));
+	(void)snprintf(path, sizeof path, "/sys/class/bdi/erofs-%llu/read_ahead_kb", now.highest);
 	fd = sys_open(path, O_WRONLY, 0);
 	if (fd >= 0)
 		(void)sys_write(fd, "1024", 4);
@@ -51,6 +85,7 @@ static void read_ahead(int mount_fd)
 int erofs_mount(int image_fd, int tar_fd)
 {
 	auto_fd int fs = sys_fsopen("erofs"), mount = -1;
+	unsigned long long before = fs < 0 ? 0 : readers_above(ULLONG_MAX).highest;
 	int r = fs < 0 ? fs : set_file(fs, "source", image_fd);
 
 	if (r >= 0)
@@ -59,7 +94,7 @@ int erofs_mount(int image_fd, int tar_fd)
 		r = sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL);
 	if (r < 0 || (mount = sys_fsmount(fs, MOUNT_ATTR_RDONLY)) < 0)
 		return r < 0 ? r : mount;
-	read_ahead(mount);
+	read_ahead(before);
 	return TAKE_FD(mount);
 }
 
