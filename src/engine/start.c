@@ -21,6 +21,7 @@
 #include "runtime/runtime.h"
 #include "state/record.h"
 #include "sys/event.h"
+#include "sys/self.h"
 #include "sys/spawn.h"
 #include "sys/sys.h"
 #include <fcntl.h>
@@ -264,7 +265,8 @@ static FALLIBLE pack_conf(struct start *s, const struct plan *plan)
 static FALLIBLE spawn(struct start *s)
 {
 	auto_free char *path = NULL;
-	auto_fd int theirs = -1;
+	auto_fd int theirs = -1, program = -1;
+	char by_fd[32];
 	int pair[2], r = sys_socketpair(SOCK_SEQPACKET, pair);
 	char arg0[] = "hoy-keeper", short_id[13], *argv[] = { arg0, short_id, NULL };
 
@@ -274,10 +276,14 @@ static FALLIBLE spawn(struct start *s)
 	theirs = pair[1];
 	(void)snprintf(short_id, sizeof short_id, "%.12s", s->id);
 	TRY(engine_program("hoy-keeper", &path));
+	/* SECURITY: the keeper's child is in the container under this program until it executes (CVE-2019-5736) */
+	if ((program = sys_shield(path)) < 0)
+		return FAIL_OS(-program, "protect %s from the container", path);
+	(void)snprintf(by_fd, sizeof by_fd, "/proc/self/fd/%d", program);
 	{
 		const int fds[KEEPER_FDS] = { -1, -1, -1, s->conf_fd, theirs, s->run_fd, s->home_fd };
 
-		r = s->keeper = sys_spawn_run(&(struct sys_spawn){ path, argv, NULL, fds, KEEPER_FDS, true }, NULL);
+		r = s->keeper = sys_spawn_run(&(struct sys_spawn){ by_fd, argv, NULL, fds, KEEPER_FDS, true }, NULL);
 	}
 	return r < 0 ? FAIL_OS(-r, "start %s", path) : NULL;
 }

@@ -1,0 +1,19 @@
+/*
+ * self.h - our own executable, out of reach of the containers that our processes enter (CVE-2019-5736).
+ *
+ * From setns or clone until execve a process of ours is in the container with /proc/PID/exe leading to our file; a program
+ * named /proc/self/exe even runs it. Root of a container without a user namespace may write what it can name, so the
+ * executable runs from a read-only mount of its own or, where that is refused, from a sealed copy in memory.
+ * Why the mount: docs/why/own-binary.md. Layer: sys. Threads: any.
+ */
+#pragma once
+#include <stdbool.h>
+
+/* 1: nobody can write through /proc/self/exe; 0: somebody with the rights could; -errno. */
+int sys_self_is_shielded(void);
+enum { SHIELD_FD_MIN = 64 }; /* out of the way of descriptors that a new program is given */
+/* Owned fd >= SHIELD_FD_MIN to execute path by: the file on a detached read-only mount, else a sealed copy. */
+int sys_shield(const char *path);
+int sys_shield_copy(const char *path); /* the sealed copy */
+/* Executes it with our environment and that name; returns only -errno. */
+int sys_shield_exec(int fd, char *const argv[]);
