@@ -171,7 +171,7 @@ static FALLIBLE check_names(const json_t *body, const json_t *h)
 	uint64_t n;
 
 	if (*runtime && strcmp(runtime, "hoy") != 0)
-		return FAIL(ERR_UNSUPPORTED, "unknown or invalid runtime name: %s (hoy has one, its own)",
+		return FAIL(ERR_INVALID, "unknown or invalid runtime name: %s (hoy has one, its own)",
 			    runtime);
 	if (*isolation && strcmp(isolation, "default") != 0)
 		return FAIL(ERR_INVALID, "invalid isolation \"%s\" on linux", isolation);
