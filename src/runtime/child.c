@@ -248,8 +248,13 @@ static void set_user(const struct child *c)
 		}
 	}
 	child_need(c, sys_prctl(PR_SET_KEEPCAPS, 1, 0, 0), "keep capabilities", NULL);
-	if (!p->keep_groups)
-		child_need(c, sys_setgroups(p->n_groups, p->groups), "set supplementary groups", NULL);
+	if (!p->keep_groups) {
+		int r = sys_setgroups(p->n_groups, p->groups);
+
+		/* none wanted, and the namespace of a user without rights may not change them: they map to nobody */
+		if (r != -EPERM || p->n_groups || !new_ns(p, CLONE_NEWUSER))
+			child_need(c, r, "set supplementary groups", NULL);
+	}
 	child_need(c, sys_setresgid(p->gid), "set the group", NULL);
 	child_need(c, sys_setresuid(p->uid), "set the user", NULL);
 	child_need(c, sys_capget(&effective, &permitted), "read capabilities", NULL);

@@ -581,7 +581,8 @@ static FALLIBLE exec_launch(struct launch *l, pid_t container_pid)
 	if (l->p->cgroup) {
 		TRY(cgroup_check_path(l->p->cgroup));
 		TRY(cgroup_set_find(&l->groups));
-		l->child.joins = !l->groups.v2 && !l->p->cpus_initial.n; /* which is set before it joins */
+		/* what is set before it joins, and who moves it on afterwards, want it joined by us */
+		l->child.joins = !l->groups.v2 && !l->p->cpus_initial.n && !l->io->on_born;
 	}
 	TRY(clone_in(l, l->child.target_ns & CLONE_NEWPID ? target : -1, clone_plain, 0, child_run_exec));
 	own_close(&l->child.sync);

@@ -68,9 +68,30 @@ static FALLIBLE write_map(pid_t pid, const char *file, struct plan_idset maps)
 	return r < 0 ? FAIL_OS(-r, "write %s of a user namespace", file) : NULL;
 }
 
+static FALLIBLE deny_setgroups(pid_t pid)
+{
+	char path[64];
+	auto_fd int fd = -1;
+	int r;
+
+	(void)snprintf(path, sizeof path, "/proc/%d/setgroups", (int)pid);
+	r = fd = sys_open(path, O_WRONLY, 0);
+	if (r >= 0)
+		r = sys_write_all(fd, "deny", 4);
+	return r < 0 ? FAIL_OS(-r, "write setgroups of a user namespace") : NULL;
+}
+
 FALLIBLE sources_write_maps(pid_t pid, struct plan_idset uids, struct plan_idset gids)
 {
+	struct err *e;
+
 	TRY(write_map(pid, "uid_map", uids));
+	e = write_map(pid, "gid_map", gids);
+	if (!e || e->os != EPERM)
+		return e;
+	err_free(
+	    e); /* user_namespaces(7): who has no right over groups must give up setgroups(2) for it first */
+	TRY(deny_setgroups(pid));
 	return write_map(pid, "gid_map", gids);
 }
 
@@ -162,8 +183,10 @@ static FALLIBLE make_overlay(const struct plan_mount *m, int *out_fd)
 static FALLIBLE part_of(int dir_fd, const struct plan_mount *m, int *out_fd)
 {
 	auto_fd int part = sys_open_in_root(dir_fd, m->subpath, O_PATH, 0);
-	int fd = part < 0 ? part
-			  : sys_open_tree(part, "", OPEN_TREE_CLONE | AT_EMPTY_PATH | (m->recursive ? AT_RECURSIVE : 0));
+	int fd = part < 0
+		     ? part
+		     : sys_open_tree(part, "",
+				     OPEN_TREE_CLONE | AT_EMPTY_PATH | (m->recursive ? AT_RECURSIVE : 0));
 
 	if (fd < 0)
 		return FAIL_OS(-fd, "mount subpath %s of %s", m->subpath, m->source);
@@ -175,7 +198,8 @@ static FALLIBLE bind_source(const struct plan_mount *m, int *out_fd)
 {
 	unsigned flags = OPEN_TREE_CLONE | (m->recursive ? AT_RECURSIVE : 0) |
 			 (m->source_nofollow ? AT_SYMLINK_NOFOLLOW : 0);
-	int fd = m->subpath ? sys_open(m->source, O_PATH | O_DIRECTORY, 0) : sys_open_tree(AT_FDCWD, m->source, flags);
+	int fd = m->subpath ? sys_open(m->source, O_PATH | O_DIRECTORY, 0)
+			    : sys_open_tree(AT_FDCWD, m->source, flags);
 
 	if (fd < 0)
 		return FAIL_OS(-fd, "bind mount source %s", m->source);
@@ -252,6 +276,9 @@ static FALLIBLE open_root(const struct plan *p, struct sources *s)
 	if (p->n_lower || !(slave || has_user_ns(p)))
 		return NULL;
 	s->root = sys_open_tree(AT_FDCWD, p->root, OPEN_TREE_CLONE | AT_RECURSIVE);
+	if (s->root == -EPERM &&
+	    has_user_ns(p)) /* without rights here: the child has them in its namespace */
+		return NULL;
 	r = s->root < 0 ? s->root : sys_mount_setattr(s->root, "", AT_RECURSIVE, &a);
 	return r < 0 ? FAIL_OS(-r, "open root %s", p->root) : NULL;
 }
@@ -303,6 +330,15 @@ static FALLIBLE make_devices(const struct plan *p, struct sources *s)
 	return NULL;
 }
 
+/* The same for a plain bind mount. */
+static FALLIBLE left_to_child(const struct plan *p, const struct plan_mount *m, struct err *e)
+{
+	if (!e || e->os != EPERM || m->type || m->idmap || !has_user_ns(p))
+		return e;
+	err_free(e);
+	return NULL;
+}
+
 FALLIBLE sources_open(const struct plan *p, struct sources *s)
 {
 	auto_fd int ns_fd = -1; /* of the mapping that came last: mostly all mounts have the same */
@@ -327,7 +363,7 @@ FALLIBLE sources_open(const struct plan *p, struct sources *s)
 			mapped = m;
 		}
 		if (!m->type || m->by_parent)
-			TRY(clone_source(m, ns_fd, &s->fds[i]));
+			TRY(left_to_child(p, m, clone_source(m, ns_fd, &s->fds[i])));
 		else if ((s->fds[i] = sys_dup(ns_fd)) < 0)
 			return FAIL_OS(-s->fds[i], "mount %s", m->target);
 	}

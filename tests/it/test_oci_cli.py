@@ -3,7 +3,9 @@ import base64
 import ctypes
 import json
 import os
+import pathlib
 import re
+import shutil
 import signal
 import socket
 import struct
@@ -474,6 +476,41 @@ def test_without_control_groups(oci):
     oci.config["linux"]["resources"] = {"pids": {"limit": 5}}
     oci.save("true")
     oci.fails("run", "c", pre=pre, says="limits need a control group")
+
+
+# ---- without root rights ----
+
+def test_a_user_without_rights_runs_a_container(rootfs):
+    base = pathlib.Path(tempfile.mkdtemp(prefix="hoy-user-"))
+    try:
+        shutil.copy(RUNTIME, base / "runtime")
+        shutil.copytree(rootfs, base / "rootfs", symlinks=True)
+        for path in (base, *base.glob("**/*")):
+            os.chown(path, 65534, 65534, follow_symlinks=False)
+        base.chmod(0o755)
+
+        def user(*args, code=0):
+            r = subprocess.run(["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", base / "runtime", *args], cwd=base,
+                               capture_output=True, text=True, env={"XDG_RUNTIME_DIR": str(base), "PATH": os.environ["PATH"]},
+                               timeout=60, check=False)
+            assert r.returncode == code, r
+            return r.stdout + r.stderr
+
+        user("spec", "--rootless")
+        config = json.loads((base / "config.json").read_text())
+        config["process"].update(terminal=False, args=["sh", "-c", "id; cat /proc/self/uid_map"], rlimits=[])
+        if "GLIBC_TUNABLES" in os.environ:
+            config["process"]["env"].append("GLIBC_TUNABLES=" + os.environ["GLIBC_TUNABLES"])
+        (base / "config.json").write_text(json.dumps(config))
+        out = user("run", "c")  # no control group may be made, and none is needed
+        assert out.startswith("uid=0(root) gid=0") and out.split()[-3:] == ["0", "65534", "1"]
+        assert "Permission denied" in user("--rootless=false", "run", "c", code=1)
+        config["linux"]["resources"] = {"pids": {"limit": 5}}
+        (base / "config.json").write_text(json.dumps(config))
+        assert "limits need a control group" in user("run", "c", code=1)
+        assert user("list", "-q") == ""
+    finally:
+        shutil.rmtree(base)
 
 
 # ---- mounts ----
