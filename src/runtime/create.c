@@ -304,6 +304,22 @@ static void check_labels(struct launch *l)
 		log_warn("process.selinuxLabel \"%s\" has no effect: SELinux is not enabled", p->selinux);
 }
 
+/* config.md#linux-process: what cannot be granted is a warning. Root of a user namespace has them all there.
+ */
+static void check_caps(const struct plan *p)
+{
+	auto_buf struct buf names = BUF(4096);
+	uint64_t effective, permitted;
+
+	if (p->is_exec || (clone_flags(p, false) & CLONE_NEWUSER) || sys_capget(&effective, &permitted) < 0)
+		return;
+	for (int i = 0; runtime_cap_name(i); i++)
+		if (p->caps[2] & ~permitted & UINT64_C(1) << i)
+			buf_fmt(&names, " %s", runtime_cap_name(i));
+	if (names.n)
+		log_warn("process.capabilities: not ours to give:%s", buf_text(&names));
+}
+
 /* What the child cannot reach from inside any more. */
 static FALLIBLE open_helpers(struct launch *l)
 {
@@ -313,6 +329,7 @@ static FALLIBLE open_helpers(struct launch *l)
 	if (r < 0)
 		return FAIL_OS(-r, "open %s for the hooks", path);
 	check_labels(l);
+	check_caps(l->p);
 	if (l->p->listener && (l->child.agent = sys_unix_connect_stream(l->p->listener)) < 0)
 		return FAIL_OS(-l->child.agent, "connect to the seccomp agent %s", l->p->listener);
 	return NULL;

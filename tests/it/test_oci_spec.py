@@ -398,6 +398,15 @@ def test_labels_without_their_module_warn(box):
     assert "AppArmor is not enabled" in box.run("true").err
 
 
+def test_a_capability_that_we_lack_is_a_warning(box):
+    box.process["capabilities"] = {s: ["CAP_SYS_TIME", "CAP_CHOWN"] for s in ("bounding", "effective", "permitted")}
+    box.process["args"] = ["grep", "CapEff", "/proc/self/status"]
+    box.save()
+    p = subprocess.run(["setpriv", "--bounding-set=-sys_time", *box.command("run", box.id)], cwd=box.base, capture_output=True,
+                       text=True, timeout=60, check=True, stdin=subprocess.DEVNULL)
+    assert p.stdout.split()[1] == "0000000000000001" and "CAP_SYS_TIME" in p.stderr and "CAP_CHOWN" not in p.stderr
+
+
 def test_rlimits_are_exact(box):
     box.process["rlimits"] = [{"type": "RLIMIT_CORE", "soft": 4096, "hard": 8192}]
     assert box.run("sh", "-c", "ulimit -c; ulimit -H -c").out.split() == ["8", "16"]
