@@ -157,29 +157,7 @@ int child_target(const struct child *c, const char *path, unsigned how)
 
 /* ---- root ---- */
 
-/* mount(2) with everything in one string of at most a page, for kernels before 6.5. */
-static void overlay_old(const struct child *c)
-{
-	static char data[4096];
-	const struct plan *p = c->p;
-	size_t n = 0;
-
-	for (size_t i = 0; i < p->n_lower; i++) {
-		child_cat(data + n, sizeof data - n, i ? ":" : "lowerdir=", p->lower[i], NULL);
-		n += strlen(data + n);
-	}
-	if (p->upper) {
-		child_cat(data + n, sizeof data - n, ",upperdir=", p->upper, ",workdir=");
-		n += strlen(data + n);
-		child_cat(data + n, sizeof data - n, p->work, p->is_volatile ? ",volatile" : "", NULL);
-		n += strlen(data + n);
-	}
-	if (n >= sizeof data - 1)
-		child_fail(c, E2BIG, "this kernel can't stack so many layers (6.5 can)", NULL);
-	child_need(c, sys_mount("overlay", p->root, "overlay", 0, data), "mount overlay on", p->root);
-}
-
-/* Detached; -ENOSYS: an overlay that this kernel mounts only the old way. */
+/* Owned fd of a detached mount, or -errno. */
 static int make_root(const struct child *c)
 {
 	const struct plan *p = c->p;
@@ -212,11 +190,9 @@ static void place_root(struct child *c)
 	const struct plan *p = c->p;
 	auto_fd int fd = make_root(c);
 
-	if (fd == -ENOSYS && p->n_lower) {
-		overlay_old(c);
-		c->root_fd = child_need(c, sys_open(p->root, O_PATH | O_DIRECTORY, 0), "open root", p->root);
-		return;
-	}
+	if (fd == -ENOSYS)
+		child_fail(c, ENOSYS, "the mount calls of Linux 5.12 are missing (an older kernel, or a filter around us): root",
+			   p->root);
 	child_need(c, fd, p->n_lower ? "mount overlay on" : "open root", p->root);
 	if (p->hooks[HOOK_CREATE_CONTAINER].n && has_mount_ns(p)) {
 		auto_fd int at =

@@ -1,10 +1,12 @@
 """Mount options of hoy-runtime, each read back from the container's own /proc/self/mountinfo or by its effect."""
 import os
+import pathlib
+import shutil
 import subprocess
 
 import pytest
 
-from bundle import Bundle
+from bundle import RUNTIME, Bundle
 from census import census
 from conftest import check_census
 
@@ -243,3 +245,35 @@ def test_cgroup_mount(box, mode, own):
     text = ("d=/sys/fs/cgroup; [ -e $d/pids ] && d=$d/pids; mkdir $d/below 2>/dev/null && echo made && rmdir $d/below;"
             "for l in /sys/fs/cgroup/*; do [ ! -L $l ] || [ -d $l/ ] || echo broken; done; true")
     assert box.run(text).out == ("made\n" if mode == "rw" else "")
+
+
+def test_calls_newer_than_5_15_answer_enosys(box, tmp_path):
+    """All kinds of mounts again, under a filter that knows no call newer than our oldest kernel."""
+    cc = shutil.which("gcc") or shutil.which("clang")
+    if not cc:
+        pytest.skip("needs a C compiler")
+    subprocess.run([cc, "-o", tmp_path / "oldkernel", pathlib.Path(__file__).parent / "oldkernel.c"], check=True)
+    (tmp_path / "src/below").mkdir(parents=True)
+    (tmp_path / "src/f").write_text("x")
+    (tmp_path / "l1").mkdir()
+    (tmp_path / "l2").mkdir()
+    box.mount("/a", tmp_path / "src", "rbind", "rro", "rnosuid").mount("/b", tmp_path / "src", "idmap", uidMappings=MAPS, gidMappings=MAPS)
+    box.mount("/c", tmp_path / "src", "rslave").mount("/tmp", None, "tmpcopyup", type="tmpfs")
+    box.mount("/o", "overlay", f"lowerdir={tmp_path}/l1:{tmp_path}/l2", type="overlay")
+    box.mount("/sys/fs/cgroup", "cgroup", "ro", type="cgroup")
+    box.config["linux"]["sysctl"] = {"net.ipv4.ip_default_ttl": "77"}
+    box.script("stat -c %u /b/f; cat /a/f; touch /a/g 2>/dev/null || echo ' read-only'; cat /proc/sys/net/ipv4/ip_default_ttl").write()
+    r = subprocess.run([tmp_path / "oldkernel", RUNTIME, "--root", box.state, "run", "--bundle", box.base, "old"], capture_output=True,
+                       text=True, stdin=subprocess.DEVNULL, timeout=60, check=False)
+    assert r.returncode == 0 and r.stdout == "100000\nx read-only\n77\n", r.stdout + r.stderr
+
+
+def test_without_the_mount_calls_of_5_12_the_error_says_so(box):
+    if not shutil.which("strace"):
+        pytest.skip("needs strace")
+    box.script("true").write()
+    r = subprocess.run(["strace", "-f", "-o", "/dev/null", "-e", "trace=open_tree", "-e", "inject=open_tree:error=ENOSYS", RUNTIME, "--root",
+                        box.state, "run", "--bundle", box.base, "old"], capture_output=True, text=True, stdin=subprocess.DEVNULL,
+                       timeout=60, check=False)
+    assert r.returncode == 1 and "the mount calls of Linux 5.12 are missing" in r.stderr, r.stderr
+    assert not (box.state / "old").exists()
