@@ -28,6 +28,33 @@ void child_cat(char *out, size_t size, const char *a, const char *b, const char 
 	out[n] = 0;
 }
 
+/* The decimal digits of n at the end of text; returns where they begin. */
+static char *decimal(unsigned n, char text[16])
+{
+	char *at = text + 15;
+
+	*at = 0;
+	do
+		*--at = (char)('0' + n % 10);
+	while ((n /= 10) > 0);
+	return at;
+}
+
+void child_fd_path(int fd, char out[40])
+{
+	char text[16];
+
+	child_cat(out, 40, "/proc/self/fd/", decimal((unsigned)fd, text), NULL);
+}
+
+void child_drop(const int *fd)
+{
+	enum { LEFT_MAX = 128 }; /* where descriptors are few this leaves most of them */
+
+	if (*fd >= LEFT_MAX)
+		own_close(fd);
+}
+
 void child_fail(const struct child *c, int os, const char *what, const char *name)
 {
 	struct child_report r = { .kind = CHILD_ERROR, .os = os };
@@ -70,12 +97,34 @@ static struct child_report hear(const struct child *c)
 	return r;
 }
 
+/* Bits of the ignored signals, which execve would hand on, from field 33 of /proc/self/stat; without it: all. */
+static unsigned long ignored_signals(void)
+{
+	auto_fd int fd = sys_open("/proc/self/stat", O_RDONLY, 0);
+	char text[1024], *at;
+	unsigned long set = 0;
+	ssize_t n = fd < 0 ? fd : sys_read(fd, text, sizeof text - 1);
+
+	if (n <= 0)
+		return ~0ul;
+	text[n] = 0;
+	at = strrchr(text, ')'); /* the end of field 2, a name of any bytes */
+	for (int field = 2; at && field < 33; field++)
+		at = strchr(at + 1, ' ');
+	if (!at)
+		return ~0ul;
+	while (*++at >= '0' && *at <= '9')
+		set = set * 10 + (unsigned long)(*at - '0');
+	return set;
+}
+
 static void reset_signals(void)
 {
+	unsigned long ignored = ignored_signals();
 	sigset_t none;
 
 	for (int i = 1; i < SIGRTMIN; i++)
-		if (i != SIGKILL && i != SIGSTOP)
+		if (i != SIGKILL && i != SIGSTOP && ignored >> (i - 1) & 1)
 			(void)signal(i, SIG_DFL);
 	sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
@@ -136,16 +185,11 @@ static void set_sysctls(struct child *c)
 
 static void set_oom_score(struct child *c)
 {
-	char text[16];
-	unsigned n = (unsigned)(c->p->oom_score < 0 ? -c->p->oom_score : c->p->oom_score);
-	char *at = text + sizeof text - 1;
+	char text[16], *at;
 
 	if (!c->p->has_oom_score)
 		return;
-	*at = 0;
-	do
-		*--at = (char)('0' + n % 10);
-	while ((n /= 10) > 0);
+	at = decimal((unsigned)(c->p->oom_score < 0 ? -c->p->oom_score : c->p->oom_score), text);
 	if (c->p->oom_score < 0)
 		*--at = '-';
 	child_proc_write(c, "self/oom_score_adj", at);
@@ -177,7 +221,16 @@ static int open_null(const struct child *c)
 	return fd;
 }
 
-/* Copies above 2 first, so that none overwrites another. */
+/* A descriptor for stream i that no placing of another overwrites: above 2, or in its place already. */
+static int stream(const struct child *c, int i)
+{
+	int fd = c->tty_fd >= 0 ? c->tty_fd : c->stdio[i];
+
+	if (fd < 0)
+		return open_null(c);
+	return fd > 2 || fd == i ? fd : child_need(c, sys_dup(fd), "copy standard streams", NULL);
+}
+
 static void set_stdio(struct child *c)
 {
 	int from[3];
@@ -185,18 +238,14 @@ static void set_stdio(struct child *c)
 	for (int i = 0; i < 3; i++) {
 		struct stat st;
 
-		if (c->tty_fd >= 0)
-			from[i] = child_need(c, sys_dup(c->tty_fd), "copy the terminal", NULL);
-		else if (c->stdio[i] >= 0)
-			from[i] = child_need(c, sys_dup(c->stdio[i]), "copy standard streams", NULL);
-		else
-			from[i] = open_null(c);
+		from[i] = stream(c, i);
 		/* so that /dev/stdout can be opened again by the user; a pipe or socket made for us, never a file of the host */
 		if (c->p->uid && sys_fstat(from[i], &st) == 0 && (c->tty_fd >= 0 || S_ISFIFO(st.st_mode)))
-			(void)sys_fchown(from[i], c->p->uid, c->tty_fd >= 0 ? (gid_t)-1 : c->p->gid);
+			(void)sys_fchown(from[i], c->p->uid, (gid_t)-1);
 	}
 	for (int i = 0; i < 3; i++)
-		child_need(c, sys_dup2(from[i], i), "place standard streams", NULL);
+		if (from[i] != i)
+			child_need(c, sys_dup2(from[i], i), "place standard streams", NULL);
 	if (c->tty_fd >= 0)
 		child_need(c, sys_ioctl(0, TIOCSCTTY, NULL), "take the terminal", NULL);
 }

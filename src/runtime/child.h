@@ -58,8 +58,17 @@ _Noreturn void child_fail(const struct child *c, int os, const char *what, const
 _Noreturn void child_refuse(const struct child *c, const char *kind, const struct plan_hook *h, int result);
 /* r < 0: child_fail. Returns r. */
 int child_need(const struct child *c, int r, const char *what, const char *name);
+/*
+ * An owned descriptor of the set-up. Closing them one by one was a quarter of all system calls: small numbers stay open until
+ * a call or two close them all, before the child waits for its start.
+ */
+#define child_fd CLEANUP(child_drop)
+void child_drop(const int *fd);
+
 /* Concatenates up to three texts; cut when too long. */
 void child_cat(char *out, size_t size, const char *a, const char *b, const char *d);
+/* "/proc/self/fd/7" */
+void child_fd_path(int fd, char out[40]);
 
 /*
  * child_proc.c: a /proc of our own that no mount of the container can redirect (CVE-2019-19921, CVE-2025-52881). The first call

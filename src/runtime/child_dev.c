@@ -31,9 +31,9 @@ static bool dev_is_foreign(const struct plan *p)
 /* In a user namespace mknod is refused: the host's node is bound instead, if it is that device there, too. */
 static void bind_device(const struct child *c, const struct plan_device *d)
 {
-	auto_fd int fd =
+	child_fd int fd =
 	    child_need(c, sys_open_tree(AT_FDCWD, d->path, OPEN_TREE_CLONE), "bind device", d->path);
-	auto_fd int at = child_target(c, d->path, 0);
+	child_fd int at = child_target(c, d->path, 0);
 	struct mount_attr only = { .attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC };
 	struct stat st;
 
@@ -49,7 +49,7 @@ static void bind_device(const struct child *c, const struct plan_device *d)
 static bool bind_made(const struct child *c, const struct plan_device *d, size_t i)
 {
 	char name[24], *at = name + sizeof name - 1;
-	auto_fd int fd = -1, target = -1;
+	child_fd int fd = -1, target = -1;
 
 	if (c->devices_fd < 0 || d != &c->p->devices.p[i])
 		return false;
@@ -66,19 +66,21 @@ static bool bind_made(const struct child *c, const struct plan_device *d, size_t
 	return true;
 }
 
-/* i: which of the plan's it is, if it is one of them */
-static void one_device(const struct child *c, const struct plan_device *d, size_t i)
+/* i: which of the plan's it is, if it is one of them; dev_fd: /dev, borrowed */
+static void one_device(const struct child *c, const struct plan_device *d, size_t i, int dev_fd)
 {
 	char dir[4096];
 	const char *name = strrchr(d->path, '/') + 1;
-	auto_fd int parent = -1;
+	child_fd int own = -1;
+	int parent = dev_fd;
 	struct stat st;
 	dev_t dev = makedev(d->major, d->minor);
 	int r;
 
 	child_cat(dir, sizeof dir, d->path, NULL, NULL);
 	dir[name - d->path] = 0;
-	parent = child_target(c, dir, TARGET_DIR);
+	if (strcmp(dir, "/dev/") != 0)
+		parent = own = child_target(c, dir, TARGET_DIR);
 	r = sys_mknod(parent, name, d->mode, dev);
 	if (r == -EPERM && bind_made(c, d, i))
 		return;
@@ -100,7 +102,7 @@ static void one_device(const struct child *c, const struct plan_device *d, size_
 
 void child_devices(struct child *c)
 {
-	auto_fd int dev = -1;
+	child_fd int dev = -1;
 
 	if (dev_is_foreign(c->p))
 		return;
@@ -115,13 +117,13 @@ void child_devices(struct child *c)
 			child_need(c, r, "make /dev/", links[i][0]);
 	}
 	for (size_t i = 0; i < LEN(standard); i++)
-		one_device(c, &standard[i], i);
+		one_device(c, &standard[i], i, dev);
 	/* only what is in our mount namespace can be cloned (until Linux 6.15): for a moment it stands over
 	 * the root, which we do not enter by its name */
 	if (c->devices_fd >= 0)
 		child_need(c, sys_move_mount(c->devices_fd, c->root_fd, ""), "place the devices", NULL);
 	for (size_t i = 0; i < c->p->devices.n; i++)
-		one_device(c, &c->p->devices.p[i], i);
+		one_device(c, &c->p->devices.p[i], i, dev);
 	if (c->devices_fd >= 0) {
 		child_need(c, sys_fchdir(c->devices_fd), "remove the devices", NULL);
 		child_need(c, sys_umount(".", 2 /* MNT_DETACH */), "remove the devices", NULL);
@@ -149,7 +151,7 @@ void child_console(struct child *c)
 	struct winsize size = { .ws_row = (unsigned short)p->rows, .ws_col = (unsigned short)p->cols };
 	struct child_report r = { .kind = CHILD_TTY };
 	int unlock = 0;
-	auto_fd int master = open_ptmx(c);
+	child_fd int master = open_ptmx(c);
 
 	child_need(c, sys_ioctl(master, TIOCSPTLCK, &unlock), "unlock the terminal", NULL);
 	c->tty_fd = child_need(c, sys_ioctl_int(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC),
@@ -157,8 +159,8 @@ void child_console(struct child *c)
 	if (p->rows && p->cols)
 		child_need(c, sys_ioctl(master, TIOCSWINSZ, &size), "set the terminal's size", NULL);
 	if (!p->is_exec) {
-		auto_fd int at = child_target(c, "/dev/console", TARGET_NO_LINKS);
-		auto_fd int fd = child_need(c, sys_open_tree(c->tty_fd, "", OPEN_TREE_CLONE | AT_EMPTY_PATH),
+		child_fd int at = child_target(c, "/dev/console", TARGET_NO_LINKS);
+		child_fd int fd = child_need(c, sys_open_tree(c->tty_fd, "", OPEN_TREE_CLONE | AT_EMPTY_PATH),
 					    "bind the terminal", "/dev/console");
 
 		child_need(c, sys_move_mount(fd, at, ""), "bind the terminal", "/dev/console");

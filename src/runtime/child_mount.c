@@ -24,6 +24,12 @@ static bool has_ns(const struct child *c, int kind, bool only_new)
 	return false;
 }
 
+/* A mount on the container's root itself. */
+static bool is_root(const struct plan_mount *m)
+{
+	return !m->target[strspn(m->target, "/.")] && !strstr(m->target, "..");
+}
+
 /* ---- attributes ---- */
 
 static struct mount_attr attr_of(uint64_t set, uint64_t clear)
@@ -113,7 +119,7 @@ static void octal(mode_t mode, char out[8])
 static int inherit_mode(const struct child *c, int fs, const struct plan_mount *m)
 {
 	const char *path = m->target + strspn(m->target, "/");
-	auto_fd int at = -1;
+	child_fd int at = -1;
 	struct stat st;
 	char mode[8];
 
@@ -132,7 +138,7 @@ static int inherit_mode(const struct child *c, int fs, const struct plan_mount *
 /* Owned mount fd, or the -errno of the kernel's refusal to make it. */
 static int new_fs(const struct child *c, const struct plan_mount *m)
 {
-	auto_fd int fs = sys_fsopen(m->type);
+	child_fd int fs = sys_fsopen(m->type);
 	const uint64_t tree = m->copy_up ? 0 : m->attr_set;
 	int r;
 
@@ -182,6 +188,58 @@ static int make_fs(const struct child *c, const struct plan_mount *m, int user_n
 	return fd;
 }
 
+/* ---- the short way: mount(2) ---- */
+
+static const struct {
+	uint64_t attr;
+	unsigned long flag;
+} classic_flags[] = { { MOUNT_ATTR_NOSUID, 1 << 1 },      { MOUNT_ATTR_NODEV, 1 << 2 },
+		      { MOUNT_ATTR_NOEXEC, 1 << 3 },      { 0x00200000 /* nosymfollow */, 1 << 8 },
+		      { MOUNT_ATTR_NOATIME, 1 << 10 },    { MOUNT_ATTR_NODIRATIME, 1 << 11 },
+		      { MOUNT_ATTR_STRICTATIME, 1 << 24 } };
+
+/* "a,b=c" of a mount's data; false when it cannot be said so. */
+static bool classic_data(const struct plan_mount *m, char out[4096])
+{
+	bool has_mode = strcmp(m->type, "tmpfs") != 0;
+	size_t n = 0;
+
+	out[0] = 0;
+	for (const char **o = m->data; o && *o; o++) {
+		has_mode = has_mode || strncmp(*o, "mode=", 5) == 0;
+		if (strchr(*o, ',') || n + strlen(*o) + 2 > 4096)
+			return false;
+		child_cat(out + n, 4096 - n, n ? "," : "", *o, NULL);
+		n += strlen(out + n);
+	}
+	return has_mode; /* see inherit_mode */
+}
+
+/*
+ * One call instead of the six to ten of fsopen … move_mount, for what it can say. Not "ro", which would be the file system's and
+ * not the mount's: a sysfs is shared by all containers of a network namespace. false: not done, the long way does it or tells
+ * exactly what the kernel did not like.
+ */
+static bool classic_mount(const struct plan_mount *m, int at)
+{
+	char data[4096], path[40];
+	unsigned long flags = 0;
+	uint64_t rest = m->attr_set;
+
+	if (m->copy_up || m->idmap || m->target_nofollow || m->propagation || m->rec_set || m->rec_clear ||
+	    (m->super && m->super[0]) || !m->source || m->source[0] == '/' || !classic_data(m, data))
+		return false;
+	for (size_t i = 0; i < LEN(classic_flags); i++)
+		if (rest & classic_flags[i].attr) {
+			flags |= classic_flags[i].flag;
+			rest &= ~classic_flags[i].attr;
+		}
+	if (rest)
+		return false;
+	child_fd_path(at, path);
+	return sys_mount(m->source, path, m->type, flags, data[0] ? data : NULL) == 0;
+}
+
 /* ---- one mount ---- */
 
 /* copy-symlink: a source that is a link is made again instead of being followed. */
@@ -189,7 +247,7 @@ static bool copy_link(const struct child *c, const struct plan_mount *m)
 {
 	char text[PATH_MAX], there[PATH_MAX], dir[PATH_MAX];
 	const char *name = strrchr(m->target, '/');
-	auto_fd int parent = -1;
+	child_fd int parent = -1;
 	int r = (int)sys_readlink(AT_FDCWD, m->source, text, sizeof text);
 
 	if (r == -EINVAL)
@@ -208,7 +266,7 @@ static bool copy_link(const struct child *c, const struct plan_mount *m)
 
 static void remount(const struct child *c, const struct plan_mount *m)
 {
-	auto_fd int at = child_target(c, m->target, TARGET_DIR), fs = -1;
+	child_fd int at = child_target(c, m->target, TARGET_DIR), fs = -1;
 
 	set_attr(c, at, m);
 	set_tree_attr(c, at, m);
@@ -245,9 +303,14 @@ static void one_mount(struct child *c, const struct plan_mount *m, int given)
 {
 	unsigned flags = OPEN_TREE_CLONE | (m->recursive ? AT_RECURSIVE : 0) |
 			 (m->source_nofollow ? AT_SYMLINK_NOFOLLOW : 0);
-	auto_fd int fd = -1, at = -1;
+	child_fd int fd = -1, at = -1;
 	struct stat st = { .st_mode = S_IFDIR };
 
+	if (m->type && !m->by_parent && given < 0 && !is_root(m)) {
+		at = open_target(c, m, true);
+		if (classic_mount(m, at))
+			return;
+	}
 	if (m->type && !m->by_parent) {
 		fd = make_fs(c, m, given);
 	} else {
@@ -255,7 +318,8 @@ static void one_mount(struct child *c, const struct plan_mount *m, int given)
 				"bind mount source", m->source);
 		child_need(c, sys_fstat(fd, &st), "look at", m->source);
 	}
-	at = open_target(c, m, S_ISDIR(st.st_mode));
+	if (at < 0)
+		at = open_target(c, m, S_ISDIR(st.st_mode));
 	if (m->copy_up)
 		child_need(c, child_copy_tree(at, fd), "copy into the tmpfs at", m->target);
 	if (!m->type || m->by_parent || m->copy_up)
@@ -263,8 +327,7 @@ static void one_mount(struct child *c, const struct plan_mount *m, int given)
 	set_tree_attr(c, fd, m);
 	child_need(c, sys_move_mount(fd, at, ""), "mount on", m->target);
 	propagate(c, fd, m);
-	if (!m->target[strspn(m->target, "/.")] &&
-	    !strstr(m->target, "..")) { /* the root itself: what follows is in it */
+	if (is_root(m)) { /* what follows is in it */
 		own_close(&c->root_fd);
 		c->root_fd = TAKE_FD(fd);
 	}
@@ -290,32 +353,39 @@ static void controller_links(const struct child *c, int dir_fd, const char *name
 	}
 }
 
-/* v1: a tmpfs with one directory per hierarchy, each the container's own. */
+/* The container's own group of one hierarchy, on a new directory of the tmpfs, which nobody else has reached yet. */
+static void cgroup_bind(const struct child *c, const struct plan_mount *m, const struct cgroup_hier *h, int dir_fd)
+{
+	char source[CGROUP_PATH];
+	child_fd int fd = -1;
+
+	child_need(c, cgroup_name(h, c->p->cgroup, "", source), "find control group", c->p->cgroup);
+	fd = child_need(c, sys_open_tree(AT_FDCWD, source, OPEN_TREE_CLONE), "bind mount source", source);
+	child_need(c, sys_mkdir(dir_fd, h->name, 0755), "make mount point", h->name);
+	child_need(c, sys_move_mount(fd, dir_fd, h->name), "mount on", h->name);
+	propagate(c, fd, m);
+	controller_links(c, dir_fd, h->name);
+}
+
+/* v1: a tmpfs with one directory per hierarchy. What the mount wants is set on all of them at once, at the end. */
 static void cgroup_v1(struct child *c, const struct plan_mount *m)
 {
 	static const char *data[] = { "mode=755", NULL };
-	struct plan_mount tmpfs = *m, bind = *m;
-	struct mount_attr ro = { .attr_set = MOUNT_ATTR_RDONLY };
-	auto_fd int top = -1;
-	char target[PATH_MAX], source[CGROUP_PATH];
+	struct plan_mount tmpfs = *m;
+	struct mount_attr attr = attr_of(m->attr_set, m->attr_clear);
+	child_fd int top = -1;
 
 	tmpfs.type = "tmpfs";
 	tmpfs.source = "tmpfs";
 	tmpfs.data = data;
-	tmpfs.attr_set &= ~(uint64_t)MOUNT_ATTR_RDONLY;
+	tmpfs.attr_set = tmpfs.rec_set = 0;
 	one_mount(c, &tmpfs, -1);
 	top = child_target(c, m->target, TARGET_DIR);
-	for (size_t i = 0; i < c->groups->n; i++) {
-		child_cat(target, sizeof target, m->target, "/", c->groups->h[i].name);
-		child_need(c, cgroup_name(&c->groups->h[i], c->p->cgroup, "", source), "find control group", c->p->cgroup);
-		bind.type = NULL;
-		bind.source = source;
-		bind.target = target;
-		one_mount(c, &bind, -1);
-		controller_links(c, top, c->groups->h[i].name);
-	}
-	if (m->attr_set & MOUNT_ATTR_RDONLY)
-		child_need(c, sys_mount_setattr(top, "", 0, &ro), "set options of mount", m->target);
+	for (size_t i = 0; i < c->groups->n; i++)
+		cgroup_bind(c, m, &c->groups->h[i], top);
+	if (attr.attr_set | attr.attr_clr)
+		child_need(c, sys_mount_setattr(top, "", AT_RECURSIVE, &attr), "set options of mount", m->target);
+	set_tree_attr(c, top, m);
 }
 
 /* v2: the hierarchy as the namespace shows it; the host's one needs no rights of a new mount. */

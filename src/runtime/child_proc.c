@@ -28,7 +28,7 @@ static int verified(int fd)
 /* Shows our pid namespace; refused inside of most user namespaces. */
 static int private_proc(void)
 {
-	auto_fd int fs = sys_fsopen("proc");
+	child_fd int fs = sys_fsopen("proc");
 	int r = fs < 0 ? fs : sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL);
 
 	return r < 0 ? r : sys_fsmount(fs, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
@@ -36,7 +36,7 @@ static int private_proc(void)
 
 int child_proc(struct child *c)
 {
-	auto_fd int fd = -1;
+	child_fd int fd = -1;
 
 	if (c->proc_fd >= 0)
 		return c->proc_fd;
@@ -47,7 +47,7 @@ int child_proc(struct child *c)
 
 void child_proc_write(struct child *c, const char *path, const char *text)
 {
-	auto_fd int fd = sys_open_in_proc(child_proc(c), path, O_WRONLY), own = -1;
+	child_fd int fd = sys_open_in_proc(child_proc(c), path, O_WRONLY), own = -1;
 
 	if (fd == -EXDEV && (own = private_proc()) >= 0)
 		fd = sys_open_in_proc(own, path, O_WRONLY);

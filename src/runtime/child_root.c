@@ -123,7 +123,7 @@ static int make_way(int root_fd, const char *path, bool is_dir)
 
 int child_mkdirs(int root_fd, const char *path)
 {
-	auto_fd int fd = make_way(root_fd, path, true);
+	child_fd int fd = make_way(root_fd, path, true);
 
 	return fd < 0 ? fd : 0;
 }
@@ -138,6 +138,23 @@ static int open_target(const struct child *c, const char *path, unsigned how)
 				     : sys_open_in_root(c->root_fd, path, flags, 0);
 }
 
+/* The usual case of a missing target: its directory is there. Anything else is left to make_way. */
+static void make_last(const struct child *c, const char *path, unsigned how)
+{
+	const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+	char dir[PATH_MAX];
+	child_fd int parent = -1;
+	struct way w = { .at = c->root_fd };
+
+	if (!name[0] || !strcmp(name, ".") || !strcmp(name, "..") || strlen(path) >= sizeof dir)
+		return;
+	child_cat(dir, sizeof dir, path, NULL, NULL);
+	dir[slash ? (size_t)(slash - path) : 0] = 0;
+	if (slash && (w.at = parent = open_target(c, dir, how & TARGET_NO_LINKS)) < 0)
+		return;
+	(void)way_make(&w, name, how & TARGET_DIR);
+}
+
 int child_target(const struct child *c, const char *path, unsigned how)
 {
 	int fd;
@@ -147,7 +164,11 @@ int child_target(const struct child *c, const char *path, unsigned how)
 		path = ".";
 	fd = open_target(c, path, how);
 	if (fd == -ENOENT) {
-		auto_fd int made = make_way(c->root_fd, path, how & TARGET_DIR);
+		make_last(c, path, how);
+		fd = open_target(c, path, how);
+	}
+	if (fd == -ENOENT) {
+		child_fd int made = make_way(c->root_fd, path, how & TARGET_DIR);
 
 		child_need(c, made, "make mount point", path);
 		fd = open_target(c, path, how);
@@ -188,7 +209,7 @@ static bool has_mount_ns(const struct plan *p)
 static void place_root(struct child *c)
 {
 	const struct plan *p = c->p;
-	auto_fd int fd = make_root(c);
+	child_fd int fd = make_root(c);
 
 	if (fd == -ENOSYS)
 		child_fail(c, ENOSYS, "the mount calls of Linux 5.12 are missing (an older kernel, or a filter around us): root",
@@ -219,7 +240,7 @@ void child_rootfs(struct child *c)
 /* Files are covered by the host's null device, directories by one empty read-only tmpfs for all. */
 static void mask(const struct child *c, const char *path, int null_fd, int *tmpfs)
 {
-	auto_fd int at = sys_open_in_root(c->root_fd, path + strspn(path, "/"), O_PATH, 0), fd = -1;
+	child_fd int at = sys_open_in_root(c->root_fd, path + strspn(path, "/"), O_PATH, 0), fd = -1;
 	struct stat st;
 
 	if (at == -ENOENT || at == -ENOTDIR || at == -EACCES)
@@ -227,7 +248,7 @@ static void mask(const struct child *c, const char *path, int null_fd, int *tmpf
 	child_need(c, at, "mask", path);
 	child_need(c, sys_fstat(at, &st), "mask", path);
 	if (S_ISDIR(st.st_mode) && *tmpfs < 0) {
-		auto_fd int fs = child_need(c, sys_fsopen("tmpfs"), "open file system", "tmpfs");
+		child_fd int fs = child_need(c, sys_fsopen("tmpfs"), "open file system", "tmpfs");
 
 		child_need(c, sys_fsconfig(fs, FSCONFIG_SET_STRING, "mode", "755"), "mask", path);
 		child_need(c, sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL), "mask", path);
@@ -244,7 +265,7 @@ static void mask(const struct child *c, const char *path, int null_fd, int *tmpf
 static void make_readonly(const struct child *c, const char *path)
 {
 	struct mount_attr ro = { .attr_set = MOUNT_ATTR_RDONLY };
-	auto_fd int at = sys_open_in_root(c->root_fd, path + strspn(path, "/"), O_PATH, 0), fd = -1;
+	child_fd int at = sys_open_in_root(c->root_fd, path + strspn(path, "/"), O_PATH, 0), fd = -1;
 
 	if (at == -ENOENT || at == -ENOTDIR)
 		return;
@@ -257,7 +278,7 @@ static void make_readonly(const struct child *c, const char *path)
 
 void child_masks(struct child *c)
 {
-	auto_fd int null_fd = -1, tmpfs = -1;
+	child_fd int null_fd = -1, tmpfs = -1;
 	const struct plan *p = c->p;
 	struct stat st;
 
