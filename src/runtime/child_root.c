@@ -212,7 +212,9 @@ static void place_root(struct child *c)
 	child_fd int fd = make_root(c);
 
 	if (fd == -ENOSYS)
-		child_fail(c, ENOSYS, "the mount calls of Linux 5.12 are missing (an older kernel, or a filter around us): root",
+		child_fail(c, ENOSYS,
+			   "the mount calls of Linux 5.12 are missing (an older kernel, or a filter around "
+			   "us): root",
 			   p->root);
 	child_need(c, fd, p->n_lower ? "mount overlay on" : "open root", p->root);
 	if (p->hooks[HOOK_CREATE_CONTAINER].n && has_mount_ns(p)) {

@@ -17,7 +17,7 @@ import pytest
 
 from bundle import RUNTIME, Bundle, snapshot
 from census import census
-from conftest import check_census
+from conftest import BUILD, check_census
 
 RACE = int(os.environ.get("HOY_RACE", "100"))
 
@@ -491,3 +491,37 @@ def test_hostile_roots(box, tmp_path, kind):
         if r.code:
             assert re.match(r"hoy-runtime: [^\n]+\n$", r.err), (target, r)
         assert snapshot(box.outside) == box.secret, (target, r)
+
+
+# ---- the engine's own programs ----
+
+def exe_is_read_only(needle):
+    """Whether every process with needle in its command line runs from a read-only mount; fails when there is none."""
+    found = []
+    for proc in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            if needle in (proc / "cmdline").read_bytes().split(b"\0") and (proc / "cmdline").read_bytes().startswith((b"hoy", str(BUILD).encode())):
+                found.append(bool(os.statvfs(proc / "exe").f_flag & os.ST_RDONLY))
+        except OSError:
+            continue
+    assert found, f"no process {needle}"
+    return all(found)
+
+
+def test_cve_2019_5736_keepers(hoy):
+    """What a container started by hoy reaches by /proc/PID/exe before its program runs is the keeper's file: read-only."""
+    cid = hoy("run", "-d", "busybox", "sleep", "100").out.strip()
+    assert exe_is_read_only(cid[:12].encode())
+    assert hoy("exec", cid, "echo", "fine").out == "fine\n"
+
+
+def test_cve_2019_5736_build_steps(hoy, tmp_path):
+    """The steps of a build are children of hoy itself."""
+    (tmp_path / "Dockerfile").write_text("FROM busybox\nRUN sleep 3\n")
+    build = hoy.popen("build", "-t", "shielded", str(tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        time.sleep(1.5)
+        assert exe_is_read_only(b"shielded")
+    finally:
+        assert build.wait(60) == 0
+    hoy("rmi", "shielded")
