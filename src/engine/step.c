@@ -11,6 +11,7 @@
 #include "base/own.h"
 #include "base/text.h"
 #include "engine/ctr.h"
+#include "engine/mounts.h"
 #include "network/network.h"
 #include "runtime/runtime.h"
 #include "sys/entropy.h"
@@ -245,7 +246,7 @@ static void find_stubs(struct run *r, const json_t *spec)
 
 static FALLIBLE compile(struct run *r)
 {
-	auto_json json_t *doc = record(r), *spec = NULL;
+	auto_json json_t *doc = record(r), *spec = NULL, *mounts = NULL;
 	const struct rootfs *root = r->s->rootfs, lower = { .lower = root->lower };
 	char cgroup[80];
 	struct spec_in in = { .doc = doc, .home = r->home.path };
@@ -255,6 +256,8 @@ static FALLIBLE compile(struct run *r)
 	in.root_fd = r->view_fd;
 	if (r->s->host_ca && !(in.ca_path = spec_host_ca()))
 		return FAIL(ERR_NOT_FOUND, "--host-ca: this host has no CA bundle (looked at /etc/ssl, /etc/pki, $SSL_CERT_FILE)");
+	TRY(mounts_spec(r->e, doc, r->view_fd, &mounts));
+	in.mounts = mounts;
 	TRY(spec_build(&in, &spec));
 	find_stubs(r, spec);
 	ctr_cgroup(r->home.id, cgroup);
