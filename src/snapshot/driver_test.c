@@ -108,8 +108,7 @@ TEST(a_stack_shows_the_same)
 			CHECK_STR(buf_text(&text), first);
 		else
 			first = buf_take(&text);
-		CHECK(strstr(first, "/x/again ") &&
-		      !strstr(first, "/x/new ") && !strstr(first, "/y "));
+		CHECK(strstr(first, "/x/again ") && !strstr(first, "/x/new ") && !strstr(first, "/y "));
 		rootfs_fini(&r);
 		for (size_t i = 0; i < STACK; i++)
 			CHECK_OK(layer_delete(s, ids[i]));
@@ -385,8 +384,7 @@ TEST(running_containers_share_their_layers)
 	need_erofs(&s);
 	snapshotter_close(s);
 	start_over();
-	CHECK_OK(snapshotter_open(t_tmpdir(), &o,
-				  &s)); /* RUN may be ROOT */
+	CHECK_OK(snapshotter_open(t_tmpdir(), &o, &s)); /* RUN may be ROOT */
 	CHECK_OK(apply_nth(s, 0, id));
 	CHECK_OK(apply_nth(s, 1, other));
 	CHECK_OK(rootfs_prepare(s, list, NULL, &a));
@@ -415,6 +413,14 @@ TEST(running_containers_share_their_layers)
 	}
 	rootfs_fini(&a);
 	rootfs_fini(&b);
+	CHECK(device_of(&c)); /* a layer that is removed while a container runs on it stays for that */
+	CHECK_OK(layer_delete(s, id));
+	CHECK(device_of(&c));
+	rootfs_share(s, &c, (int)getpid(), c.mounts[0]);
+	CHECK(!is_empty("shared"));
+	CHECK_OK(apply_nth(s, 0, id));
+	CHECK_OK(layer_delete(s, id));
+	CHECK(is_empty("shared"));
 	rootfs_fini(&c);
 	snapshotter_close(s);
 }

@@ -345,6 +345,8 @@ FALLIBLE layer_delete(struct snapshotter *s, const char *diff_id)
 		return r == -ENOENT ? NULL : FAIL_OS(-r, "delete layer %s", diff_id);
 	d.s = s;
 	d.fd = TAKE_FD(fd);
+	if (s->shared_fd >= 0) /* links of containers that ran on it; one that still does has its own copy */
+		(void)fs_remove_tree(s->shared_fd, digest_hex(diff_id));
 	return NULL;
 }
 
