@@ -301,7 +301,7 @@ static void set_user(const struct child *c)
 		int r = sys_setgroups(p->n_groups, p->groups);
 
 		/* none wanted, and the namespace of a user without rights may not change them: they map to nobody */
-		if (r != -EPERM || p->n_groups || !new_ns(p, CLONE_NEWUSER))
+		if (r != -EPERM || p->n_groups || !(c->no_rights || new_ns(p, CLONE_NEWUSER)))
 			child_need(c, r, "set supplementary groups", NULL);
 	}
 	child_need(c, sys_setresgid(p->gid), "set the group", NULL);

@@ -16,6 +16,7 @@ struct child {
 	int agent;       /* socket of the seccomp agent, or -1 */
 	int net_fd;	/* network namespace to join, or -1 */
 	int target_fd;	/* exec: pidfd of the container's process */
+	bool no_rights;	/* exec: the caller had to join the container's user namespace first */
 	int target_ns;	/* exec: its namespaces to join, CLONE_NEW* */
 	int target_root; /* exec: the root to enter when the mount namespace is ours; -1 otherwise */
 	unsigned preserve_fds;

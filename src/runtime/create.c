@@ -214,7 +214,14 @@ static FALLIBLE clone_in(struct launch *l, int ns_fd, pid_t (*clone)(struct laun
 	auto_fd int own = -1;
 	int r = 0, was = 0;
 
-	if (ns_fd >= 0) {
+	if (ns_fd >= 0 && l->io->one_shot && l->child.target_ns & CLONE_NEWUSER) {
+		/* who has no rights here has them in there, but cannot come back */
+		if ((r = sys_setns(ns_fd, CLONE_NEWUSER | CLONE_NEWPID)) < 0)
+			return FAIL_OS(-r, "join the user and pid namespaces");
+		l->child.target_ns &= ~CLONE_NEWUSER;
+		l->child.no_rights = true;
+		r = sys_prctl(PR_SET_DUMPABLE, 0, 0, 0);
+	} else if (ns_fd >= 0) {
 		if ((own = sys_open("/proc/self/ns/pid", O_RDONLY, 0)) < 0)
 			return FAIL_OS(-own, "open our pid namespace");
 		if ((r = sys_setns(ns_fd, CLONE_NEWPID)) < 0)

@@ -9,6 +9,7 @@
 #include "sys/sys.h"
 #include <signal.h>
 #include <stdio.h>
+#include <unistd.h>
 
 struct exec {
 	const char *process, *pid_file, *console, *pidfd_socket, *cwd, *user, *preserve, *cgroup, *label,
@@ -131,7 +132,8 @@ static FALLIBLE process_of(const struct exec *x, const struct oci_box *b, char *
 	else
 		p = json_deep_copy(json_object_get(b->config, "process"));
 	if (x->process && !json_object_get(p, "capabilities")) /* the container's, as runc has it */
-		(void)json_object_set_new(p, "capabilities", json_deep_copy(json_at(b->config, "process.capabilities")));
+		(void)json_object_set_new(p, "capabilities",
+					  json_deep_copy(json_at(b->config, "process.capabilities")));
 	if (args[0]) {
 		(void)json_object_set_new(p, "args", json_from_list(args));
 		(void)json_object_set_new(p, "terminal", json_boolean(x->tty));
@@ -190,7 +192,7 @@ static FALLIBLE launch(const struct exec *x, const struct oci_box *b, char *cons
 		       struct runtime_proc *out_proc)
 {
 	struct place place = { oci_box_cgroup(b), x->cgroup };
-	struct runtime_stdio io = { .fd = { 0, 1, 2 }, .preserve_fds = preserve };
+	struct runtime_stdio io = { .fd = { 0, 1, 2 }, .preserve_fds = preserve, .one_shot = geteuid() != 0 };
 	struct plan_opts po = { .id = b->id,
 				.cgroup_path = place.cgroup,
 				.no_cgroup = !*place.cgroup,

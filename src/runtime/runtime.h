@@ -52,6 +52,7 @@ void plan_print(const struct plan *p, struct buf *out);
 struct runtime_stdio {
 	int fd[3];
 	int listen_fd;		/* > 0: the start comes by a connection to this socket, perhaps of another process */
+	bool one_shot;		/* exec: the caller ends soon, so it may join the container's user namespace for good */
 	unsigned preserve_fds;	/* how many fds from 3 on reach the program */
 	/*
 	 * The caller's own step once the process exists and waits; NULL: none. create: before its control group is made, which

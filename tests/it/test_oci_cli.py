@@ -504,6 +504,14 @@ def test_a_user_without_rights_runs_a_container(rootfs):
         (base / "config.json").write_text(json.dumps(config))
         out = user("run", "c")  # no control group may be made, and none is needed
         assert out.startswith("uid=0(root) gid=0") and out.split()[-3:] == ["0", "65534", "1"]
+        config["process"]["args"] = ["sleep", "1000"]
+        (base / "config.json").write_text(json.dumps(config))
+        script = 'cd $1; ./runtime run -d d >/dev/null 2>&1 </dev/null; ./runtime exec d sh -c "id -u; cat /proc/1/comm; exit 4"; echo $?'
+        r = subprocess.run(["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "sh", "-c", script, "sh", base],
+                           capture_output=True, text=True, env={"XDG_RUNTIME_DIR": str(base), "PATH": os.environ["PATH"]},
+                           timeout=60, check=False)
+        assert r.stdout == "0\nsleep\n4\n", r
+        user("delete", "-f", "d")
         assert "Permission denied" in user("--rootless=false", "run", "c", code=1)
         config["linux"]["resources"] = {"pids": {"limit": 5}}
         (base / "config.json").write_text(json.dumps(config))
