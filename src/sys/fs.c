@@ -114,14 +114,14 @@ static int remove_in(void *ctx, const char *name)
 	if (x->depth >= REMOVE_DEPTH)
 		return move_up(x, name);
 	fd = sys_openat(x->fd, name, O_RDONLY | O_DIRECTORY, 0);
-	if (fd < 0)
-		return fd == -ENOTDIR ? r : fd;
+	if (fd < 0) /* gone meanwhile: somebody else removes the same */
+		return fd == -ENOENT ? 0 : fd == -ENOTDIR ? r : fd;
 	in.fd = fd;
 	if (x->top_fd < 0)
 		in.top_fd = fd;
 	do { /* again when something moved up into this one, or came in meanwhile */
 		if ((r = remove_content(&in)) < 0)
-			return r;
+			return r == -ENOENT ? 0 : r;
 		r = sys_rmdir(x->fd, name);
 	} while (r == -ENOTEMPTY);
 	return r == -ENOENT ? 0 : r;

@@ -16,6 +16,35 @@ static int make(const char *name)
 	return openat(t_tmpdir(), name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
+/* What a second process removes at that moment: the whole tree, before the n-th call of ours. */
+static int others_at, others_count;
+
+static int remove_at(const char *call)
+{
+	(void)call;
+	if (++others_count == others_at) {
+		sys_fault = NULL;
+		CHECK_INT(fs_remove_tree(t_tmpdir(), "shared"), 0);
+	}
+	return 0;
+}
+
+TEST(two_may_remove_the_same_tree)
+{
+	auto_free char *make_it = xasprintf("cd %s && mkdir -p shared/a/b shared/c && touch shared/a/b/f shared/c/f shared/f",
+					    t_tmppath());
+
+	for (others_at = 1, others_count = 1; others_count >= others_at - 1; others_at++) {
+		others_count = 0;
+		t_shell(make_it);
+		sys_fault = remove_at;
+		CHECK_INT(fs_remove_tree(t_tmpdir(), "shared"), 0);
+		sys_fault = NULL;
+		CHECK_INT(faccessat(t_tmpdir(), "shared", F_OK, 0), -1);
+	}
+	CHECK(others_at > 10);
+}
+
 TEST(names_come_in_byte_order)
 {
 	static const char *const want[] = { "A", "a", "a b", "b\xff", "z" };
