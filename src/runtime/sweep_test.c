@@ -278,7 +278,7 @@ static void sweep_create(int side, const int *few)
 			err_free(e);
 			check_nothing_left();
 		}
-		CHECK(sweep->at > 20);
+		CHECK(sweep->at > 10);
 	}
 	plan_free(plan);
 	if (getenv("T_SWEEP"))
