@@ -257,14 +257,21 @@ static void set_limits(const struct child *c)
 			   NULL);
 }
 
-/* SECURITY: a working directory by a leaked fd of the host (/proc/self/fd/7) lies outside of the root, which the kernel then says
- * in its path (CVE-2024-21626). -ENOTDIR … as chdir. */
+/*
+ * SECURITY: a working directory by an fd of ours or of the caller (/proc/self/fd/7) is not followed, and what lies outside of the
+ * root all the same the kernel says in its path (CVE-2024-21626). -ENOTDIR … as chdir.
+ */
 static int enter_cwd(const struct child *c)
 {
+	const char *path = c->p->cwd + strspn(c->p->cwd, "/");
+	child_fd int root = sys_open("/", O_PATH | O_DIRECTORY, 0), dir = -1;
 	char now[PATH_MAX];
-	int r = sys_chdir(c->p->cwd);
+	int r = root < 0 ? root : sys_open_in_root(root, *path ? path : ".", O_PATH | O_DIRECTORY, 0);
 
 	if (r < 0)
+		return r;
+	dir = r;
+	if ((r = sys_fchdir(dir)) < 0)
 		return r;
 	if (sys_getcwd(now, sizeof now) < 0 || now[0] != '/')
 		child_fail(c, ENOENT, "working directory is outside of the container:", c->p->cwd);
