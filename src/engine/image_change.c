@@ -4,6 +4,7 @@
  * Reached are: the documents and layers of every name, the layers and image of every container, the layers of every build
  * cache entry. Who adds content holds the content lock shared until it is named; the sweep takes it alone or not at all.
  */
+#include "base/log.h"
 #include "base/map.h"
 #include "base/mem.h"
 #include "base/own.h"
@@ -192,6 +193,30 @@ static FALLIBLE count(struct engine *e, char *const *layers, char *const *blobs,
 	return NULL;
 }
 
+/* Somebody is adding: the first command that finds nobody at it sweeps instead. */
+static FALLIBLE sweep_later(struct engine *e)
+{
+	auto_fd int fd = sys_openat(engine_run_fd(e), IMAGE_SWEEP_WANTED, O_WRONLY | O_CREAT, 0600);
+
+	return fd < 0 ? FAIL_OS(-fd, "write %s/%s", engine_run(e), IMAGE_SWEEP_WANTED) : NULL;
+}
+
+void image_sweep_wanted(struct engine *e)
+{
+	auto_fd int lock = -1;
+	struct err *err = engine_content_lock(e, true, &lock);
+
+	if (!err) { /* else still being added to: a later one */
+		own_close(&lock);
+		lock = -1;
+		(void)sys_unlink(engine_run_fd(e), IMAGE_SWEEP_WANTED);
+		err = image_sweep(e);
+	}
+	if (err)
+		log_debug("sweep: %s", err->msg); /* that something stays too long ends no command */
+	err_free(err);
+}
+
 FALLIBLE image_sweep_count(struct engine *e, uint64_t *out_bytes)
 {
 	auto_map struct map reached = { 0 };
@@ -202,9 +227,9 @@ FALLIBLE image_sweep_count(struct engine *e, uint64_t *out_bytes)
 
 	if (out_bytes)
 		*out_bytes = 0;
-	if (err && err->kind == ERR_CONFLICT) { /* the next removal sweeps */
+	if (err && err->kind == ERR_CONFLICT) {
 		err_free(err);
-		return NULL;
+		return sweep_later(e);
 	}
 	TRY(err);
 	TRY(mark(e, &reached));

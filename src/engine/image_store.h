@@ -74,6 +74,8 @@ FALLIBLE image_name_set(struct engine *e, const char *ref, const char *digest, c
 FALLIBLE image_name_delete(struct engine *e, const char *ref, bool keep);
 /* Removes blobs and layers that no name, container or cache entry reaches; does nothing while somebody adds content. */
 FALLIBLE image_sweep(struct engine *e);
+#define IMAGE_SWEEP_WANTED "sweep-wanted" /* in RUN: one was not possible while somebody added content */
+void image_sweep_wanted(struct engine *e); /* at an open that finds it */
 FALLIBLE image_sweep_count(struct engine *e, uint64_t *out_bytes); /* what it freed, on disk */
 /* What is reached from one image, from all names, containers, the build cache: digests of blobs and layers as keys. */
 FALLIBLE image_reach(struct engine *e, const char *manifest, struct map *m);

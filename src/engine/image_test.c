@@ -226,11 +226,19 @@ TEST(nothing_is_swept_while_somebody_adds)
 	CHECK_OK(engine_content_lock(e, false, &second));
 	CHECK_INT(events_of(e, "a", false, "Deleted"), 1); /* the next one sweeps */
 	CHECK_INT(fixture_blobs(e), 3);
+	{
+		auto_engine struct engine *early = fixture_open(); /* they are still at it */
+
+		CHECK_INT(fixture_blobs(early), 3);
+	}
 	own_close(&lock);
 	own_close(&second);
 	lock = second = -1;
-	CHECK_OK(image_sweep(e));
-	CHECK_INT(fixture_blobs(e), 0);
+	{
+		auto_engine struct engine *next = fixture_open();
+
+		CHECK_INT(fixture_blobs(next) + fixture_layers(next), 0);
+	}
 }
 
 TEST(index_json_follows_the_names)

@@ -1,7 +1,9 @@
 """system df tells what du does, and each prune frees what df called reclaimable; filters; docker's words."""
+import concurrent.futures
 import os
 import re
 import subprocess
+import threading
 
 import pytest
 
@@ -144,3 +146,36 @@ def test_verbose(full):
     kept = next(line for line in text.splitlines() if line.startswith("kept "))
     assert kept.split()[-1] == "2"
     assert re.search(r"^TYPE +TOTAL +ACTIVE +SIZE +RECLAIMABLE\nImages +3 +1 ", full("system", "df").out)
+
+
+def test_prune_takes_nothing_from_those_at_work(fresh_hoy, registry, busybox_tar, tmp_path):
+    """Prunes without pause beside pulls, builds, imports, runs: all of them succeed, and in the end all of it goes."""
+    hoy, base = fresh_hoy, f"{registry.host}/race/base:1"
+    hoy("import", busybox_tar, base)
+    hoy("push", base)
+    (tmp_path / "Dockerfile").write_text(f"FROM {base}\nCOPY Dockerfile /one\nRUN echo 1 > /two\n")
+    stop, pruned = threading.Event(), []
+
+    def prune():
+        while not stop.is_set():
+            for c in (["image", "prune", "-af"], ["system", "prune", "-af", "--volumes"], ["builder", "prune", "-af"]):
+                pruned.append(hoy.any(*c))
+
+    def work(n):
+        return [hoy.any(*c) for _ in range(6) for c in (
+            ["pull", base], ["build", "-q", "-t", f"built{n}", tmp_path], ["import", busybox_tar, f"imported{n}"],
+            ["run", "--rm", "--network", "none", base, "true"])]
+
+    thread = threading.Thread(target=prune)
+    thread.start()
+    try:
+        with concurrent.futures.ThreadPoolExecutor(3) as pool:
+            results = [r for done in pool.map(work, range(3)) for r in done]
+    finally:
+        stop.set()
+        thread.join()
+    bad = [r for r in results + pruned if r.code]
+    assert not bad, bad[:3]
+    assert "Damaged" not in hoy("verify").out
+    hoy("system", "prune", "-af", "--volumes")
+    assert not os.listdir(hoy.root / "blobs/sha256") and df(hoy)["Images"][0] == 0
