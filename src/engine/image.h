@@ -17,6 +17,7 @@ struct engine_image {
 	char *ref;	  /* the name it was found by, as familiar text, or the id */
 	char **diff_ids;  /* bottom first */
 	json_t *config;	  /* the whole image config document */
+	int lease;	  /* keeps its names from prune until fini: fd + 1 of its locked manifest; 0: none */
 };
 void engine_image_fini(struct engine_image *i);
 /* By name, id, id prefix or digest. ERR_NOT_FOUND "No such image: …". Applies layers that are not there yet. */

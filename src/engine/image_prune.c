@@ -99,13 +99,22 @@ static FALLIBLE is_meant(struct engine *e, const char *manifest, const json_t *f
 	return NULL;
 }
 
-static FALLIBLE prune_one(struct engine *e, const struct image_names *names, const struct map *used, const char *manifest,
-			  const json_t *filters, json_t *events)
+static FALLIBLE prune_one(struct engine *e, const struct image_names *names, const char *manifest, const json_t *filters,
+			  json_t *events)
 {
+	auto_map struct map used = { 0 };
 	char id[DIGEST_MAX];
+	auto_fd int lease = -1;
 	bool goes;
+	struct err *err = image_lease(e, manifest, true, &lease);
 
-	TRY(is_unused(e, used, manifest, id, &goes));
+	if (err && err->kind == ERR_CONFLICT) {
+		err_free(err);
+		return NULL;
+	}
+	TRY(err);
+	TRY(used_images(e, &used)); /* now that nobody can take it into use */
+	TRY(is_unused(e, &used, manifest, id, &goes));
 	if (goes)
 		TRY(is_meant(e, manifest, filters, &goes));
 	if (!goes)
@@ -120,13 +129,12 @@ FALLIBLE engine_image_prune(struct engine *e, bool all, const json_t *filters, j
 	static const char *const known[] = { "until", "label", "label!", "dangling", NULL };
 	CLEANUP(image_names_fini) struct image_names names = { 0 };
 	const json_t *dangling = json_object_get(filters, "dangling");
-	auto_map struct map used = { 0 }, done = { 0 };
+	auto_map struct map done = { 0 };
 	auto_json json_t *events = json_array();
 	uint64_t before, after;
 
 	TRY(filter_check(filters, known));
 	all = all || (dangling && (filter_is(filters, "dangling", "false") || filter_is(filters, "dangling", "0")));
-	TRY(used_images(e, &used));
 	TRY(image_names_load(e, &names));
 	for (size_t i = 0; i < names.v.n; i++) {
 		const char *manifest = names.v.p[i].manifest;
@@ -134,7 +142,7 @@ FALLIBLE engine_image_prune(struct engine *e, bool all, const json_t *filters, j
 		if (map_get(&done, manifest) || (!all && image_names_of(&names, manifest)))
 			continue;
 		*map_put(&done, manifest) = &done;
-		TRY(prune_one(e, &names, &used, manifest, filters, events));
+		TRY(prune_one(e, &names, manifest, filters, events));
 	}
 	TRY(parts_bytes(e, &before));
 	store_parts_drop(engine_store(e)); /* of pulls that nobody went on with */

@@ -469,20 +469,54 @@ void engine_image_fini(struct engine_image *i)
 	free(i->ref);
 	text_list_free(i->diff_ids);
 	json_decref(i->config);
+	if (i->lease)
+		own_close(&(int){ i->lease - 1 });
 	*i = (struct engine_image){ 0 };
+}
+
+FALLIBLE image_lease(struct engine *e, const char *manifest, bool exclusive, int *out_fd)
+{
+	auto_fd int fd = -1;
+	struct err *err = store_blob_open(engine_store(e), manifest, 0, &fd);
+	int r;
+
+	*out_fd = -1;
+	if (err && err->kind == ERR_NOT_FOUND) {
+		err_free(err);
+		return NULL;
+	}
+	TRY(err);
+	r = sys_flock(fd, exclusive ? LOCK_EX | LOCK_NB : LOCK_SH);
+	if (r == -EWOULDBLOCK)
+		return FAIL(ERR_CONFLICT, "image %s is about to be used", manifest);
+	if (r < 0)
+		return FAIL_OS(-r, "lock image %s", manifest);
+	*out_fd = TAKE_FD(fd);
+	return NULL;
+}
+
+/* Found, and still so once nothing can prune it any more. */
+static FALLIBLE find_leased(struct engine *e, const char *text, char out_manifest[DIGEST_MAX], char **out_ref, int *out_lease)
+{
+	auto_free char *before = NULL;
+
+	TRY(image_find(e, text, out_manifest, &before));
+	TRY(image_lease(e, out_manifest, false, out_lease));
+	return image_find(e, text, out_manifest, out_ref);
 }
 
 FALLIBLE engine_image_get(struct engine *e, const char *text, struct engine_image *out_image)
 {
 	CLEANUP(image_docs_fini) struct image_docs d = { 0 };
 	auto_free char *ref = NULL;
+	auto_fd int lease = -1;
 	char manifest[DIGEST_MAX];
 
-	TRY(image_find(e, text, manifest, &ref));
+	TRY(find_leased(e, text, manifest, &ref, &lease));
 	TRY(image_docs_load(e, manifest, &d));
 	TRY(image_apply(e, &d));
 	*out_image = (struct engine_image){ .id = xstrdup(d.manifest.config.digest), .manifest = xstrdup(manifest),
 					    .ref = ref ? TAKE(ref) : xstrdup(d.manifest.config.digest),
-					    .diff_ids = TAKE(d.diff_ids), .config = json_incref(d.config) };
+					    .diff_ids = TAKE(d.diff_ids), .config = json_incref(d.config), .lease = TAKE_FD(lease) + 1 };
 	return NULL;
 }

@@ -53,6 +53,11 @@ FALLIBLE image_docs_load(struct engine *e, const char *digest, struct image_docs
 void image_docs_fini(struct image_docs *d);
 /* Whether err tells that an image's documents are not what they should be, rather than that they could not be read. */
 bool image_is_damage(const struct err *err);
+/*
+ * Who is about to use an image holds its manifest's blob locked shared (flock: the kernel lets go when it dies); prune, which takes it
+ * alone or leaves the image, cannot come between. Owned fd; -1: the blob is not there, damage that whoever reads it tells.
+ */
+FALLIBLE image_lease(struct engine *e, const char *manifest, bool exclusive, int *out_fd); /* exclusive: ERR_CONFLICT, not waiting */
 /* The manifest (of our platform) that text names: reference, id, id prefix, digest. out_ref: the full reference it was found
  * by (owned) or NULL. ERR_NOT_FOUND "No such image: …". */
 FALLIBLE image_find(struct engine *e, const char *text, char out_manifest[DIGEST_MAX], char **out_ref);

@@ -238,7 +238,7 @@ static FALLIBLE make_ready(struct engine *e, const char *manifest)
 
 /* repaired: what was damaged in the store has been dropped once; a second time it is the registry's content. */
 static FALLIBLE pull(struct engine *e, const char *full, const struct engine_transfer_opts *o, bool repaired,
-		     char **out_digest)
+		     char **out_digest, int *out_lease)
 {
 	auto_json json_t *result = NULL;
 	const char *digest, *manifest;
@@ -258,9 +258,10 @@ static FALLIBLE pull(struct engine *e, const char *full, const struct engine_tra
 			err_free(err);
 		TRY(drop);
 		if (dropped)
-			return pull(e, full, o, true, out_digest);
+			return pull(e, full, o, true, out_digest, out_lease);
 	}
 	TRY(err);
+	TRY(image_lease(e, manifest, false, out_lease));
 	TRY(image_name_set(e, full, digest, manifest));
 	*out_digest = xstrdup(digest);
 	return NULL;
@@ -272,7 +273,8 @@ static bool is_passing(enum err_kind kind)
 	return kind == ERR_UNAVAILABLE || kind == ERR_TIMEOUT || kind == ERR_CANCELLED;
 }
 
-FALLIBLE engine_image_pull(struct engine *e, const char *ref, const struct engine_transfer_opts *o, char **out_digest)
+static FALLIBLE pull_leased(struct engine *e, const char *ref, const struct engine_transfer_opts *o, char **out_digest,
+			    int *out_lease)
 {
 	CLEANUP(ref_fini) struct ref r = { 0 };
 	auto_free char *full = NULL;
@@ -286,12 +288,19 @@ FALLIBLE engine_image_pull(struct engine *e, const char *ref, const struct engin
 	full = ref_full(&r);
 	(void)engine_store(e); /* the layout must stand before somebody else writes into it */
 	TRY(engine_content_lock(e, false, &lock));
-	err = pull(e, full, o, false, out_digest);
+	err = pull(e, full, o, false, out_digest, out_lease);
 	own_close(&lock);
 	lock = -1;
 	if (err && !is_passing(err->kind))
 		err_free(image_sweep(e));
 	return err;
+}
+
+FALLIBLE engine_image_pull(struct engine *e, const char *ref, const struct engine_transfer_opts *o, char **out_digest)
+{
+	auto_fd int lease = -1;
+
+	return pull_leased(e, ref, o, out_digest, &lease);
 }
 
 FALLIBLE engine_image_push(struct engine *e, const char *ref, const struct engine_transfer_opts *o, char **out_digest)
@@ -402,6 +411,7 @@ FALLIBLE engine_image_ensure(struct engine *e, const char *ref, enum pull_policy
 			     const struct engine_transfer_opts *o, struct engine_image *out_image)
 {
 	auto_free char *digest = NULL;
+	auto_fd int lease = -1; /* no prune between the name and whoever asked for it */
 	struct err *err;
 
 	if (policy != PULL_ALWAYS) {
@@ -412,6 +422,6 @@ FALLIBLE engine_image_ensure(struct engine *e, const char *ref, enum pull_policy
 	}
 	if (policy == PULL_MISSING)
 		tell_missing(ref, o);
-	TRY(engine_image_pull(e, ref, o, &digest));
+	TRY(pull_leased(e, ref, o, &digest, &lease));
 	return get_local(e, ref, o->platform, out_image);
 }

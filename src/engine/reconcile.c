@@ -21,6 +21,17 @@ static bool is_id(const char *name)
 	return strlen(name) == 64 && text_is_hex(sv_of(name));
 }
 
+/* RUN/<id> of no container: whoever is just making it (a build step) holds or gets its lock, and then looks whether it still stands. */
+static FALLIBLE end_stray(struct engine *e, const char *id)
+{
+	auto_fd int fd = sys_openat(engine_run_fd(e), id, O_RDONLY | O_DIRECTORY, 0);
+
+	if (fd < 0 || sys_flock(fd, LOCK_EX | LOCK_NB) < 0)
+		return NULL;
+	TRY(ctr_sweep(e, id, NULL));
+	return ctr_unmark(e, id);
+}
+
 /* A run directory whose keeper is gone without having been reaped. */
 static FALLIBLE end_dead(struct engine *e, const char *id)
 {
@@ -37,8 +48,7 @@ static FALLIBLE end_dead(struct engine *e, const char *id)
 	}
 	if (err && err->kind == ERR_NOT_FOUND) { /* removed, but for this */
 		err_free(err);
-		TRY(ctr_sweep(e, id, NULL));
-		return ctr_unmark(e, id);
+		return end_stray(e, id);
 	}
 	TRY(err);
 	if (ctr_live(e, id, NULL))
@@ -46,8 +56,7 @@ static FALLIBLE end_dead(struct engine *e, const char *id)
 	err = ctr_load(e, id, &doc);
 	if (err && err->kind == ERR_NOT_FOUND) {
 		err_free(err);
-		TRY(ctr_sweep(e, id, NULL));
-		return ctr_unmark(e, id);
+		return end_stray(e, id);
 	}
 	TRY(err);
 	return ctr_end(e, id, doc);
