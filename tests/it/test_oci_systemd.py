@@ -1,6 +1,7 @@
 """The systemd cgroup manager against a real systemd: PID 1 of namespaces of its own, with nothing but an empty target."""
 import json
 import os
+import pathlib
 import shutil
 import subprocess
 import time
@@ -13,7 +14,14 @@ from test_oci_cli import rootfs  # noqa: F401  (a fixture)
 RUNTIME = str(BUILD / "src/main/hoy-runtime")
 BOOT = """
 mount --make-rprivate /
-umount -l /sys/fs/cgroup/unified 2>/dev/null
+# Hierarchies that begin at our own group, in a directory of our own: systemd makes groups at their root and mounts it read-only.
+umount -l -R /sys/fs/cgroup && mount -t tmpfs -o mode=755 tmpfs /sys/fs/cgroup || exit 1
+cut -d: -f2 /proc/self/cgroup | while read -r c; do
+	[ -n "$c" ] || continue
+	o=$c d=${c#name=}
+	[ "$d" = "$c" ] || o=none,$c
+	mkdir "/sys/fs/cgroup/$d" && mount -t cgroup -o "$o" cgroup "/sys/fs/cgroup/$d"
+done
 mount -t tmpfs tmpfs /run && mkdir -p /run/lock /run/systemd/system
 printf '[Unit]\\nDescription=nothing\\n' >/run/systemd/system/nothing.target
 export container=test
@@ -21,12 +29,50 @@ exec /lib/systemd/systemd --system --unit=nothing.target --log-target=null --sho
 """
 
 
+def group_dirs():
+    """The directory of a group of the test's own in each hierarchy, below the root of its mount."""
+    for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines():
+        fields = line.split()
+        if fields[fields.index("-") + 1] in ("cgroup", "cgroup2"):
+            yield pathlib.Path(fields[4], f"hoy-systemd-{os.getpid()}")
+
+
+def make_groups():
+    """Makes them; a cpuset is empty at first and takes nobody."""
+    for d in group_dirs():
+        d.mkdir(exist_ok=True)
+        for name in ("cpuset.cpus", "cpuset.mems"):
+            if (d / name).exists():
+                (d / name).write_text((d.parent / name).read_text())
+
+
+def remove_groups():
+    """Removes them and all below, once the last process has gone."""
+    deadline = time.monotonic() + 10
+    while any(d.exists() for d in group_dirs()) and time.monotonic() < deadline:
+        for top in group_dirs():
+            for d in sorted(p for p in [top, *top.rglob("*")] if p.is_dir())[::-1]:
+                try:
+                    d.rmdir()
+                except OSError:
+                    time.sleep(0.01)
+    assert not [d for d in group_dirs() if d.exists()]
+
+
+def join_groups():
+    """In the child, before it makes its namespaces."""
+    for d in group_dirs():
+        (d.parent / f"hoy-systemd-{os.getppid()}" / "cgroup.procs").write_text("0")
+
+
 class Systemd:
     """A running systemd and commands beside it."""
 
     def __init__(self):
+        make_groups()
         self.proc = subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "--cgroup", "--uts",
-                                      "--ipc", "--", "sh", "-c", BOOT], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                                      "--ipc", "--", "sh", "-c", BOOT], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                     preexec_fn=join_groups)
         self.pid = None
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline and self.proc.poll() is None:
@@ -52,6 +98,7 @@ class Systemd:
         """Ends it and all it runs."""
         self.proc.kill()
         self.proc.wait()
+        remove_groups()
 
 
 @pytest.fixture(scope="module")
