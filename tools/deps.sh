@@ -7,7 +7,7 @@ build="gcc meson ninja-build pkg-config python3 libc6-dev linux-libc-dev liblmdb
 demo="$build mmdebstrap docker-registry curl ca-certificates nftables iproute2 procps"
 test="$demo python3-pytest busybox-static skopeo podman crun buildah docker.io criu systemd user-mode-linux strace attr e2fsprogs apache2-utils openssl
  shellcheck"
-lint="$test clang clang-format cppcheck codespell"
+lint="$test clang cppcheck codespell"
 case "${1:-build}" in
 build) want=$build ;;
 demo) want=$demo ;;

@@ -128,7 +128,7 @@ static FALLIBLE put_create_source(json_t *m, const struct field *f)
 static const struct key {
 	const char *name, *in, *as;
 	char kind;
-	FALLIBLE (*set)(json_t *m, const struct field *f);
+	struct err *(*set)(json_t *m, const struct field *f);
 } keys[] = {
 	{ "type", NULL, "Type", 's', NULL },
 	{ "source", NULL, NULL, 0, put_source },

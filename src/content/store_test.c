@@ -183,7 +183,7 @@ TEST(bytes_behind_a_hole_have_not_come)
 
 	CHECK_OK(ingest_write(in, block, 65536)); /* then killed, with a later part in the file */
 	CHECK_OK(ingest_put_at(in, 1 << 20, block, 65536));
-	(void)snprintf(name, sizeof name, "part-%s", HELLO + 7);
+	(void)snprintf(name, sizeof name, "part-%s", &HELLO[7]);
 	ingest_keep(in);
 	fd = sys_openat(tmp, name, O_RDWR, 0);
 	CHECK(fd >= 0 && sys_pwrite_all(fd, block, 65536, 1 << 20) == 0);
@@ -223,8 +223,8 @@ TEST(a_blob_is_never_written_to_by_its_part_s_name)
 	CHECK_OK(ingest_write(in, "hello", 5));
 	CHECK_OK(ingest_commit(in, HELLO, 5, NULL));
 	ingest_free(in);
-	(void)snprintf(name, sizeof name, "part-%s", HELLO + 7);
-	CHECK(sys_link(blobs, HELLO + 7, tmp, name) ==
+	(void)snprintf(name, sizeof name, "part-%s", &HELLO[7]);
+	CHECK(sys_link(blobs, &HELLO[7], tmp, name) ==
 	      0); /* as a kill between naming and unlinking leaves it */
 	in = resume(s, 0);
 	CHECK_OK(ingest_write(in, "evil!", 5));

@@ -43,14 +43,14 @@ static void put(struct request *r, uint16_t type, const void *p, size_t n)
 }
 
 /* Sends it and calls each for every answer until the acknowledgement or the end of a dump. >= 0 or -errno. */
-static int ask(int fd, struct request *r, int (*each)(void *ctx, const struct nlmsghdr *h), void *ctx)
+static int ask(int fd, struct request *r, int (*each)(void *ctx, struct nlmsghdr *h), void *ctx)
 {
 	_Alignas(struct nlmsghdr) char answer[ANSWER_MAX];
 	int result = sys_netlink_send(fd, r->bytes, head_of(r)->nlmsg_len);
 
 	while (result >= 0) {
 		ssize_t n = sys_netlink_recv(fd, answer, sizeof answer);
-		const struct nlmsghdr *h = (const struct nlmsghdr *)(const void *)answer;
+		struct nlmsghdr *h = (struct nlmsghdr *)(void *)answer;
 
 		if (n < 0 || n > (ssize_t)sizeof answer)
 			return n < 0 ? (int)n : -EMSGSIZE;
@@ -66,7 +66,7 @@ static int ask(int fd, struct request *r, int (*each)(void *ctx, const struct nl
 	return result;
 }
 
-static int take_index(void *ctx, const struct nlmsghdr *h)
+static int take_index(void *ctx, struct nlmsghdr *h)
 {
 	*(int *)ctx = ((const struct ifinfomsg *)NLMSG_DATA(h))->ifi_index;
 	return 0;
@@ -99,14 +99,14 @@ static void addresses_fini(struct addresses *a)
 
 /* A request that adds the address again: what the kernel made of it (label, life time, tentative …) is not
  * taken over. */
-static void add_again(struct request *r, const struct nlmsghdr *h, uint32_t flags)
+static void add_again(struct request *r, struct nlmsghdr *h, uint32_t flags)
 {
 	const uint32_t kept = flags & (IFA_F_NODAD | IFA_F_HOMEADDRESS | IFA_F_MANAGETEMPADDR |
 				       IFA_F_NOPREFIXROUTE | IFA_F_MCAUTOJOIN);
 	size_t left = IFA_PAYLOAD(h);
 
 	begin(r, RTM_NEWADDR, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, NLMSG_DATA(h), sizeof(struct ifaddrmsg));
-	for (const struct rtattr *a = IFA_RTA((const struct ifaddrmsg *)NLMSG_DATA(h)); RTA_OK(a, left);
+	for (struct rtattr *a = IFA_RTA((struct ifaddrmsg *)NLMSG_DATA(h)); RTA_OK(a, left);
 	     a = RTA_NEXT(a, left))
 		if (a->rta_type == IFA_LOCAL || a->rta_type == IFA_ADDRESS || a->rta_type == IFA_BROADCAST ||
 		    a->rta_type == IFA_RT_PRIORITY)
@@ -115,14 +115,14 @@ static void add_again(struct request *r, const struct nlmsghdr *h, uint32_t flag
 		put(r, IFA_FLAGS, &kept, sizeof kept);
 }
 
-static int keep_address(void *ctx, const struct nlmsghdr *h)
+static int keep_address(void *ctx, struct nlmsghdr *h)
 {
-	const struct ifaddrmsg *m = NLMSG_DATA(h);
+	struct ifaddrmsg *m = NLMSG_DATA(h);
 	struct addresses *all = ctx;
 	size_t left = IFA_PAYLOAD(h);
 	uint32_t flags = m->ifa_flags;
 
-	for (const struct rtattr *a = IFA_RTA(m); RTA_OK(a, left); a = RTA_NEXT(a, left))
+	for (struct rtattr *a = IFA_RTA(m); RTA_OK(a, left); a = RTA_NEXT(a, left))
 		if (a->rta_type == IFA_FLAGS && RTA_PAYLOAD(a) == sizeof flags)
 			memcpy(&flags, RTA_DATA(a), sizeof flags);
 	if ((int)m->ifa_index == all->index && m->ifa_scope == RT_SCOPE_UNIVERSE && (flags & IFA_F_PERMANENT))

@@ -58,7 +58,7 @@ static FALLIBLE long_option(const struct oci_cmd *c, char *const at[], void *con
 static FALLIBLE short_options(const struct oci_cmd *c, char *const at[], void *conf, size_t *used)
 {
 	for (const char *l = at[0] + 1; *l; l++) {
-		const struct oci_opt *o = find(c->opts, NULL, 0, *l);
+		const struct oci_opt *o = find(c->opts, "", 0, *l);
 		const char *value = NULL;
 
 		if (!o)

@@ -401,7 +401,7 @@ TEST(exec_s_child_ends_at_every_call)
 /* ---- the command line ---- */
 
 /* oci_main with these words in a process of its own; what it says goes to the file "said". Returns its exit status. */
-static int command(bool with_fault, ...)
+static int command(int with_fault, ...)
 {
 	char *argv[16] = { NULL };
 	auto_free char *root = xasprintf("%s/state", t_tmppath());

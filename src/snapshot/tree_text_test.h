@@ -8,7 +8,7 @@
 
 static inline void put_xattrs(int dir_fd, const char *name, struct buf *out)
 {
-	char keys[65536], value[65536], *lines[256];
+	char keys[65536], value[65536], *lines[256] = { NULL };
 	ssize_t n = fs_xattr_list(dir_fd, name, keys, sizeof keys);
 	size_t count = 0;
 

@@ -46,7 +46,8 @@ crun_suite() {
 runtime_tools_suite() {
 	cd "$suite" || exit 1
 	[ -x runtimetest ] || make runtimetest validation-executables >"$logs/build.log" 2>&1 || exit 1
-	[ $# -gt 0 ] || set -- $(cd validation && ls -d */ | grep -v util)
+	# shellcheck disable=SC2046
+	[ $# -gt 0 ] || set -- $(find validation -mindepth 1 -maxdepth 1 -type d ! -name util -printf '%f\n' | sort)
 	for t; do
 		t=${t%/}
 		log=$logs/$t.log
