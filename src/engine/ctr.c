@@ -372,6 +372,15 @@ static FALLIBLE collect_later(struct engine *e)
 	return r < 0 ? FAIL_OS(-r, "start %s", path) : NULL;
 }
 
+/* Two seconds, or until a reset has taken the lock's file away: then nothing of ours may stay, and no process either. */
+static void wait_unless_reset(int lock)
+{
+	struct stat st;
+
+	for (int i = 0; i < 100 && sys_fstat(lock, &st) == 0 && st.st_nlink; i++)
+		(void)nanosleep(&(struct timespec){ .tv_nsec = 20000000 }, NULL);
+}
+
 FALLIBLE engine_collect(const struct engine_opts *o)
 {
 	auto_engine struct engine *e = NULL;
@@ -381,7 +390,7 @@ FALLIBLE engine_collect(const struct engine_opts *o)
 
 	if (lock < 0 || sys_flock(lock, LOCK_EX | LOCK_NB) < 0)
 		return NULL; /* all is gone, or somebody else waits already */
-	(void)nanosleep(&(struct timespec){ .tv_sec = 2 }, NULL);
+	wait_unless_reset(lock);
 	own_close(&lock); /* who leaves from now on starts a collector of their own */
 	lock = sys_open(path, O_RDWR, 0);
 	if (lock < 0)

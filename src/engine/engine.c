@@ -310,8 +310,10 @@ static bool nobody(void *ctx, const char *container)
 	return false;
 }
 
+/* A collector that waits holds the lock, and ends when it sees that its file has gone. */
 FALLIBLE engine_reset(struct engine *e)
 {
+	auto_fd int lock = -1;
 	auto_json json_t *list = NULL;
 	struct network *n;
 	size_t i;
@@ -328,6 +330,10 @@ FALLIBLE engine_reset(struct engine *e)
 	if (e->store)
 		store_close(TAKE(e->store));
 	db_close(TAKE(e->db));
+	lock = sys_openat(e->run_fd, "collect.lock", O_RDWR, 0);
 	TRY(ctr_remove_tree(AT_FDCWD, e->root));
-	return ctr_remove_tree(AT_FDCWD, e->run);
+	TRY(ctr_remove_tree(AT_FDCWD, e->run));
+	if (lock >= 0)
+		(void)sys_flock(lock, LOCK_EX);
+	return NULL;
 }

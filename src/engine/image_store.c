@@ -367,11 +367,12 @@ static FALLIBLE import_blob(struct engine *e, struct unzip *u, struct descriptor
 	}
 	out_layer->size = ingest_size(in);
 	TRY(ingest_commit(in, NULL, 0, out_layer->digest));
+	if (!layer_exists(engine_snapshotter(e), out_layer->digest)) {
+		TRY(store_blob_open(engine_store(e), out_layer->digest, out_layer->size, &fd));
+		TRY(layer_adopt(engine_snapshotter(e), fd, NULL, -1, out_layer->digest));
+	}
 	out_layer->media_type = xstrdup(MEDIA_LAYER);
-	if (layer_exists(engine_snapshotter(e), out_layer->digest))
-		return NULL;
-	TRY(store_blob_open(engine_store(e), out_layer->digest, out_layer->size, &fd));
-	return layer_adopt(engine_snapshotter(e), fd, NULL, -1, out_layer->digest);
+	return NULL;
 }
 
 FALLIBLE image_layer_import(struct engine *e, struct zip_source source, struct descriptor *out_layer)

@@ -241,7 +241,7 @@ static void set_stdio(struct child *c)
 		from[i] = stream(c, i);
 		/* so that /dev/stdout can be opened again by the user; a pipe or socket made for us, never a file of the host */
 		if (c->p->uid && sys_fstat(from[i], &st) == 0 && (c->tty_fd >= 0 || S_ISFIFO(st.st_mode)))
-			(void)sys_fchown(from[i], c->p->uid, (gid_t)-1);
+			(void)sys_fchown(from[i], c->p->uid, c->tty_fd >= 0 ? (gid_t)-1 : c->p->gid);
 	}
 	for (int i = 0; i < 3; i++)
 		if (from[i] != i)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+import time
 
 import pytest
 
@@ -251,3 +252,13 @@ def test_nothing_is_made_to_tell_that_nothing_is_there(hoy, tmp_path):
     assert hoy("system", "footprint", env=there).out.startswith("directory ")
     hoy("system", "reset", "--force", env=there)
     assert hoy("system", "footprint", env=there).out == "" and not list(tmp_path.iterdir())
+
+
+def test_a_reset_leaves_no_process(fresh_hoy, busybox_tar):
+    """What waits to take the network down is gone when the reset is."""
+    fresh_hoy("import", busybox_tar, "busybox")
+    fresh_hoy("run", "--rm", "busybox", "true")
+    fresh_hoy("system", "reset", "--force")
+    time.sleep(0.1)
+    found = subprocess.run(["pgrep", "-f", str(fresh_hoy.run_dir)], capture_output=True, text=True, check=False)
+    assert not found.stdout, found.stdout
