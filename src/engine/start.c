@@ -203,6 +203,7 @@ static FALLIBLE build_plan(struct start *s, struct plan **out_plan)
 	o.upper = s->rootfs.upper;
 	o.work = s->rootfs.work;
 	o.is_volatile = s->rootfs.is_volatile;
+	o.is_user = s->rootfs.is_user;
 	o.cgroup_path = cgroup;
 	return plan_compile(spec, &o, out_plan);
 }

@@ -266,6 +266,7 @@ static FALLIBLE compile(struct run *r)
 	o.upper = root->upper;
 	o.work = root->work;
 	o.is_volatile = root->is_volatile;
+	o.is_user = root->is_user;
 	return plan_compile(spec, &o, &r->plan);
 }
 
@@ -278,7 +279,7 @@ static bool is_mere_copy(struct run *r, int dir_fd, const char *name, const char
 	struct stat a, b;
 	char opaque;
 
-	if (fs_xattr_get(dir_fd, name, "trusted.overlay.opaque", &opaque, 1) > 0)
+	if (fs_xattr_get(dir_fd, name, fs_mark_key(FS_MARK_OPAQUE), &opaque, 1) > 0)
 		return false;
 	if (below < 0)
 		return true; /* made on the way to the mount point */

@@ -1,14 +1,12 @@
 /*
- * volume_fill.c - content that comes into a volume as a whole: what an image has at its place, an imported
- *archive.
+ * volume_fill.c - content that comes into a volume as a whole: what an image has at its place, an imported archive.
  *
- *	.hoy-new/  being made, worth nothing   ─ syncfs, rename ─▶   .hoy-fill/  whole   ─ entry by entry ─▶
- *_data .hoy-over/  the same, replacing what is there
+ *	.hoy-new/  being made, worth nothing   ─ syncfs, rename ─▶   .hoy-fill/  whole   ─ entry by entry ─▶  _data
+ *	                                                             .hoy-over/  the same, replacing what is there
  *
- * Both stand beside _data (in the directory itself where the volume is one of the user's). A crash on the
- *left drops the content, one on the right completes the move; so a volume is never half filled for who uses
- *it, and nothing that a container wrote meanwhile is replaced by what an image had. The caller holds the
- *volume's lock.
+ * Both stand beside _data (in the directory itself where the volume is one of the user's). A crash on the left drops the
+ * content, one on the right completes the move; so a volume is never half filled for who uses it, and nothing that a
+ * container wrote meanwhile is replaced by what an image had. The caller holds the volume's lock.
  */
 #include "base/mem.h"
 #include "base/own.h"

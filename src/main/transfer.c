@@ -1,20 +1,18 @@
 /*
- * transfer.c - hoy-transfer: the program that talks to registries, so that no other pays for TLS and HTTP
- *libraries.
+ * transfer.c - hoy-transfer: the program that talks to registries, so that no other pays for TLS and HTTP libraries.
  *
  *	hoy-transfer --root ROOT pull [--platform OS/ARCH[/VARIANT]] [--insecure] REF
- *	hoy-transfer --root ROOT push [--insecure] [--compression-format gzip|zstd] [--compression-level N]
- *REF DIGEST hoy-transfer --root ROOT copy [--all] [--platform P] [--insecure] FROM TO	forms: registry/copy.h
+ *	hoy-transfer --root ROOT push [--insecure] [--compression-format gzip|zstd] [--compression-level N] REF DIGEST
+ *	hoy-transfer --root ROOT copy [--all] [--platform P] [--insecure] FROM TO	forms: registry/copy.h
  *	hoy-transfer inspect [--raw|--config] [--platform P] [--insecure] REF
  *	hoy-transfer tags [--insecure] REPOSITORY
  *	hoy-transfer login [--insecure] --username USER SERVER		password on stdin
  *	hoy-transfer logout SERVER
  *
- * --debug: every request on stderr. --retry-ms N: the first pause between attempts (500), doubled each time.
- *--stall-s N: how long a connection may bring nothing (60). --connect-ms N: how long one may take to stand
- *(30000). Registries that docker's daemon.json (or the file HOY_DOCKER_CONF names) calls insecure are so
- *here; its mirrors are used. stdout: JSON lines (registry/report.h). Exit 0 or 1. Ends without a word when
- *the reader of stdout does.
+ * --debug: every request on stderr. --retry-ms N: the first pause between attempts (500), doubled each time. --stall-s N: how
+ * long a connection may bring nothing (60). --connect-ms N: how long one may take to stand (30000). Registries that docker's
+ * daemon.json (or the file HOY_DOCKER_CONF names) calls insecure are so here; its mirrors are used. stdout: JSON lines
+ * (registry/report.h). Exit 0 or 1. Ends without a word when the reader of stdout does.
  */
 #include "registry/transfer.h"
 #include "base/log.h"

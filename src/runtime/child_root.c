@@ -187,7 +187,7 @@ static int make_root(const struct child *c)
 		return sys_dup(c->root_mount_fd);
 	if (p->n_lower > 1 || p->upper)
 		return fs_overlay_mount(
-		    &(struct fs_overlay){ p->lower, p->n_lower, p->upper, p->work, p->is_volatile }, 0);
+		    &(struct fs_overlay){ p->lower, p->n_lower, p->upper, p->work, p->is_volatile, p->is_user }, 0);
 	return sys_open_tree(AT_FDCWD, p->root, OPEN_TREE_CLONE | (p->n_lower ? 0 : AT_RECURSIVE));
 }
 

@@ -243,6 +243,7 @@ static struct err *root(struct plan *p, const json_t *spec, const struct plan_op
 		p->upper = plan_text(p, o->upper);
 		p->work = plan_text(p, o->work);
 		p->is_volatile = o->is_volatile;
+		p->is_user = o->is_user;
 		p->root = p->upper ? p->upper : p->lower ? p->lower[0] : NULL; /* a lower may be a mount without a place */
 		return NULL;
 	}
@@ -413,8 +414,8 @@ static json_t *pack_opts(const struct plan_opts *o)
 
 	for (size_t i = 0; o->lower && o->lower[i]; i++)
 		(void)json_array_append_new(lower, json_string(o->lower[i]));
-	v = json_pack("{s:s, s:s?, s:o, s:s?, s:s?, s:b, s:b, s:b, s:b, s:b, s:s?, s:b, s:b}", "id", o->id, "bundle", o->bundle, "lower", lower,
-		      "upper", o->upper, "work", o->work, "volatile", o->is_volatile, "no_pivot", o->no_pivot, "die",
+	v = json_pack("{s:s, s:s?, s:o, s:s?, s:s?, s:b, s:b, s:b, s:b, s:b, s:s?, s:b, s:b, s:b}", "id", o->id, "bundle", o->bundle, "lower", lower,
+		      "upper", o->upper, "work", o->work, "volatile", o->is_volatile, "user", o->is_user, "no_pivot", o->no_pivot, "die",
 		      o->die_with_parent, "seccomp", o->default_seccomp, "keyring", o->no_keyring, "cgroup", o->cgroup_path, "no_cgroup", o->no_cgroup,
 		      "annotations", o->oci_annotations);
 	return v;
@@ -470,6 +471,7 @@ struct err *plan_unpack(const void *bytes, size_t n, struct plan **out_plan)
 	o.upper = json_str_at(opts, "upper", NULL);
 	o.work = json_str_at(opts, "work", NULL);
 	o.is_volatile = json_bool_at(opts, "volatile", false);
+	o.is_user = json_bool_at(opts, "user", false);
 	o.no_pivot = json_bool_at(opts, "no_pivot", false);
 	o.die_with_parent = json_bool_at(opts, "die", false);
 	o.default_seccomp = json_bool_at(opts, "seccomp", false);

@@ -94,7 +94,7 @@ struct plan {
 	const char **lower;
 	size_t n_lower;
 	const char *upper, *work;
-	bool is_volatile, root_readonly, no_pivot, no_keyring;
+	bool is_volatile, is_user, root_readonly, no_pivot, no_keyring;
 	unsigned long root_propagation;
 	const char *hostname, *domainname;
 	VEC(struct plan_ns) ns;

@@ -56,7 +56,7 @@ static void root_and_mounts(const struct plan *p, struct buf *out)
 	for (size_t i = 0; i < p->n_lower; i++)
 		buf_fmt(out, "layer %s\n", p->lower[i]);
 	if (p->upper)
-		buf_fmt(out, "upper %s%s\n", p->upper, p->is_volatile ? " volatile" : "");
+		buf_fmt(out, "upper %s%s%s\n", p->upper, p->is_volatile ? " volatile" : "", p->is_user ? " userxattr" : "");
 	for (size_t i = 0; i < p->mounts.n; i++) {
 		const struct plan_mount *m = &p->mounts.p[i];
 

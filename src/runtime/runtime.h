@@ -23,6 +23,7 @@ struct plan_opts {
 	const char *const *lower; /* engine: overlay layers, topmost first; NULL: root.path as it is */
 	const char *upper, *work; /* NULL: read-only view of lower */
 	bool is_volatile;
+	bool is_user; /* the layers have user attributes for overlayfs (fs_marks_are_user) */
 	bool no_pivot, no_keyring; /* as runc's --no-pivot, --no-new-keyring */
 	bool die_with_parent; /* SIGKILL when the creating thread ends: what the keeper wants */
 	bool default_seccomp; /* our built-in profile, shaped by the process's capabilities; a profile in the spec wins */

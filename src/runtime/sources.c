@@ -171,7 +171,10 @@ static FALLIBLE make_fs(const struct plan_mount *m, int *out_fd)
 
 static FALLIBLE make_overlay(const struct plan_mount *m, int *out_fd)
 {
-	int fd = fs_overlay_mount(&(struct fs_overlay){ m->lower, m->n_lower, m->upper, m->work, false }, 0);
+	int fd = fs_marks_ask();
+
+	if (fd == 0)
+		fd = fs_overlay_mount(&(struct fs_overlay){ m->lower, m->n_lower, m->upper, m->work, false, fs_marks_are_user() }, 0);
 
 	if (fd < 0)
 		return FAIL_OS(-fd, "mount overlay on %s", m->target);

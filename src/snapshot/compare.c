@@ -49,11 +49,11 @@ static void tell(const struct compare *c, const char *path, const char *fmt, ...
 /* What an archive can say and what whiteouts need; the rest is overlayfs's own or the host's. */
 static bool is_compared(const char *key)
 {
-	if (strncmp(key, "trusted.overlay.", 16) == 0)
-		return strcmp(key + 16, "opaque") == 0;
+	if (strcmp(key, fs_mark_key(FS_MARK_OPAQUE)) == 0)
+		return true;
 	if (strncmp(key, "security.", 9) == 0)
 		return strcmp(key + 9, "capability") == 0;
-	return strncmp(key, "user.overlay.", 13) != 0;
+	return strncmp(key, "trusted.overlay.", 16) != 0 && strncmp(key, "user.overlay.", 13) != 0;
 }
 
 static FALLIBLE xattr_names(int dir_fd, const char *name, const char *path, char *out, size_t *out_n)

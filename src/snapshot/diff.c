@@ -105,8 +105,7 @@ static FALLIBLE read_xattrs(int dir_fd, const char *name, struct xattrs *x)
 		ssize_t len;
 
 		/* we mount with both off; from another's hand they would mean content that is not here */
-		if (strcmp(key, "trusted.overlay.redirect") == 0 ||
-		    strcmp(key, "trusted.overlay.metacopy") == 0)
+		if (strcmp(key, fs_mark_key(FS_MARK_REDIRECT)) == 0 || strcmp(key, fs_mark_key(FS_MARK_METACOPY)) == 0)
 			return FAIL(ERR_UNSUPPORTED, "%s lies in a lower layer only (%s)", name, key);
 		if (!is_content(key))
 			continue;
@@ -176,7 +175,7 @@ static FALLIBLE marker(struct diff *d, const char *dir, const char *prefix, cons
 static FALLIBLE is_opaque(int dir_fd, const char *name, bool *out_is)
 {
 	char v[4];
-	ssize_t n = fs_xattr_get(dir_fd, name, "trusted.overlay.opaque", v, sizeof v);
+	ssize_t n = fs_xattr_get(dir_fd, name, fs_mark_key(FS_MARK_OPAQUE), v, sizeof v);
 
 	if (n < 0 && n != -ENODATA && n != -EOPNOTSUPP && n != -ERANGE)
 		return FAIL_OS((int)-n, "read attributes of %s", name);

@@ -3,7 +3,10 @@
 #include "snapshot/driver.h"
 #include "snapshot/erofs.h"
 #include "snapshot/tree_text_test.h"
+#include "sys/fs.h"
 #include "sys/mount.h"
+#include <sched.h>
+#include <sys/wait.h>
 
 static const struct snapshotter_opts drivers[] = { { .driver = "overlay" }, { .driver = "erofs" } };
 
@@ -115,6 +118,77 @@ TEST(a_stack_shows_the_same)
 		CHECK(is_empty("tmp") && is_empty("layers"));
 		snapshotter_close(s);
 	}
+}
+
+/* Numbers 0 to 999 stay what they are, but root has no power over the host any more. */
+static void enter_user_namespace(void)
+{
+	char path[64], go;
+	int ready[2], child, status;
+
+	(void)snprintf(path, sizeof path, "/proc/%d/", (int)getpid());
+	CHECK(pipe(ready) == 0 && (child = fork()) >= 0);
+	if (child == 0) {
+		auto_fd int dir = open(path, O_RDONLY | O_DIRECTORY), uids = openat(dir, "uid_map", O_WRONLY),
+			    gids = openat(dir, "gid_map", O_WRONLY);
+
+		(void)close(ready[1]);
+		_exit(read(ready[0], &go, 1) != 1 || write(uids, "0 0 1000", 8) != 8 || write(gids, "0 0 1000", 8) != 8);
+	}
+	CHECK(unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0 && write(ready[1], "", 1) == 1);
+	CHECK(waitpid(child, &status, 0) == child && status == 0);
+	(void)close(ready[0]);
+	(void)close(ready[1]);
+}
+
+TEST(a_stack_in_a_user_namespace)
+{
+	static const struct tar_entry devices[] = { { .name = "null", .type = '3', .dev_major = 1, .dev_minor = 3 }, F_("beside") },
+				      stranger[] = { { .name = "f", .type = '0', .uid = 5000, .gid = 1 } };
+	CLEANUP(rootfs_fini) struct rootfs r = { 0 };
+	auto_buf struct buf text = BUF(1 << 20), inside = BUF(1 << 20), changes = BUF(1 << 20);
+	char ids[STACK][DIGEST_MAX], *list[STACK + 1], id[DIGEST_MAX];
+	struct snapshotter *s;
+	struct err *e;
+	auto_fd int root = -1;
+
+	int first, status;
+
+	CHECK((first = fork()) >= 0);
+	if (first == 0) { /* where we are is asked once */
+		CHECK(open_with(&drivers[0], &s));
+		make_stack(s, ids, list);
+		CHECK_OK(rootfs_prepare(s, list, NULL, &r));
+		text_of_view(&r, &text);
+		t_file_write(t_tmpdir(), "text", buf_text(&text));
+		_exit(0);
+	}
+	CHECK(waitpid(first, &status, 0) == first && status == 0);
+	start_over();
+	enter_user_namespace();
+	CHECK(open_with(&drivers[0], &s) && fs_marks_are_user());
+	make_stack(s, ids, list);
+	CHECK(sys_mkdir(t_tmpdir(), "c", 0755) == 0);
+	{
+		auto_free char *dir = xasprintf("%s/c", t_tmppath());
+
+		CHECK_OK(rootfs_prepare(s, list, dir, &r));
+	}
+	text_of_view(&r, &inside);
+	CHECK(t_file_is(t_tmpdir(), "text", buf_text(&inside)));
+	/* what a container changes is a layer as anywhere else */
+	CHECK_OK(rootfs_view(&r, &root));
+	CHECK(unlinkat(root, "pipe", 0) == 0 && unlinkat(root, "z/new", 0) == 0 && unlinkat(root, "z/hard", 0) == 0);
+	CHECK(unlinkat(root, "z", AT_REMOVEDIR) == 0 && mkdirat(root, "z", 0755) == 0);
+	CHECK_OK(rootfs_diff(r.upper, -1, (struct zip_sink){ give, &changes }));
+	CHECK(memmem(changes.data, changes.n, ".wh.pipe", 8) && memmem(changes.data, changes.n, "z/.wh..wh..opq", 14));
+	/* devices could not be used there; owners that have no number are an error */
+	CHECK_OK(apply(s, devices, 2, id));
+	CHECK(look(id, "null").st_nlink == 0 && look(id, "beside").st_nlink == 1);
+	e = apply(s, stranger, 1, id);
+	CHECK(e && strstr(e->msg, "subuid"));
+	err_free(e);
+	snapshotter_close(s);
 }
 
 TEST(a_stack_may_be_of_both)

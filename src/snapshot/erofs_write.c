@@ -3,12 +3,12 @@
  *
  *	block 0 … 7	superblock at byte 1024, device slot behind it
  *	data of sparse files
- *	inodes		each directory's children together, in order of names; small directories and links
- *inline data of directories and links that are not inline
+ *	inodes		each directory's children together, in order of names; small directories and links inline
+ *	data		of directories and links that are not inline
  *
- * The tar is the device of the image: a file is "flat plain" at a block of the range that the device has in
- *the image's address space, so there is nothing to store per file but its inode. Every inode is of the
- *extended kind: nanoseconds, and times that kernels before 6.15 show.
+ * The tar is the device of the image: a file is "flat plain" at a block of the range that the device has in the image's address
+ * space, so there is nothing to store per file but its inode. Every inode is of the extended kind: nanoseconds, and times that
+ * kernels before 6.15 show.
  */
 #include "base/own.h"
 #include "snapshot/erofs.h"

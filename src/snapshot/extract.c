@@ -43,6 +43,9 @@ struct extract {
 
 static struct err *failed(int r, const char *what, const char *name)
 {
+	if (r == -EINVAL && fs_marks_are_user())
+		return FAIL(ERR_INVALID, "%s %s: its owner has no number in this user namespace (/etc/subuid and /etc/subgid give more)",
+			    what, name);
 	return FAIL_OS(-r, "%s %s", what, name);
 }
 
@@ -178,6 +181,9 @@ static struct err *make_other(struct extract *x, const struct tar_entry *e, cons
 
 	if (r == -EEXIST && (r = make_room(x, base)) == 0)
 		r = make_node(dir, e, base);
+	/* a user namespace makes no devices, and its mounts open none: nobody could use it there anyway */
+	if (r == -EPERM && (e->type == '3' || e->type == '4') && fs_marks_are_user())
+		return NULL;
 	if (r < 0)
 		return failed(r, "create", e->name);
 	if (wants_chown(x, e) && (r = sys_fchownat(dir, base, e->uid, e->gid, AT_SYMLINK_NOFOLLOW)) < 0)
@@ -195,7 +201,7 @@ static bool is_whiteout(const struct stat *st)
 
 static int set_opaque(int dir_fd, const char *base)
 {
-	return fs_xattr_set(dir_fd, base, "trusted.overlay.opaque", "y", 1);
+	return fs_xattr_set(dir_fd, base, fs_mark_key(FS_MARK_OPAQUE), "y", 1);
 }
 
 /* A directory that is there stays and takes the entry's attributes; anything else goes. */
@@ -341,7 +347,7 @@ static struct err *whiteout(struct extract *x, const struct tar_entry *e, const 
 	}
 	/* overlayfs shows a whiteout as a broken device where no other layer has its directory, unless that
 	 * has an origin */
-	if (r == 0 && !at->is_noted && (r = fs_xattr_set(at->fd, ".", "trusted.overlay.origin", "", 0)) == 0)
+	if (r == 0 && !at->is_noted && (r = fs_xattr_set(at->fd, ".", fs_mark_key(FS_MARK_ORIGIN), "", 0)) == 0)
 		at->is_noted = true;
 	return r < 0 ? failed(r, "create whiteout", e->name) : NULL;
 }

@@ -107,7 +107,7 @@ static bool hides_all(const char *lower)
 	auto_fd int fd = sys_open(lower, O_RDONLY | O_DIRECTORY, 0);
 	char v[4];
 
-	return fd >= 0 && fs_xattr_get(fd, ".", "trusted.overlay.opaque", v, sizeof v) == 1 && v[0] == 'y';
+	return fd >= 0 && fs_xattr_get(fd, ".", fs_mark_key(FS_MARK_OPAQUE), v, sizeof v) == 1 && v[0] == 'y';
 }
 
 /* One that a running container holds already, else a new one. */
@@ -159,6 +159,7 @@ FALLIBLE rootfs_prepare(struct snapshotter *s, char *const *diff_ids, const char
 	struct rootfs_store store = snapshotter_store(s);
 	bool hidden = false;
 
+	r.is_user = fs_marks_are_user();
 	for (size_t i = n; i-- > 0;) {
 		if (comes_again(diff_ids, i))
 			continue;
@@ -198,7 +199,8 @@ FALLIBLE rootfs_view(const struct rootfs *r, int *out_root_fd)
 	struct mount_attr safe = { .attr_set = MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC };
 	struct fs_overlay o = { .lower = (const char *const *)r->lower,
 				.n_lower = text_list_len(r->lower),
-				.upper = r->upper };
+				.upper = r->upper,
+				.is_user = r->is_user };
 	auto_free char *work = NULL;
 	auto_fd int fd = -1;
 	int e;
@@ -227,7 +229,7 @@ FALLIBLE rootfs_view(const struct rootfs *r, int *out_root_fd)
 FALLIBLE rootfs_view_read(const struct rootfs *r, int *out_root_fd)
 {
 	auto_list char **lower = NULL;
-	struct rootfs below = { 0 };
+	struct rootfs below = { .is_user = r->is_user };
 
 	if (!r->upper)
 		return rootfs_view(r, out_root_fd);

@@ -76,6 +76,8 @@ FALLIBLE snapshotter_open(int root_fd, const struct snapshotter_opts *o, struct 
 	if ((r = (int)sys_readlink(AT_FDCWD, link, path, sizeof path)) < 0)
 		return FAIL_OS(-r, "find the path of the layers directory");
 	s->layers_path = xstrdup(path);
+	if ((r = fs_marks_ask()) < 0)
+		return FAIL_OS(-r, "find out the user namespace");
 	if (o && o->has_run)
 		TRY(make_dir(o->run_fd, "shared", &s->shared_fd));
 	sweep(s);

@@ -63,6 +63,7 @@ struct rootfs {
 	char *upper;	/* absolute, or NULL: read-only */
 	char *work;
 	bool is_volatile; /* --rm: the upper needs no durability */
+	bool is_user;	  /* overlayfs's marks are user attributes (fs_marks_are_user) */
 };
 void rootfs_fini(struct rootfs *r);
 /* The lowers as another process names them while we live: a list, owned. */

@@ -193,6 +193,33 @@ int fs_own_umask(mode_t mask)
 	return r < 0 ? r : (int)umask(mask);
 }
 
+static _Atomic int marks_known; /* 1: of the first user namespace, 2: of another */
+
+int fs_marks_ask(void)
+{
+	char ns[64];
+	ssize_t n = marks_known ? 0 : sys_readlink(AT_FDCWD, "/proc/self/ns/user", ns, sizeof ns);
+
+	if (n > 0) /* the first one has this number always (PROC_USER_INIT_INO) */
+		marks_known = strcmp(ns, "user:[4026531837]") != 0 ? 2 : 1;
+	return n < 0 ? (int)n : 0;
+}
+
+bool fs_marks_are_user(void)
+{
+	return marks_known == 2;
+}
+
+const char *fs_mark_key(enum fs_mark mark)
+{
+	static const char *const keys[2][4] = {
+		{ "trusted.overlay.opaque", "trusted.overlay.origin", "trusted.overlay.redirect", "trusted.overlay.metacopy" },
+		{ "user.overlay.opaque", "user.overlay.origin", "user.overlay.redirect", "user.overlay.metacopy" },
+	};
+
+	return keys[fs_marks_are_user()][mark];
+}
+
 /* fsconfig takes strings of at most 255 bytes, and upperdir reads a backslash as an escape: such paths go by
  * an fd. */
 static int set_path(int fs, const char *key, const char *path, int *fd)
@@ -226,12 +253,15 @@ static int one_path(int fs, const char *key, const char *path)
 static int overlay_finish(int fs, const struct fs_overlay *o, unsigned attrs)
 {
 	static const char *const off[] = { "index", "metacopy", "redirect_dir" };
+	size_t n = sizeof off / sizeof *off - o->is_user; /* user attributes never redirect, and bear no word of it */
 	int r = 0;
 
-	for (size_t i = 0; o->upper && i < sizeof off / sizeof *off; i++)
+	for (size_t i = 0; o->upper && i < n; i++)
 		(void)sys_fsconfig(fs, FSCONFIG_SET_STRING, off[i],
 				   "off"); /* a kernel without it has it off */
-	if (o->upper && o->is_volatile)
+	if (o->is_user)
+		r = sys_fsconfig(fs, FSCONFIG_SET_FLAG, "userxattr", NULL);
+	if (r >= 0 && o->upper && o->is_volatile)
 		r = sys_fsconfig(fs, FSCONFIG_SET_FLAG, "volatile", NULL);
 	if (r >= 0)
 		r = sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL);

@@ -41,12 +41,22 @@ ssize_t fs_xattr_list(int dir_fd, const char *name, char *out, size_t size); /* 
 /* Sets the umask of the calling thread alone and returns the old one; its working directory is its own then, too. */
 int fs_own_umask(mode_t mask);
 
+/*
+ * What overlayfs notes at files and directories: attributes "trusted.overlay.…", which only the first user namespace can set; in
+ * another one "user.overlay.…", of overlays that are mounted so (userxattr). Linux Documentation/filesystems/overlayfs.rst.
+ */
+enum fs_mark { FS_MARK_OPAQUE, FS_MARK_ORIGIN, FS_MARK_REDIRECT, FS_MARK_METACOPY };
+int fs_marks_ask(void); /* finds out which, once per process; before, the first one is taken for granted */
+bool fs_marks_are_user(void);
+const char *fs_mark_key(enum fs_mark mark); /* where we are; static */
+
 /* An overlay as a detached mount; allocates nothing, so also for use between clone and execve. */
 struct fs_overlay {
 	const char *const *lower; /* topmost first */
 	size_t n_lower;
 	const char *upper, *work; /* NULL: read-only; then at least two lowers */
 	bool is_volatile;
+	bool is_user; /* marks are user attributes: fs_marks_are_user() of whoever made the layers */
 };
 /*
  * Owned mount fd. attrs: MOUNT_ATTR_*. Kernels before 6.5 have no lowerdir+: there the calling thread gets a working
