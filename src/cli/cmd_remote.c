@@ -151,7 +151,7 @@ static FALLIBLE run_copy(const void *conf, char *const args[], int *out_exit)
 {
 	const struct copy_conf *c = conf;
 	CLEANUP(progress_fini) struct progress p = progress_begin(c->quiet, stdout);
-	struct engine_transfer_opts o = { c->platform, c->insecure, c->quiet, progress_sink(&p), NULL, NULL, false };
+	struct engine_transfer_opts o = { c->platform, c->insecure, c->quiet, progress_sink(&p), NULL, NULL, NULL, NULL, false };
 	auto_free char *digest = NULL;
 	struct engine *e;
 

@@ -7,6 +7,7 @@
 #include "cli/run.h"
 #include "engine/container.h"
 #include "engine/image.h"
+#include "image/ref.h"
 #include "sys/sys.h"
 #include <fcntl.h>
 #include <stdio.h>
@@ -46,13 +47,15 @@ static FALLIBLE create(struct engine *e, const struct run_conf *c, char *const a
 {
 	CLEANUP(engine_image_fini) struct engine_image image = { 0 };
 	CLEANUP(progress_fini) struct progress p = progress_begin(c->quiet, stderr);
-	struct engine_transfer_opts o = { .platform = c->platform, .quiet = c->quiet, .progress = progress_sink(&p) };
+	struct engine_transfer_opts o = { .platform = c->platform, .quiet = c->quiet, .progress = progress_sink(&p), .choose = cmd_chooser() };
 	auto_json json_t *body = NULL;
 	enum pull_policy policy;
 
 	TRY(policy_of(c->pull, &policy));
 	TRY(run_body(c, args, &body));
 	TRY(engine_image_ensure(e, args[0], policy, &o, &image));
+	if (ref_is_short(args[0]) && !ref_is_short(image.ref)) /* what the short name stood for */
+		(void)json_object_set_new(body, "Image", json_string(image.ref));
 	TRY(container_create(e, c->name, body, out_id));
 	if (!c->cidfile)
 		return NULL;

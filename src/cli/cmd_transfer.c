@@ -1,5 +1,6 @@
 /* cmd_transfer.c - pull, push, login, logout. */
 #include "base/mem.h"
+#include "base/num.h"
 #include "base/own.h"
 #include "base/text.h"
 #include "cli/cmds.h"
@@ -34,18 +35,49 @@ static const struct opt push_opts[] = {
 	{ 0 },
 };
 
+static struct err *choose(void *ctx, const char *text, char *const *names, size_t *out_index)
+{
+	char line[64];
+	uint64_t n = 1;
+	struct err *e;
+
+	(void)ctx;
+	(void)fprintf(stderr, "%s can be of several registries:\n", text);
+	for (size_t i = 0; names[i]; i++)
+		(void)fprintf(stderr, "%3zu  %s\n", i + 1, names[i]);
+	for (;;) {
+		(void)fprintf(stderr, "Which one? [1] ");
+		if (!fgets(line, sizeof line, stdin))
+			return FAIL(ERR_CANCELLED, "no registry was chosen for %s", text);
+		line[strcspn(line, "\r\n")] = 0;
+		e = *line ? num_parse(sv_of(line), 10, 1, text_list_len(names), &n) : NULL;
+		if (!e)
+			break;
+		(void)fprintf(stderr, "%s\n", e->msg);
+		err_free(e);
+	}
+	*out_index = (size_t)n - 1;
+	return NULL;
+}
+
+cmd_choice *cmd_chooser(void)
+{
+	return isatty(STDIN_FILENO) && isatty(STDERR_FILENO) ? choose : NULL;
+}
+
 static FALLIBLE pull_one(const struct transfer_conf *c, const char *name)
 {
 	CLEANUP(progress_fini) struct progress p = progress_begin(c->quiet, stdout);
-	struct engine_transfer_opts o = { c->platform, c->insecure, c->quiet, progress_sink(&p), NULL, NULL, false };
-	CLEANUP(ref_fini) struct ref r = { 0 };
+	struct engine_transfer_opts o = { .platform = c->platform,
+					  .insecure = c->insecure,
+					  .quiet = c->quiet,
+					  .progress = progress_sink(&p),
+					  .choose = cmd_chooser() };
 	auto_free char *digest = NULL, *full = NULL;
 	struct engine *e;
 
-	TRY(ref_parse(name, &r));
-	full = ref_full(&r);
 	TRY(cmd_engine(&e));
-	TRY(engine_image_pull(e, name, &o, &digest));
+	TRY(engine_image_pull(e, name, &o, &full, &digest));
 	if (!c->quiet)
 		(void)printf("Digest: %s\n", digest);
 	(void)printf("%s\n", full);
@@ -90,7 +122,7 @@ const struct cmd cmd_pull = { "pull",	 "NAME[:TAG|@DIGEST]",	       "Download an
 static FALLIBLE push_one(const struct transfer_conf *c, const char *name)
 {
 	CLEANUP(progress_fini) struct progress p = progress_begin(c->quiet, stdout);
-	struct engine_transfer_opts o = { NULL, c->insecure, c->quiet, progress_sink(&p), c->format, c->level, c->all_platforms };
+	struct engine_transfer_opts o = { NULL, c->insecure, c->quiet, progress_sink(&p), c->format, c->level, NULL, NULL, c->all_platforms };
 	CLEANUP(ref_fini) struct ref r = { 0 };
 	auto_free char *digest = NULL;
 	struct engine *e;

@@ -17,6 +17,9 @@ extern const struct cmd cmd_volume, cmd_network, cmd_system, cmd_version, cmd_in
 /* Does one thing to each argument, printing it when done; goes on after errors, which it prints. *out_exit 1 then. */
 FALLIBLE cmd_each(struct engine *e, char *const args[], struct err *(*one)(struct engine *e, const char *text), int *out_exit);
 /* The tags a registry has of a repository; owned list, NULL when none. */
+/* Asks at the terminal which of several registries a short name means; NULL when standard input or error is none. */
+typedef struct err *cmd_choice(void *ctx, const char *text, char *const *names, size_t *out_index);
+cmd_choice *cmd_chooser(void);
 FALLIBLE cmd_remote_tags(const char *name, bool insecure, char ***out_tags);
 /* Prints an error that is not the end: "hoy: …". Consumes it. */
 void cmd_tell(struct err *e);

@@ -33,10 +33,15 @@ struct engine_transfer_opts {
 	bool insecure, quiet;
 	struct engine_progress progress;
 	const char *compression, *compression_level; /* of layers that are pushed: "gzip" or "zstd", a number; NULL: as usual */
+	/* Which of several registries a short name means (shortname.h); NULL: nobody to ask. */
+	struct err *(*choose)(void *ctx, const char *text, char *const *names, size_t *out_index);
+	void *choose_ctx;
 	bool all_platforms; /* push: what the name is, an index with all its parts; else our platform's manifest */
 };
-/* Pulls through hoy-transfer, applies the layers, names the image. out_digest: of what the name resolved to; owned. */
-FALLIBLE engine_image_pull(struct engine *e, const char *ref, const struct engine_transfer_opts *o, char **out_digest);
+/* Pulls through hoy-transfer, applies the layers, names the image. out_full: what ref stood for; out_digest: of what that resolved
+ * to; both owned. */
+FALLIBLE engine_image_pull(struct engine *e, const char *ref, const struct engine_transfer_opts *o, char **out_full,
+			   char **out_digest);
 FALLIBLE engine_image_push(struct engine *e, const char *ref, const struct engine_transfer_opts *o, char **out_digest);
 /*
  * Copies an image between registries, OCI layouts and directories (forms: hoy image copy --help), byte for byte; nothing of it

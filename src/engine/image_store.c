@@ -7,6 +7,7 @@
 #include "base/time.h"
 #include "content/store.h"
 #include "image/ref.h"
+#include "image/shortname.h"
 #include "state/db.h"
 #include "sys/sys.h"
 #include <fcntl.h>
@@ -146,6 +147,44 @@ static FALLIBLE find_by_name(struct engine *e, const char *text, struct ref *r, 
 	return NULL;
 }
 
+/* What a short name stands for beside docker's meaning of it, of which there is nothing here. */
+static FALLIBLE find_short(struct engine *e, const char *text, struct image_name *out_name, bool *out_found)
+{
+	auto_shortname struct shortname s = { 0 };
+
+	*out_found = false;
+	if (!ref_is_short(text))
+		return NULL;
+	TRY(shortname_resolve(text, &s));
+	for (char **name = s.names; *name && !*out_found; name++)
+		TRY(image_name_get(e, *name, out_name, out_found));
+	return NULL;
+}
+
+FALLIBLE image_name_find(struct engine *e, const char *text, struct image_name *out_name, bool *out_found)
+{
+	CLEANUP(ref_fini) struct ref r = { 0 };
+	auto_free char *full = NULL;
+
+	TRY(ref_parse(text, &r));
+	full = ref_full(&r);
+	TRY(image_name_get(e, full, out_name, out_found));
+	return *out_found ? NULL : find_short(e, text, out_name, out_found);
+}
+
+static FALLIBLE find_by_short(struct engine *e, const char *text, char out[DIGEST_MAX], char **out_ref)
+{
+	struct image_name n;
+	bool found;
+
+	TRY(find_short(e, text, &n, &found));
+	if (found) {
+		memcpy(out, n.manifest, DIGEST_MAX);
+		*out_ref = n.ref;
+	}
+	return NULL;
+}
+
 FALLIBLE image_find(struct engine *e, const char *text, char out_manifest[DIGEST_MAX], char **out_ref)
 {
 	CLEANUP(image_names_fini) struct image_names names = { 0 };
@@ -162,6 +201,8 @@ FALLIBLE image_find(struct engine *e, const char *text, char out_manifest[DIGEST
 	TRY(find_by_digest(&names, &r, out_manifest, out_ref));
 	if (!out_manifest[0])
 		TRY(find_by_id(e, &names, text, out_manifest));
+	if (!out_manifest[0] && r.path) /* it can be a name */
+		TRY(find_by_short(e, text, out_manifest, out_ref));
 	return out_manifest[0] ? NULL : FAIL(ERR_NOT_FOUND, "No such image: %s", text);
 }
 

@@ -61,6 +61,8 @@ FALLIBLE image_lease(struct engine *e, const char *manifest, bool exclusive, int
 /* The manifest (of our platform) that text names: reference, id, id prefix, digest. out_ref: the full reference it was found
  * by (owned) or NULL. ERR_NOT_FOUND "No such image: …". */
 FALLIBLE image_find(struct engine *e, const char *text, char out_manifest[DIGEST_MAX], char **out_ref);
+/* The record of a name: as it is, else of what a short name stands for; absent: *out_found false. out_name->ref owned. */
+FALLIBLE image_name_find(struct engine *e, const char *text, struct image_name *out_name, bool *out_found);
 /* That a layer blob holds the layer diff_id; nothing for a plain tar, which is its own name. */
 FALLIBLE image_blob_remember(struct engine *e, const char *blob, const char *diff_id);
 /* Whether the layer of a blob is applied, as far as is known. */

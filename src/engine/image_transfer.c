@@ -11,6 +11,7 @@
 #include "engine/image_ahead.h"
 #include "engine/image_store.h"
 #include "image/ref.h"
+#include "image/shortname.h"
 #include "sys/spawn.h"
 #include "sys/sys.h"
 #include <stdio.h>
@@ -273,19 +274,13 @@ static bool is_passing(enum err_kind kind)
 	return kind == ERR_UNAVAILABLE || kind == ERR_TIMEOUT || kind == ERR_CANCELLED;
 }
 
-static FALLIBLE pull_leased(struct engine *e, const char *ref, const struct engine_transfer_opts *o, char **out_digest,
+/* full: a whole reference. */
+static FALLIBLE pull_leased(struct engine *e, const char *full, const struct engine_transfer_opts *o, char **out_digest,
 			    int *out_lease)
 {
-	CLEANUP(ref_fini) struct ref r = { 0 };
-	auto_free char *full = NULL;
 	auto_fd int lock = -1;
-	struct platform p;
 	struct err *err;
 
-	if (o->platform)
-		TRY(platform_parse(o->platform, &p));
-	TRY(ref_parse(ref, &r));
-	full = ref_full(&r);
 	(void)engine_store(e); /* the layout must stand before somebody else writes into it */
 	TRY(engine_content_lock(e, false, &lock));
 	err = pull(e, full, o, false, out_digest, out_lease);
@@ -296,17 +291,89 @@ static FALLIBLE pull_leased(struct engine *e, const char *ref, const struct engi
 	return err;
 }
 
-FALLIBLE engine_image_pull(struct engine *e, const char *ref, const struct engine_transfer_opts *o, char **out_digest)
+/* Of several registries one is chosen, all are tried in order, or it is an error; s->names is what shall be tried. */
+static FALLIBLE choose(const char *text, const struct engine_transfer_opts *o, struct shortname *s, bool *out_is_chosen)
+{
+	size_t index = 0;
+
+	if (!s->is_open || (!o->choose && !s->is_strict))
+		return NULL;
+	if (!o->choose)
+		return FAIL(ERR_INVALID,
+			    "%s can be of several registries (registries.conf: short-name-mode = \"enforcing\") and there is no "
+			    "terminal to ask at: write %s",
+			    text, s->names[0]);
+	TRY(o->choose(o->choose_ctx, text, s->names, &index));
+	for (size_t i = 0; s->names[i]; i++)
+		if (i != index)
+			free(s->names[i]);
+	s->names[0] = s->names[index];
+	s->names[1] = NULL;
+	*out_is_chosen = true;
+	return NULL;
+}
+
+/* The failures of several registries as one; kind: not found only when all say so. */
+static FALLIBLE all_failed(const char *text, char *const *names, struct err *const *errs)
+{
+	auto_buf struct buf b = BUF(65536);
+	enum err_kind kind = ERR_NOT_FOUND;
+
+	for (size_t i = 0; names[i]; i++) {
+		buf_fmt(&b, "%s%s: %s", i ? "; " : "", names[i], errs[i]->msg);
+		if (errs[i]->kind != ERR_NOT_FOUND && kind == ERR_NOT_FOUND)
+			kind = errs[i]->kind;
+	}
+	return FAIL(kind, "no registry gave %s: %s", text, buf_text(&b));
+}
+
+/* From the first registry that has it. */
+static FALLIBLE pull_any(struct engine *e, const char *text, char *const *names, const struct engine_transfer_opts *o,
+			 char **out_full, char **out_digest, int *out_lease)
+{
+	auto_free struct err **errs = xcalloc(text_list_len(names), sizeof *errs);
+	struct err *last = NULL;
+	size_t i = 0;
+
+	do {
+		last = errs[i] = pull_leased(e, names[i], o, out_digest, out_lease);
+		if (!last)
+			*out_full = xstrdup(names[i]);
+	} while (last && last->kind != ERR_CANCELLED && names[++i]);
+	if (last && last->kind != ERR_CANCELLED && names[1])
+		last = all_failed(text, names, errs);
+	for (i = 0; names[i]; i++)
+		if (errs[i] != last)
+			err_free(errs[i]);
+	return last;
+}
+
+static FALLIBLE pull_name(struct engine *e, const char *text, const struct engine_transfer_opts *o, char **out_full,
+			  char **out_digest, int *out_lease)
+{
+	auto_shortname struct shortname s = { 0 };
+	bool is_chosen = false;
+	struct platform p;
+
+	if (o->platform)
+		TRY(platform_parse(o->platform, &p));
+	TRY(shortname_resolve(text, &s));
+	TRY(choose(text, o, &s, &is_chosen));
+	TRY(pull_any(e, text, s.names, o, out_full, out_digest, out_lease));
+	return is_chosen ? shortname_remember(text, *out_full) : NULL;
+}
+
+FALLIBLE engine_image_pull(struct engine *e, const char *ref, const struct engine_transfer_opts *o, char **out_full,
+			   char **out_digest)
 {
 	auto_fd int lease = -1;
 
-	return pull_leased(e, ref, o, out_digest, &lease);
+	return pull_name(e, ref, o, out_full, out_digest, &lease);
 }
 
 FALLIBLE engine_image_push(struct engine *e, const char *ref, const struct engine_transfer_opts *o, char **out_digest)
 {
-	CLEANUP(ref_fini) struct ref r = { 0 };
-	auto_free char *full = NULL, *own = NULL;
+	auto_free char *own = NULL;
 	auto_json json_t *result = NULL;
 	struct transfer t = { .o = o };
 	struct image_name n = { 0 };
@@ -315,15 +382,13 @@ FALLIBLE engine_image_push(struct engine *e, const char *ref, const struct engin
 	struct err *err;
 	bool found;
 
-	TRY(ref_parse(ref, &r));
-	full = ref_full(&r);
-	TRY(image_name_get(e, full, &n, &found));
+	TRY(image_name_find(e, ref, &n, &found));
 	if (!found)
 		return FAIL(ERR_NOT_FOUND, "An image does not exist locally with the tag: %s", ref);
 	own = n.ref;
 	TRY(engine_content_lock(e, false, &lock)); /* what is pushed is compressed into the store before */
 	/* the part of our platform: of an index the other parts are seldom here */
-	err = run_for(e, full, o->all_platforms ? n.digest : n.manifest, &t, &result);
+	err = run_for(e, n.ref, o->all_platforms ? n.digest : n.manifest, &t, &result);
 	own_close(&lock);
 	lock = -1;
 	err_free(image_sweep(e)); /* and goes again */
@@ -331,7 +396,7 @@ FALLIBLE engine_image_push(struct engine *e, const char *ref, const struct engin
 	digest = json_str_at(result, "digest", n.manifest);
 	TRY(digest_check(sv_of(digest)));
 	if (strcmp(digest, n.digest) != 0) /* as the registry knows it: repository@digest finds it from now on */
-		TRY(image_name_set(e, full, digest, n.manifest));
+		TRY(image_name_set(e, n.ref, digest, n.manifest));
 	*out_digest = xstrdup(digest);
 	return NULL;
 }
@@ -410,7 +475,7 @@ static FALLIBLE get_local(struct engine *e, const char *ref, const char *platfor
 FALLIBLE engine_image_ensure(struct engine *e, const char *ref, enum pull_policy policy,
 			     const struct engine_transfer_opts *o, struct engine_image *out_image)
 {
-	auto_free char *digest = NULL;
+	auto_free char *digest = NULL, *full = NULL;
 	auto_fd int lease = -1; /* no prune between the name and whoever asked for it */
 	struct err *err;
 
@@ -422,6 +487,6 @@ FALLIBLE engine_image_ensure(struct engine *e, const char *ref, enum pull_policy
 	}
 	if (policy == PULL_MISSING)
 		tell_missing(ref, o);
-	TRY(pull_leased(e, ref, o, &digest, &lease));
-	return get_local(e, ref, o->platform, out_image);
+	TRY(pull_name(e, ref, o, &full, &digest, &lease));
+	return get_local(e, full, o->platform, out_image);
 }

@@ -181,6 +181,17 @@ static FALLIBLE parse(const char *text, struct ref *r)
 	return NULL;
 }
 
+bool ref_is_short(const char *text)
+{
+	struct sv rest = sv_of(text), first = sv_from(text, 0);
+
+	if (memchr(rest.p, '@', rest.n))
+		rest = sv_cut(&rest, '@');
+	if (memchr(rest.p, '/', rest.n))
+		first = sv_cut(&rest, '/');
+	return !first.n || !names_domain(first);
+}
+
 FALLIBLE ref_parse(const char *text, struct ref *out_ref)
 {
 	CLEANUP(ref_fini) struct ref r = { 0 };

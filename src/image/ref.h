@@ -19,6 +19,7 @@ struct ref {
 FALLIBLE ref_parse(const char *text, struct ref *out_ref);
 void ref_fini(struct ref *r);
 bool ref_tag_is_valid(struct sv tag);
+bool ref_is_short(const char *text); /* a name without a registry: "debian", "team/app:1" */
 char *ref_full(const struct ref *r);	 /* "docker.io/library/debian:latest" (+ "@sha256:…"), owned: the key in DB_IMAGE */
 char *ref_familiar(const struct ref *r); /* "debian:latest", owned */
 char *ref_familiar_repo(const struct ref *r); /* "debian", "localhost:5000/x", owned */

@@ -19,8 +19,10 @@
 #include "base/mem.h"
 #include "base/num.h"
 #include "base/own.h"
+#include "base/text.h"
 #include "codec/json.h"
 #include "http/client.h"
+#include "image/shortname.h"
 #include "registry/copy.h"
 #include "registry/daemon.h"
 #include "sys/event.h"
@@ -131,6 +133,7 @@ static struct err *load_daemon(struct daemon_conf *out)
 struct job {
 	struct ref ref;
 	struct store *store;
+	char **others; /* further meanings of a short name */
 	struct platform platform;
 	int root_fd;
 	struct daemon_conf daemon;
@@ -140,6 +143,7 @@ struct job {
 static void job_fini(struct job *j)
 {
 	ref_fini(&j->ref);
+	text_list_free(j->others);
 	store_close(j->store);
 	own_close(&j->root_fd);
 	daemon_fini(&j->daemon);
@@ -172,6 +176,32 @@ static struct err *job_init(const struct args *a, struct report *report, const c
 		j->t.store = j->store;
 	}
 	return NULL;
+}
+
+/* For what only asks: a short name is looked for in each registry that it can stand for. */
+static struct err *job_init_short(const struct args *a, struct report *report, struct job *j)
+{
+	auto_shortname struct shortname s = { 0 };
+
+	TRY(shortname_resolve(a->words[1], &s));
+	TRY(job_init(a, report, s.names[0], false, j));
+	for (char **name = s.names + 1; *name; name++)
+		text_list_add(&j->others, *name);
+	return NULL;
+}
+
+/* After not_found: whether there is another meaning, which j->ref is then. */
+static bool job_next(struct job *j, const struct err *e, size_t *index)
+{
+	struct ref next = { 0 };
+
+	if (!e || e->kind != ERR_NOT_FOUND || !j->others || !j->others[*index] ||
+	    ref_parse(j->others[*index], &next))
+		return false;
+	(*index)++;
+	ref_fini(&j->ref);
+	j->ref = next;
+	return true;
 }
 
 static struct err *pull(const struct args *a, struct report *report)
@@ -217,9 +247,17 @@ static struct err *inspect(const struct args *a, struct report *report)
 	CLEANUP(job_fini) struct job j = { 0 };
 	enum inspect_form form = a->is_raw ? INSPECT_RAW : a->is_config ? INSPECT_CONFIG : INSPECT_ALL;
 	json_t *out = NULL;
+	struct err *e;
+	size_t next = 0;
 
-	TRY(job_init(a, report, a->words[1], false, &j));
-	TRY(transfer_inspect(&j.t, form, &out));
+	TRY(job_init_short(a, report, &j));
+	e = transfer_inspect(&j.t, form, &out);
+	while (job_next(&j, e, &next)) {
+		err_free(e);
+		e = transfer_inspect(&j.t, form, &out);
+	}
+	if (e)
+		return e;
 	report_result(report, json_pack("{s:o}", "image", out));
 	return NULL;
 }
@@ -229,10 +267,18 @@ static struct err *tags(const struct args *a, struct report *report)
 	CLEANUP(job_fini) struct job j = { 0 };
 	auto_free char *repository = NULL;
 	json_t *list = NULL;
+	struct err *e;
+	size_t next = 0;
 
-	TRY(job_init(a, report, a->words[1], false, &j));
+	TRY(job_init_short(a, report, &j));
+	e = transfer_tags(&j.t, &list);
+	while (job_next(&j, e, &next)) {
+		err_free(e);
+		e = transfer_tags(&j.t, &list);
+	}
+	if (e)
+		return e;
 	repository = ref_familiar_repo(&j.ref);
-	TRY(transfer_tags(&j.t, &list));
 	report_result(report, json_pack("{s:s, s:o}", "repository", repository, "tags", list));
 	return NULL;
 }

@@ -8,6 +8,7 @@
 #include "base/time.h"
 #include "codec/enc.h"
 #include "codec/json.h"
+#include "image/registries.h"
 #include "sys/event.h"
 #include "sys/spawn.h"
 #include "sys/sys.h"
@@ -239,7 +240,9 @@ static struct err *run_helper(const char *helper, const char *verb, const char *
 	r = sys_spawn_run(&s, &pid_fd);
 	if (r == -ENOENT)
 		return FAIL(ERR_INVALID,
-			    "credential helper %s is not in PATH (install it, or remove it from config.json)",
+			    "credential helper %s is not in PATH (install it, or remove it from config.json, "
+			    "auth.json or "
+			    "registries.conf)",
 			    name);
 	if (r < 0)
 		return FAIL_OS(-r, "%s", name);
@@ -259,14 +262,15 @@ static const char *helper_of(const json_t *doc, const char *domain)
 	return own ? own : json_string_value(json_object_get(doc, "credsStore"));
 }
 
-static struct err *ask_helper(const char *helper, const char *domain, struct cred *out_cred)
+/* key: as whoever stored it called the registry. */
+static struct err *ask_helper(const char *helper, const char *key, struct cred *out_cred)
 {
 	auto_buf struct buf out = BUF(HELPER_MAX_BYTES);
 	auto_json json_t *doc = NULL;
 	const char *user, *secret;
 	int status = 0;
 
-	TRY(run_helper(helper, "get", cred_key(domain), &out, &status));
+	TRY(run_helper(helper, "get", key, &out, &status));
 	if (status != 0) {
 		if (strstr(buf_text(&out), "credentials not found"))
 			return NULL;
@@ -295,7 +299,7 @@ static struct err *load_docker(const char *dir, const char *domain, struct cred 
 	TRY(read_config(dir, &doc));
 	helper = helper_of(doc, domain);
 	if (helper)
-		TRY(ask_helper(helper, domain, c));
+		TRY(ask_helper(helper, cred_key(domain), c));
 	if (!c->user && !c->identity_token && (entry = find_auth(doc, domain, &key)))
 		return decode_entry(entry, key, c);
 	return NULL;
@@ -338,12 +342,29 @@ static struct err *load_containers(const char *domain, const char *repository, s
 			continue;
 		e = read_file(path, &doc);
 		if (!e && helper_of(doc, domain))
-			e = ask_helper(helper_of(doc, domain), domain, c);
+			e = ask_helper(helper_of(doc, domain), cred_key(domain), c);
 		if (!e && !c->user && !c->identity_token &&
 		    (entry = find_namespace(doc, domain, repository, &key)))
 			e = decode_entry(entry, key, c);
 	}
 	return e;
+}
+
+/* registries.conf's credential-helpers are asked in order; the files of podman are one of them. */
+static struct err *load_helpers(const char *domain, const char *repository, struct cred *c)
+{
+	auto_registries struct registries conf = { 0 };
+
+	TRY(registries_load(&conf));
+	if (!conf.helpers)
+		return load_containers(domain, repository, c);
+	for (char **helper = conf.helpers; *helper && !c->user && !c->identity_token; helper++) {
+		if (strcmp(*helper, "containers-auth.json") == 0)
+			TRY(load_containers(domain, repository, c));
+		else
+			TRY(ask_helper(*helper, domain, c));
+	}
+	return NULL;
 }
 
 struct err *cred_load(const char *dir, const char *domain, const char *repository, struct cred *out_cred)
@@ -353,7 +374,7 @@ struct err *cred_load(const char *dir, const char *domain, const char *repositor
 	if (dir)
 		TRY(load_docker(dir, domain, &c));
 	if (!c.user && !c.identity_token && !c.registry_token)
-		TRY(load_containers(domain, repository, &c));
+		TRY(load_helpers(domain, repository, &c));
 	*out_cred = c;
 	c = (struct cred){ 0 };
 	return NULL;

@@ -28,7 +28,8 @@ FALLIBLE cred_dir(char **out_path);
  * where podman and skopeo keep it: REGISTRY_AUTH_FILE, XDG_RUNTIME_DIR/containers/auth.json,
  * /run/containers/<uid>/auth.json,
  * ~/.config/containers/auth.json; there keys may be "host/namespace/repository", the longest that fits is
- * taken, after the file's credHelpers. repository may be NULL. ERR_INVALID a broken file or helper.
+ * taken, after the file's credHelpers; credential-helpers of registries.conf say what stands instead of these
+ * files, or beside them. repository may be NULL. ERR_INVALID a broken file or helper.
  */
 FALLIBLE cred_load(const char *dir, const char *domain, const char *repository, struct cred *out_cred);
 FALLIBLE cred_store(const char *dir, const char *domain, const struct cred *c);

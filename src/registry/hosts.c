@@ -1,4 +1,5 @@
 #include "registry/hosts.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/num.h"
 #include "base/own.h"
@@ -99,10 +100,41 @@ static struct err *read_headers(const struct hosts *h, const json_t *v, struct p
 	return NULL;
 }
 
+/* What is not known has no effect, and is told of: a newer containerd may have it. */
+static void tell_unknown(const struct hosts *h, const char *url, const json_t *conf)
+{
+	static const char *const known[] = { "capabilities", "ca",     "client",
+					     "skip_verify",  "header", "override_path",
+					     "dial_timeout", "server", "host" };
+	const char *name;
+	json_t *value;
+
+	json_object_foreach((json_t *)(uintptr_t)conf, name, value)
+	{
+		size_t i = 0;
+
+		while (i < LEN(known) - (url ? 2 : 0) && strcmp(known[i], name) != 0)
+			i++;
+		if (i == LEN(known) - (url ? 2 : 0))
+			log_warn("%s: %s%s\"%.100s\" is not known to hoy and has no effect", h->path,
+				 url ? url : "", url ? ": " : "", name);
+	}
+}
+
+static struct err *check_bool(const struct hosts *h, const json_t *conf, const char *name)
+{
+	const json_t *v = json_object_get(conf, name);
+
+	return !v || json_is_boolean(v) ? NULL
+					: FAIL(ERR_INVALID, "%s: %s is not true or false", h->path, name);
+}
+
 static struct err *read_options(const struct hosts *h, const json_t *conf, struct place *x)
 {
 	int64_t ns = 0;
 
+	TRY(check_bool(h, conf, "skip_verify"));
+	TRY(check_bool(h, conf, "override_path"));
 	x->is_insecure = json_bool_at(conf, "skip_verify", false);
 	if (*json_str_at(conf, "dial_timeout", "")) {
 		struct err *e = num_parse_duration(sv_of(json_str_at(conf, "dial_timeout", "")), &ns);
@@ -166,7 +198,12 @@ static struct err *read_doc(const struct hosts *h, const json_t *doc)
 	const char *server = json_str_at(doc, "server", h->ref->domain), *url;
 	json_t *conf;
 
-	json_object_foreach(json_object_get(doc, "host"), url, conf) TRY(add_host(h, url, conf, false));
+	tell_unknown(h, NULL, doc);
+	json_object_foreach(json_object_get(doc, "host"), url, conf)
+	{
+		tell_unknown(h, url, conf);
+		TRY(add_host(h, url, conf, false));
+	}
 	return add_host(h, server, doc, true);
 }
 

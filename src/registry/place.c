@@ -1,10 +1,11 @@
 #include "registry/place.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/own.h"
 #include "base/text.h"
 #include "http/url.h"
+#include "image/registries.h"
 #include "registry/hosts.h"
-#include "registry/registries.h"
 #include <string.h>
 
 void places_fini(struct places *p)
@@ -75,6 +76,8 @@ static struct err *from_registries(const struct ref *ref, struct places *p)
 	size_t i;
 
 	TRY(registries_load(&conf));
+	for (char **line = conf.ignored; line && *line; line++)
+		log_warn("%s", *line);
 	entry = registries_match(&conf, ref);
 	if (!entry)
 		return NULL;
@@ -87,26 +90,26 @@ static struct err *from_registries(const struct ref *ref, struct places *p)
 	return add_location(p, ref, entry, entry, false);
 }
 
-/* daemon.json's mirrors are URLs. One that is none is passed over, as docker's daemon would not have started
- * with it. */
-static void from_daemon(const struct ref *ref, const struct daemon_conf *daemon, struct places *p)
+/* daemon.json's mirrors are URLs; docker's daemon does not start with one that is none. */
+static struct err *from_daemon(const struct ref *ref, const struct daemon_conf *daemon, struct places *p)
 {
 	if (strcmp(ref->domain, "docker.io") != 0)
-		return;
+		return NULL;
 	for (char **mirror = daemon->mirrors; mirror && *mirror; mirror++) {
 		auto_url struct url u = { 0 };
-		auto_err struct err *e = url_parse(*mirror, &u);
+		struct err *e = url_parse(*mirror, &u);
 		auto_free char *host = NULL;
 		struct place *x;
 
 		if (e)
-			continue;
+			return err_ctx(e, "registry-mirrors of docker's daemon.json");
 		host = u.has_port ? xasprintf("%s:%s", u.host, u.port) : xstrdup(u.host);
 		x = places_add(p, host, ref->path);
 		x->scheme = xstrdup(u.scheme);
 		x->is_mirror = true;
 		x->can_push = false;
 	}
+	return NULL;
 }
 
 static bool is_loopback(const char *host)
@@ -127,7 +130,7 @@ struct err *places_find(const struct ref *ref, const struct daemon_conf *daemon,
 	if (!p.v.n)
 		TRY(hosts_find(ref, &p));
 	if (!p.v.n) {
-		from_daemon(ref, daemon, &p);
+		TRY(from_daemon(ref, daemon, &p));
 		(void)places_add(&p, ref->domain, ref->path);
 	}
 	for (size_t i = 0; i < p.v.n; i++) {

@@ -2,7 +2,7 @@
 #include "base/own.h"
 #include "harness/t.h"
 #include "registry/place.h"
-#include "registry/registries.h"
+#include "image/registries.h"
 #include "sys/sys.h"
 #include <fcntl.h>
 #include <stdio.h>
@@ -201,7 +201,7 @@ TEST(registries_conf_goes_before_hosts_toml)
 
 TEST(docker_s_mirrors_come_last)
 {
-	char *mirrors[] = { (char[]){ "https://m.example/" }, (char[]){ "not a url" }, NULL };
+	char *mirrors[] = { (char[]){ "https://m.example/" }, NULL, NULL };
 	const struct daemon_conf daemon = { .mirrors = mirrors };
 	CLEANUP(ref_fini) struct ref ref = { 0 };
 	auto_places struct places p = { 0 };
@@ -212,4 +212,6 @@ TEST(docker_s_mirrors_come_last)
 	CHECK_INT(p.v.n, 2);
 	CHECK_STR(p.v.p[0].host, "m.example");
 	CHECK(!p.v.p[0].can_push && p.v.p[1].can_push);
+	mirrors[1] = (char[]){ "not a url" };
+	CHECK_ERR(ERR_INVALID, places_find(&ref, &daemon, false, &(struct places){ 0 }));
 }
