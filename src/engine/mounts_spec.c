@@ -172,7 +172,10 @@ static FALLIBLE mappings(const char *text, json_t *mount)
 				return err_ctx(err, "invalid idmap \"%s\"", text);
 		}
 	}
-	if (*text && (!json_object_get(mount, "uidMappings") || !json_object_get(mount, "gidMappings")))
+	if (!*text)
+		return FAIL(ERR_INVALID, "mount %s: idmap: the container has no user namespace to follow (idmap=uids=FS-HOST-COUNT;gids=…)",
+			    json_str_at(mount, "destination", ""));
+	if ((!json_object_get(mount, "uidMappings") || !json_object_get(mount, "gidMappings")))
 		return FAIL(ERR_INVALID, "invalid idmap \"%s\": uids and gids are both wanted", text);
 	return NULL;
 }

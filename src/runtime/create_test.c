@@ -232,19 +232,38 @@ TEST(exec_joins)
 
 TEST(a_packed_plan_is_the_same)
 {
-	auto_json json_t *v = spec();
-	struct plan_opts o = { .id = "x", .bundle = "/b", .default_seccomp = true };
-	auto_buf struct buf a = BUF(1 << 20), c = BUF(1 << 20);
-	struct plan *p, *q;
+	static const char *const lower[] = { "/l1", "/l2", NULL };
+	const struct plan_opts all[] = {
+		{ .id = "x", .bundle = "/b", .default_seccomp = true },
+		{ .id = "y", .lower = lower, .upper = "/u", .work = "/w", .cgroup_path = "hoy/y", .is_volatile = true },
+		{ .id = "z", .lower = lower, .upper = "/u", .work = "/w", .is_user = true, .no_pivot = true, .no_keyring = true },
+		{ .id = "v", .bundle = "/b", .no_cgroup = true, .die_with_parent = true, .oci_annotations = true },
+	};
 
-	CHECK_OK(plan_compile(v, &o, &p));
-	plan_pack(p, &a);
-	CHECK_OK(plan_unpack(a.data, a.n, &q));
-	plan_pack(q, &c);
-	CHECK(a.n == c.n && memcmp(a.data, c.data, a.n) == 0);
-	plan_free(p);
-	plan_free(q);
-	CHECK_ERR(ERR_INVALID, plan_unpack("{", 1, &q));
+	for (size_t i = 0; i < LEN(all); i++) {
+		auto_json json_t *v = spec();
+		auto_buf struct buf packed = BUF(1 << 20), a = BUF(1 << 20), b = BUF(1 << 20), again = BUF(1 << 20);
+		struct plan *p, *q;
+
+		CHECK_OK(plan_compile(v, &all[i], &p));
+		plan_pack(p, &packed);
+		CHECK_OK(plan_unpack(packed.data, packed.n, &q));
+		plan_pack(q, &again);
+		CHECK_STR(buf_text(&again), buf_text(&packed));
+		plan_print(p, &a);
+		plan_print(q, &b);
+		CHECK_STR(buf_text(&b), buf_text(&a));
+		CHECK(i != 1 || (strstr(buf_text(&b), "/u volatile\n") && strstr(buf_text(&b), "hoy/y")));
+		CHECK(i != 2 || strstr(buf_text(&b), "/u userxattr\n"));
+		plan_free(p);
+		plan_free(q);
+	}
+	{
+		struct plan *q;
+
+		CHECK_ERR(ERR_INVALID, plan_unpack("{", 1, &q));
+		CHECK_ERR(ERR_CORRUPT, plan_unpack("{}", 2, &q));
+	}
 }
 
 /* Whatever call of the parent fails: an error or a running container, and nothing left in the cgroups. */

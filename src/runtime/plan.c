@@ -408,16 +408,33 @@ void plan_free(struct plan *p)
 }
 OWN_DEFINE(struct plan *, plan, plan_free)
 
+/* The options by the names they are packed with. */
+#define OPT(key_, member) { key_, offsetof(struct plan_opts, member) }
+static const struct packed {
+	const char *key;
+	size_t at;
+} packed_texts[] = { OPT("id", id), OPT("bundle", bundle), OPT("upper", upper), OPT("work", work), OPT("cgroup", cgroup_path) },
+  packed_flags[] = { OPT("volatile", is_volatile), OPT("user", is_user), OPT("no_pivot", no_pivot), OPT("no_keyring", no_keyring),
+		     OPT("die", die_with_parent), OPT("seccomp", default_seccomp), OPT("no_cgroup", no_cgroup),
+		     OPT("annotations", oci_annotations) };
+#undef OPT
+
 static json_t *pack_opts(const struct plan_opts *o)
 {
-	json_t *lower = json_array(), *v;
+	json_t *v = json_object(), *lower = json_array();
 
 	for (size_t i = 0; o->lower && o->lower[i]; i++)
 		(void)json_array_append_new(lower, json_string(o->lower[i]));
-	v = json_pack("{s:s, s:s?, s:o, s:s?, s:s?, s:b, s:b, s:b, s:b, s:b, s:s?, s:b, s:b, s:b}", "id", o->id, "bundle", o->bundle, "lower", lower,
-		      "upper", o->upper, "work", o->work, "volatile", o->is_volatile, "user", o->is_user, "no_pivot", o->no_pivot, "die",
-		      o->die_with_parent, "seccomp", o->default_seccomp, "keyring", o->no_keyring, "cgroup", o->cgroup_path, "no_cgroup", o->no_cgroup,
-		      "annotations", o->oci_annotations);
+	(void)json_object_set_new(v, "lower", lower);
+	for (size_t i = 0; i < LEN(packed_texts); i++) {
+		const char *text = *(const char *const *)((const char *)o + packed_texts[i].at);
+
+		if (text)
+			(void)json_object_set_new(v, packed_texts[i].key, json_string(text));
+	}
+	for (size_t i = 0; i < LEN(packed_flags); i++)
+		if (*(const bool *)((const char *)o + packed_flags[i].at))
+			(void)json_object_set_new(v, packed_flags[i].key, json_true());
 	return v;
 }
 
@@ -465,19 +482,12 @@ struct err *plan_unpack(const void *bytes, size_t n, struct plan **out_plan)
 	TRY(json_parse(sv_from(bytes, n), "plan", SPEC_MAX, &whole));
 	opts = json_object_get(whole, "opts");
 	TRY(json_list_at(opts, "lower", &lower));
-	o.id = json_str_at(opts, "id", "");
-	o.bundle = json_str_at(opts, "bundle", NULL);
 	o.lower = (const char *const *)lower;
-	o.upper = json_str_at(opts, "upper", NULL);
-	o.work = json_str_at(opts, "work", NULL);
-	o.is_volatile = json_bool_at(opts, "volatile", false);
-	o.is_user = json_bool_at(opts, "user", false);
-	o.no_pivot = json_bool_at(opts, "no_pivot", false);
-	o.die_with_parent = json_bool_at(opts, "die", false);
-	o.default_seccomp = json_bool_at(opts, "seccomp", false);
-	o.no_keyring = json_bool_at(opts, "keyring", false);
-	o.cgroup_path = json_str_at(opts, "cgroup", NULL);
-	o.no_cgroup = json_bool_at(opts, "no_cgroup", false);
-	o.oci_annotations = json_bool_at(opts, "annotations", false);
+	for (size_t i = 0; i < LEN(packed_texts); i++)
+		*(const char **)((char *)&o + packed_texts[i].at) = json_str_at(opts, packed_texts[i].key, NULL);
+	for (size_t i = 0; i < LEN(packed_flags); i++)
+		*(bool *)((char *)&o + packed_flags[i].at) = json_bool_at(opts, packed_flags[i].key, false);
+	if (!o.id)
+		return FAIL(ERR_CORRUPT, "plan: it has no id");
 	return plan_compile(json_object_get(whole, "spec"), &o, out_plan);
 }

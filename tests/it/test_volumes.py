@@ -270,6 +270,28 @@ def test_a_file_is_bound(hoy, tmp_path):
     assert r.code in (125, 126, 127) and "/etc/passwd" in r.err
 
 
+def test_owners_are_mapped(hoy, tmp_path, vol):
+    src = tmp_path / "src"
+    src.mkdir()
+    (src / "f").write_text("x")
+    for path in (src, src / "f"):
+        os.chown(path, 1000, 1001)
+    maps = "uids=1000-5-1;gids=1001-6-1"
+    for option in ("-v", f"{src}:/m:idmap={maps}"), ("--mount", f"type=bind,src={src},dst=/m,idmap={maps}"):
+        r = hoy("run", "--rm", "-u", "5:6", *option, "busybox", "sh", "-c", "stat -c %u:%g /m/f && echo y >>/m/f && echo n >/m/new")
+        assert r.out == "5:6\n"
+        new = (src / "new").stat()
+        assert (src / "f").read_text() == "xy\n" and (new.st_uid, new.st_gid) == (1000, 1001)
+        (src / "f").write_text("x")
+        (src / "new").unlink()
+    # who has no number in the mapping can't leave files there, and what it can't name belongs to nobody
+    r = hoy("run", "--rm", "-v", f"{src}:/m:idmap={maps}", "busybox", "sh", "-c", "touch /m/new; stat -c %u /m/f", code=0)
+    assert "Value too large" in r.err or "Permission denied" in r.err
+    assert not (src / "new").exists()
+    r = hoy("run", "--rm", "-v", f"{src}:/m:idmap", "busybox", "true", code=125)
+    assert "/m: idmap: the container has no user namespace" in r.err
+
+
 def test_relative_sources(hoy, tmp_path):
     (tmp_path / "d").mkdir()
     (tmp_path / "d/f").write_text("here")
