@@ -212,13 +212,13 @@ static void set_names(const struct child *c)
  */
 static int open_null(const struct child *c)
 {
-	int fd = child_need(c, sys_open_in_root(c->root_fd, "dev/null", O_RDWR | O_NOCTTY, 0), "open", "/dev/null");
+	child_fd int fd = sys_open_in_root(c->root_fd, "dev/null", O_RDWR | O_NOCTTY, 0);
 	struct stat st;
+	int r = fd < 0 ? fd : sys_fstat(fd, &st);
 
-	child_need(c, sys_fstat(fd, &st), "look at", "/dev/null");
-	if (!S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3))
-		child_fail(c, ENODEV, "the container's null device is not one:", "/dev/null");
-	return fd;
+	if (r < 0)
+		return r;
+	return S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3) ? TAKE_FD(fd) : -ENODEV;
 }
 
 /* A descriptor for stream i that no placing of another overwrites: above 2, or in its place already. */
@@ -227,7 +227,13 @@ static int stream(const struct child *c, int i)
 	int fd = c->tty_fd >= 0 ? c->tty_fd : c->stdio[i];
 
 	if (fd < 0)
-		return open_null(c);
+		return child_need(c, open_null(c), "open the container's null device", "/dev/null");
+	if (c->tty_fd < 0 && (c->null_streams & 1u << i)) {
+		int own = open_null(c);
+
+		if (own >= 0)
+			return own;
+	}
 	return fd > 2 || fd == i ? fd : child_need(c, sys_dup(fd), "copy standard streams", NULL);
 }
 

@@ -21,6 +21,7 @@ struct child {
 	int target_root; /* exec: the root to enter when the mount namespace is ours; -1 otherwise */
 	unsigned preserve_fds;
 	int stdio[3];
+	unsigned null_streams; /* as in runtime_stdio */
 	const int *ns_fds; /* of p->ns entries with a path; -1 otherwise */
 	const struct cgroup_set *groups; /* the hierarchies */
 	bool joins;			 /* v1: the child joins its groups by itself */

@@ -85,6 +85,7 @@ static void launch_init(struct launch *l, const struct plan *p, const struct run
 				   .root_mount_fd = -1,
 				   .tty_fd = -1 };
 	memcpy(l->child.stdio, io->fd, sizeof io->fd);
+	l->child.null_streams = io->null_streams;
 }
 
 static FALLIBLE open_namespaces(struct launch *l)

@@ -68,6 +68,9 @@ uint64_t oci_pid_start(pid_t pid);
  * $LISTEN_FDS. To be called before anything of ours is opened. ERR_INVALID: not a number.
  */
 FALLIBLE oci_preserve(const char *text, unsigned *out_n);
+/* For runtime_stdio.null_streams: which of our standard streams are the null device. A checkpoint cannot hold a file
+ * of the host's. */
+unsigned oci_null_streams(void);
 /* LISTEN_FDS and LISTEN_PID=1 in process.env when we were given such descriptors. */
 FALLIBLE oci_listen_env(json_t *process);
 FALLIBLE oci_write_pid(const char *path, pid_t pid); /* path NULL: nothing; replaced whole */
@@ -131,6 +134,10 @@ struct oci_create {
 	bool no_pivot, no_keyring, detach, keep;
 };
 FALLIBLE oci_read_bundle(const struct oci_create *c, struct oci_box *b);
+/* ERR_INVALID: process.terminal without --console-socket or foreground, or --console-socket without a terminal. */
+FALLIBLE oci_check_console(const struct oci_create *c, const struct oci_box *b, bool foreground);
+/* What the standard streams of a process are, as text, into b->state: a restored container gets its new ones in their place. */
+void oci_note_streams(struct oci_box *b, pid_t pid);
 /* Frees a container that has ended: group, poststop hooks (a failure is a warning), directory. */
 /* Kills every process and returns when they are gone. The first is not our child: gone when its start time is
  * not that. */

@@ -82,7 +82,7 @@ static FALLIBLE listen_for_start(struct oci_box *b, int *out_fd)
 	return r < 0 ? FAIL_OS(-r, "set up the start socket") : NULL;
 }
 
-static FALLIBLE check_console(const struct oci_create *c, const struct oci_box *b, bool foreground)
+FALLIBLE oci_check_console(const struct oci_create *c, const struct oci_box *b, bool foreground)
 {
 	bool terminal = json_bool_at(b->config, "process.terminal", false);
 
@@ -94,16 +94,15 @@ static FALLIBLE check_console(const struct oci_create *c, const struct oci_box *
 	return NULL;
 }
 
-/* What its standard streams are, as text: a restored container gets its new ones in their place. */
-static void note_streams(struct oci_box *b)
+void oci_note_streams(struct oci_box *b, pid_t pid)
 {
 	auto_json json_t *list = json_array();
 	auto_buf struct buf text = BUF(65536);
 
 	for (int i = 0; i < 3; i++) {
-		char path[32], target[PATH_MAX];
+		char path[40], target[PATH_MAX];
 
-		(void)snprintf(path, sizeof path, "/proc/self/fd/%d", i);
+		(void)snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)pid, i);
 		if (sys_readlink(AT_FDCWD, path, target, sizeof target) < 0)
 			target[0] = 0;
 		(void)json_array_append_new(list, json_string(target));
@@ -120,12 +119,12 @@ static FALLIBLE prepare(const struct oci *o, const struct oci_create *c, struct 
 
 	TRY(oci_read_bundle(c, b));
 	TRY(oci_annotations(b));
-	TRY(check_console(c, b, foreground));
+	TRY(oci_check_console(c, b, foreground));
 	if (json_object_get(b->config, "process"))
 		TRY(oci_listen_env(json_object_get(b->config, "process")));
 	TRY(oci_notify_prepare(b));
 	TRY(oci_cgroup_choose(o, b));
-	note_streams(b);
+	oci_note_streams(b, getpid());
 	(void)json_object_set_new(b->state, "created", json_string(time_format(time_now_ns(), now)));
 	TRY(oci_box_save_config(b));
 	return oci_box_save(b);
@@ -154,7 +153,7 @@ static FALLIBLE announce(const struct oci_create *c, struct oci_box *b, const st
 static FALLIBLE make(const struct oci_create *c, struct oci_box *b, bool foreground, unsigned preserve,
 		     struct runtime_proc *out_proc)
 {
-	struct runtime_stdio io = { .fd = { 0, 1, 2 }, .preserve_fds = preserve };
+	struct runtime_stdio io = { .fd = { 0, 1, 2 }, .null_streams = oci_null_streams(), .preserve_fds = preserve };
 	auto_fd int listen_fd = -1;
 	struct plan *plan = NULL;
 	struct err *e;

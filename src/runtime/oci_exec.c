@@ -192,7 +192,7 @@ static FALLIBLE launch(const struct exec *x, const struct oci_box *b, char *cons
 		       struct runtime_proc *out_proc)
 {
 	struct place place = { oci_box_cgroup(b), x->cgroup };
-	struct runtime_stdio io = { .fd = { 0, 1, 2 }, .preserve_fds = preserve, .one_shot = geteuid() != 0 };
+	struct runtime_stdio io = { .fd = { 0, 1, 2 }, .null_streams = oci_null_streams(), .preserve_fds = preserve, .one_shot = geteuid() != 0 };
 	struct plan_opts po = { .id = b->id,
 				.cgroup_path = place.cgroup,
 				.no_cgroup = !*place.cgroup,

@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/sysmacros.h>
 
 enum { PRESERVE_MAX = 1024, JSON_MAX = 4 << 20, PRINT_MAX = 16 << 20 };
 
@@ -59,6 +60,17 @@ FALLIBLE oci_preserve(const char *text, unsigned *out_n)
 	for (unsigned i = 0; i < *out_n; i++)
 		(void)sys_cloexec(3 + (int)i, 0);
 	return NULL;
+}
+
+unsigned oci_null_streams(void)
+{
+	struct stat st;
+	unsigned found = 0;
+
+	for (int i = 0; i < 3; i++)
+		if (sys_fstat(i, &st) == 0 && S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3))
+			found |= 1u << i;
+	return found;
 }
 
 FALLIBLE oci_listen_env(json_t *process)

@@ -52,6 +52,7 @@ void plan_print(const struct plan *p, struct buf *out);
  * and the master comes back in runtime_proc.tty_fd. */
 struct runtime_stdio {
 	int fd[3];
+	unsigned null_streams;	/* bit i: fd[i] is the host's null device; the container's own instead, where it has one */
 	int listen_fd;		/* > 0: the start comes by a connection to this socket, perhaps of another process */
 	bool one_shot;		/* exec: the caller ends soon, so it may join the container's user namespace for good */
 	unsigned preserve_fds;	/* how many fds from 3 on reach the program */
