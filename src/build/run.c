@@ -195,7 +195,7 @@ static FALLIBLE keep(struct runner *r, const struct rootfs *root, char out_diff_
 	struct build *b = r->s->b;
 
 	TRY(ingest_begin(engine_store(b->e), &in));
-	TRY(rootfs_diff(root->upper, r->s->clamp_ns, (struct zip_sink){ to_ingest, in }));
+	TRY(rootfs_diff(root->upper, NULL, r->s->clamp_ns, (struct zip_sink){ to_ingest, in }));
 	TRY(ingest_commit(in, NULL, 0, out_diff_id));
 	if (layer_exists(engine_snapshotter(b->e), out_diff_id))
 		return NULL;

@@ -224,7 +224,7 @@ static FALLIBLE to_stdout(const struct end *src)
 	if ((from = open_end(src, path, O_RDONLY | O_DIRECTORY)) < 0)
 		return FAIL_OS(-from, "open directory %s", src->said);
 	proc = xasprintf("/proc/self/fd/%d", from);
-	return rootfs_diff(proc, -1, zip_sink_fd(&out));
+	return rootfs_diff(proc, NULL, -1, zip_sink_fd(&out));
 }
 
 static FALLIBLE from_stdin(const struct end *dst)

@@ -237,35 +237,26 @@ static const struct opt save_opts[] = {
 	{ 0 },
 };
 
-/* A file that is not whole is not left behind. */
-static FALLIBLE save_to_file(struct engine *e, const char *path, char *const args[])
-{
-	auto_free char *part = xasprintf("%s.part", path);
-	auto_fd int fd = sys_open(part, O_WRONLY | O_CREAT | O_TRUNC, 0644);
-	struct err *err;
-	int r;
+struct saving {
+	struct engine *e;
+	char *const *names;
+};
 
-	if (fd < 0)
-		return FAIL_OS(-fd, "open %s", path);
-	err = engine_image_save(e, args, zip_sink_fd(&fd));
-	if (!err && ((r = sys_fdatasync(fd)) < 0 || (r = sys_rename(AT_FDCWD, part, path)) < 0))
-		err = FAIL_OS(-r, "write %s", path);
-	if (err)
-		(void)sys_unlink(AT_FDCWD, part);
-	return err;
+static struct err *save(void *ctx, struct zip_sink sink)
+{
+	const struct saving *s = ctx;
+
+	return engine_image_save(s->e, s->names, sink);
 }
 
 static FALLIBLE run_save(const void *conf, char *const args[], int *out_exit)
 {
-	static const int out = STDOUT_FILENO;
 	const struct file_conf *c = conf;
-	struct engine *e;
+	struct saving s = { .names = args };
 
 	(void)out_exit;
-	if (!c->file && isatty(out))
-		return FAIL(ERR_INVALID, "cowardly refusing to save to a terminal. Use the -o flag or redirect");
-	TRY(cmd_engine(&e));
-	return c->file ? save_to_file(e, c->file, args) : engine_image_save(e, args, zip_sink_fd(&out));
+	TRY(cmd_engine(&s.e));
+	return out_archive(c->file, save, &s);
 }
 const struct cmd cmd_save = { "save",	 "IMAGE [IMAGE...]",	   "Save images to a tar archive",
 			      save_opts, sizeof(struct file_conf), 1, -1, false, 0, false, run_save, NULL, NULL };

@@ -184,43 +184,33 @@ static struct err *to_zip(void *ctx, const void *p, size_t n)
 	return zip_write(ctx, p, n);
 }
 
-static FALLIBLE export_to(struct engine *e, const char *name, const struct volume_conf *c, int fd)
+struct exporting {
+	struct engine *e;
+	const char *name;
+	const struct volume_conf *c;
+};
+
+static struct err *export(void *ctx, struct zip_sink sink)
 {
-	struct zip_sink sink = zip_sink_fd(&fd);
+	const struct exporting *x = ctx;
 	auto_zip struct zip *z = NULL;
 
-	if (!c->zstd && !c->gzip)
-		return volume_export(e, name, sink);
-	TRY(zip_open(c->zstd ? ZIP_ZSTD : ZIP_GZIP, 0, sink, &z));
-	TRY(volume_export(e, name, (struct zip_sink){ to_zip, z }));
+	if (!x->c->zstd && !x->c->gzip)
+		return volume_export(x->e, x->name, sink);
+	TRY(zip_open(x->c->zstd ? ZIP_ZSTD : ZIP_GZIP, 0, sink, &z));
+	TRY(volume_export(x->e, x->name, (struct zip_sink){ to_zip, z }));
 	return zip_finish(z);
 }
 
 static FALLIBLE run_export(const void *conf, char *const args[], int *out_exit)
 {
-	const struct volume_conf *c = conf;
-	auto_free char *part = c->output ? xasprintf("%s.part", c->output) : NULL;
-	auto_fd int fd = -1;
-	struct engine *e;
-	struct err *err;
-	int r;
+	struct exporting x = { .name = args[0], .c = conf };
 
 	(void)out_exit;
-	if (c->zstd && c->gzip)
+	if (x.c->zstd && x.c->gzip)
 		return FAIL(ERR_INVALID, "conflicting options: --gzip and --zstd");
-	if (!part && isatty(1))
-		return FAIL(ERR_INVALID, "cowardly refusing to save to a terminal. Use the -o flag or redirect");
-	TRY(cmd_engine(&e));
-	if (!part)
-		return export_to(e, args[0], c, 1);
-	if ((fd = sys_open(part, O_WRONLY | O_CREAT | O_TRUNC, 0600)) < 0)
-		return FAIL_OS(-fd, "open %s", part);
-	err = export_to(e, args[0], c, fd);
-	if (!err && ((r = sys_fsync(fd)) < 0 || (r = sys_renameat(AT_FDCWD, part, AT_FDCWD, c->output, 0)) < 0))
-		err = FAIL_OS(-r, "write %s", c->output);
-	if (err)
-		(void)sys_unlink(AT_FDCWD, part);
-	return err;
+	TRY(cmd_engine(&x.e));
+	return out_archive(x.c->output, export, &x);
 }
 static const struct cmd volume_export_cmd = { "export", "VOLUME", "Write a volume's content as a tar archive", export_opts,
 					      sizeof(struct volume_conf), 1, 1, false, 0, false, run_export, NULL, NULL };

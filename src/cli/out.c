@@ -8,7 +8,10 @@
 #include "codec/tmpl.h"
 #include "sys/sys.h"
 #include <ctype.h>
+#include <fcntl.h>
 #include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 enum { OUT_MAX = 64 << 20, CELL_MIN = 10, CELL_GAP = 3 };
 
@@ -214,6 +217,31 @@ FALLIBLE out_check(const char *format, const json_t *row)
 
 	TRY(tmpl_parse(format, &t));
 	return tmpl_run(t, row, &b);
+}
+
+FALLIBLE out_archive(const char *path, struct err *(*fill)(void *ctx, struct zip_sink sink), void *ctx)
+{
+	static const int out = STDOUT_FILENO;
+	auto_free char *part = path ? xasprintf("%s.part", path) : NULL;
+	auto_fd int fd = -1;
+	struct stat st;
+	struct err *err;
+	int r;
+
+	if (!path && isatty(out))
+		return FAIL(ERR_INVALID, "cowardly refusing to save to a terminal. Use the -o flag or redirect");
+	if (!path)
+		return fill(ctx, zip_sink_fd(&out));
+	if (sys_fstatat(AT_FDCWD, path, &st, 0) == 0 && !S_ISREG(st.st_mode))
+		return FAIL(ERR_INVALID, "invalid output path: \"%s\" must be a regular file", path);
+	if ((fd = sys_open(part, O_WRONLY | O_CREAT | O_TRUNC, 0600)) < 0)
+		return FAIL_OS(-fd, "open %s", part);
+	err = fill(ctx, zip_sink_fd(&fd));
+	if (!err && ((r = sys_fdatasync(fd)) < 0 || (r = sys_rename(AT_FDCWD, part, path)) < 0))
+		err = FAIL_OS(-r, "write %s", path);
+	if (err)
+		(void)sys_unlink(AT_FDCWD, part);
+	return err;
 }
 
 bool out_ask(const char *question)

@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "base/sv.h"
 #include "codec/json.h"
+#include "codec/zip.h"
 #include <stdbool.h>
 
 struct out_format {
@@ -30,5 +31,10 @@ FALLIBLE out_check(const char *format, const json_t *row);
 char *out_cut(const char *text, size_t n);
 /* Writes all of text to standard output; ERR_… when it is closed or full. */
 FALLIBLE out_text(const char *text, size_t n);
+/*
+ * What fill writes, into a file that is whole or not there (for its owner only), or to standard output when path is NULL, which must not be
+ * a terminal. ERR_INVALID: path is a device or a pipe, or in no directory.
+ */
+FALLIBLE out_archive(const char *path, struct err *(*fill)(void *ctx, struct zip_sink sink), void *ctx);
 /* Asks "… [y/N]" on standard input; false unless y. */
 bool out_ask(const char *question);

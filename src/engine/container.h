@@ -72,5 +72,9 @@ FALLIBLE container_stats(struct engine *e, const char *text, json_t **out_stats)
 FALLIBLE container_top(struct engine *e, const char *text, char *const *ps_args, json_t **out_table); /* Titles, Processes */
 /* An owned fd of its root: live (through /proc/PID/root) or a private view when stopped. For cp, export. */
 FALLIBLE container_root(struct engine *e, const char *text, bool writable, int *out_root_fd);
+/* What it changed in its image's files, in order of paths: kind 'A' added, 'C' changed, 'D' deleted. Mount points do not count. */
+FALLIBLE container_changes(struct engine *e, const char *text, struct err *(*each)(void *ctx, char kind, const char *path), void *ctx);
+/* Its file system as a plain tar, without what is mounted in it; also while it runs. */
+FALLIBLE container_export(struct engine *e, const char *text, struct zip_sink sink);
 /* Called by `hoy keeper-exit ID` which the keeper starts after the last exit: records the exit, frees the network, --rm. */
 FALLIBLE container_reap(struct engine *e, const char *id);

@@ -13,6 +13,7 @@
 #include "engine/container.h"
 #include "engine/ctr.h"
 #include "engine/image_store.h"
+#include "engine/stubs.h"
 #include "image/ref.h"
 #include <stdio.h>
 
@@ -25,10 +26,13 @@ static FALLIBLE store_changes(struct engine *e, const char *id, const json_t *do
 {
 	CLEANUP(rootfs_fini) struct rootfs rootfs = { 0 };
 	auto_ingest struct ingest *in = NULL;
+	auto_list char **stubs = NULL;
+	auto_fd int view = -1;
 
 	TRY(ctr_rootfs(e, id, doc, &rootfs));
+	TRY(stubs_of(&rootfs, &stubs, &view));
 	TRY(ingest_begin(engine_store(e), &in));
-	TRY(rootfs_diff(rootfs.upper, -1, (struct zip_sink){ to_ingest, in }));
+	TRY(rootfs_diff(rootfs.upper, stubs, -1, (struct zip_sink){ to_ingest, in }));
 	return ingest_commit(in, NULL, 0, out_digest);
 }
 

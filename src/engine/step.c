@@ -12,6 +12,7 @@
 #include "base/text.h"
 #include "engine/ctr.h"
 #include "engine/mounts.h"
+#include "engine/stubs.h"
 #include "network/network.h"
 #include "runtime/runtime.h"
 #include "sys/entropy.h"
@@ -247,7 +248,7 @@ static void find_stubs(struct run *r, const json_t *spec)
 static FALLIBLE compile(struct run *r)
 {
 	auto_json json_t *doc = record(r), *spec = NULL, *mounts = NULL;
-	const struct rootfs *root = r->s->rootfs, lower = { .lower = root->lower };
+	const struct rootfs *root = r->s->rootfs, lower = { .lower = root->lower, .is_user = root->is_user };
 	char cgroup[80];
 	struct spec_in in = { .doc = doc, .home = r->home.path };
 	struct plan_opts o = { .id = r->home.id, .bundle = r->home.path, .die_with_parent = true, .cgroup_path = cgroup };
@@ -270,62 +271,15 @@ static FALLIBLE compile(struct run *r)
 	return plan_compile(spec, &o, &r->plan);
 }
 
-/* ---- mount points go again ---- */
+/* ---- all of it ---- */
 
-/* Whether name in the upper directory is nothing but an empty copy of what the lower layers have at path. */
-static bool is_mere_copy(struct run *r, int dir_fd, const char *name, const char *path)
-{
-	auto_fd int below = sys_open_in_root(r->view_fd, path, O_PATH | O_NOFOLLOW, 0);
-	struct stat a, b;
-	char opaque;
-
-	if (fs_xattr_get(dir_fd, name, fs_mark_key(FS_MARK_OPAQUE), &opaque, 1) > 0)
-		return false;
-	if (below < 0)
-		return true; /* made on the way to the mount point */
-	return sys_fstat(below, &a) == 0 && sys_fstatat(dir_fd, name, &b, AT_SYMLINK_NOFOLLOW) == 0 &&
-	       a.st_mode == b.st_mode && a.st_uid == b.st_uid && a.st_gid == b.st_gid;
-}
-
-/* Removes an empty file or directory, then the directories above it that are there only because of it. */
-static void remove_stub(struct run *r, int upper_fd, char *path)
-{
-	bool is_first = true;
-
-	while (*path) {
-		char *slash = strrchr(path, '/');
-		const char *name = slash ? slash + 1 : path;
-		auto_free char *dir = slash ? xstrndup(path, (size_t)(slash - path)) : xstrdup(".");
-		auto_fd int dir_fd = sys_open_beneath(upper_fd, dir, O_RDONLY | O_DIRECTORY, 0);
-		struct stat st;
-
-		if (dir_fd < 0 || sys_fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-			return;
-		if (is_first && S_ISREG(st.st_mode) && st.st_size == 0) {
-			if (sys_unlink(dir_fd, name) < 0)
-				return;
-		} else if (!S_ISDIR(st.st_mode) || !is_mere_copy(r, dir_fd, name, path) || sys_rmdir(dir_fd, name) < 0) {
-			return;
-		}
-		if (!slash)
-			return;
-		*slash = 0;
-		is_first = false;
-	}
-}
-
-static void remove_stubs(struct run *r)
+static void remove_stubs(const struct run *r)
 {
 	auto_fd int upper = r->stubs ? sys_open_dir(r->s->rootfs->upper) : -1;
 
-	for (size_t i = 0; upper >= 0 && r->stubs[i]; i++) {
-		auto_free char *path = xstrdup(r->stubs[i] + strspn(r->stubs[i], "/"));
-
-		remove_stub(r, upper, path);
-	}
+	if (upper >= 0)
+		stubs_remove(upper, r->view_fd, r->stubs);
 }
-
-/* ---- all of it ---- */
 
 /* Until the process ends, or is to end. */
 static int wait_for(const struct run *r, int pid_fd)

@@ -126,7 +126,7 @@ static FALLIBLE from_layer(struct verify *v, const char *digest)
 		return FAIL(ERR_NOT_FOUND, "no layer");
 	TRY(rootfs_prepare(engine_snapshotter(v->e), ids, NULL, &root));
 	TRY(ingest_begin(engine_store(v->e), &in));
-	TRY(rootfs_diff(root.lower[0], -1, (struct zip_sink){ to_ingest, in }));
+	TRY(rootfs_diff(root.lower[0], NULL, -1, (struct zip_sink){ to_ingest, in }));
 	return ingest_commit(in, digest, 0, NULL);
 }
 

@@ -25,6 +25,7 @@ struct diff {
 	int root_fd;
 	struct tar_writer *tar;
 	int64_t clamp_ns;
+	char *const *skip; /* paths to leave out, with what is below; NULL: none */
 	bool is_plain; /* a tree that no overlayfs made: nothing in it stands for something else */
 	struct map links; /* "dev:ino" -> owned path of its first name */
 	char *chunk;
@@ -233,6 +234,13 @@ static FALLIBLE one(struct diff *d, int dir_fd, const char *dir, const char *nam
 	return NULL;
 }
 
+static bool is_skipped(const struct diff *d, const char *dir, const char *name)
+{
+	auto_free char *path = d->skip ? xasprintf("%s%s%s", dir, dir[0] ? "/" : "", name) : NULL;
+
+	return path && text_list_has(d->skip, path);
+}
+
 /* Directories far down are closed while what is below them is walked, and opened again. */
 static FALLIBLE walk(struct diff *d, const char *dir)
 {
@@ -252,6 +260,8 @@ static FALLIBLE walk(struct diff *d, const char *dir)
 			return FAIL_OS(-r, "list %s", dir);
 		if (!names[i])
 			break;
+		if (is_skipped(d, dir, names[i]))
+			continue;
 		TRY(one(d, fd, dir, names[i], &below));
 		if (below && d->depth > DEPTH_OPEN) {
 			own_close(&fd);
@@ -273,9 +283,9 @@ static void diff_fini(struct diff *d)
 	free(d->chunk);
 }
 
-FALLIBLE rootfs_diff(const char *upper, int64_t clamp_ns, struct zip_sink sink)
+FALLIBLE rootfs_diff(const char *upper, char *const *skip, int64_t clamp_ns, struct zip_sink sink)
 {
-	CLEANUP(diff_fini) struct diff d = { .clamp_ns = clamp_ns, .chunk = xmalloc(CHUNK) };
+	CLEANUP(diff_fini) struct diff d = { .clamp_ns = clamp_ns, .skip = skip, .chunk = xmalloc(CHUNK) };
 	auto_fd int fd = sys_open_dir(upper);
 	bool opaque = false;
 

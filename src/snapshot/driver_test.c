@@ -180,7 +180,7 @@ TEST(a_stack_in_a_user_namespace)
 	CHECK_OK(rootfs_view(&r, &root));
 	CHECK(unlinkat(root, "pipe", 0) == 0 && unlinkat(root, "z/new", 0) == 0 && unlinkat(root, "z/hard", 0) == 0);
 	CHECK(unlinkat(root, "z", AT_REMOVEDIR) == 0 && mkdirat(root, "z", 0755) == 0);
-	CHECK_OK(rootfs_diff(r.upper, -1, (struct zip_sink){ give, &changes }));
+	CHECK_OK(rootfs_diff(r.upper, NULL, -1, (struct zip_sink){ give, &changes }));
 	CHECK(memmem(changes.data, changes.n, ".wh.pipe", 8) && memmem(changes.data, changes.n, "z/.wh..wh..opq", 14));
 	/* devices could not be used there; owners that have no number are an error */
 	CHECK_OK(apply(s, devices, 2, id));
@@ -253,7 +253,7 @@ TEST(what_a_container_changed_becomes_a_layer)
 		      mkdirat(root, "only", 0700) == 0);
 		own_close(&root);
 		root = -1;
-		CHECK_OK(rootfs_diff(r.upper, 9, (struct zip_sink){ into, &blob }));
+		CHECK_OK(rootfs_diff(r.upper, NULL, 9, (struct zip_sink){ into, &blob }));
 		CHECK(fstat(blob, &st) == 0 && buf_room(&tar, (size_t)st.st_size));
 		CHECK(pread(blob, tar.data, (size_t)st.st_size, 0) == st.st_size &&
 		      lseek(blob, 0, SEEK_SET) == 0);

@@ -85,9 +85,16 @@ FALLIBLE rootfs_view(const struct rootfs *r, int *out_root_fd);
 FALLIBLE rootfs_view_read(const struct rootfs *r, int *out_root_fd);
 /*
  * The difference of an upper directory (as overlayfs left it) to its lowers as a reproducible plain tar: sorted by name,
- * whiteouts as .wh. files, overlay xattrs dropped, sockets skipped. mtimes above clamp_ns (if >= 0) are set to it.
+ * whiteouts as .wh. files, overlay xattrs dropped, sockets skipped. mtimes above clamp_ns (if >= 0) are set to it. skip: paths without
+ * leading slash that are left out with all below them, or NULL.
  */
-FALLIBLE rootfs_diff(const char *upper, int64_t clamp_ns, struct zip_sink sink);
+FALLIBLE rootfs_diff(const char *upper, char *const *skip, int64_t clamp_ns, struct zip_sink sink);
+/*
+ * The same for people: each change in order of paths ("/etc/x"), kind 'A' added, 'C' changed, 'D' deleted. A directory is changed when
+ * something in it is, or its owner, mode or time. below_fd (borrowed): a view of the layers below. Errors of each end it.
+ */
+FALLIBLE rootfs_changes(const char *upper, int below_fd, char *const *skip, struct err *(*each)(void *ctx, char kind, const char *path),
+			void *ctx);
 /*
  * A layer of what is in the store already: tar_fd (borrowed, at its start) is a blob, the plain tar of diff_id, verified and on disk.
  * upper, when not NULL: the directory it was made of by rootfs_diff with clamp_ns. The overlay driver takes upper as the layer, or

@@ -61,8 +61,8 @@ TEST(diff_is_reproducible_and_applies)
 	t_file_write(root, "keep", "changed");
 	CHECK(linkat(root, "dir/new", root, "zz", 0) == 0);
 	close(root);
-	CHECK_OK(rootfs_diff(r.upper, 1000, (struct zip_sink){ give, &b1 }));
-	CHECK_OK(rootfs_diff(r.upper, 1000, (struct zip_sink){ give, &b2 }));
+	CHECK_OK(rootfs_diff(r.upper, NULL, 1000, (struct zip_sink){ give, &b1 }));
+	CHECK_OK(rootfs_diff(r.upper, NULL, 1000, (struct zip_sink){ give, &b2 }));
 	CHECK(b1.n == b2.n && memcmp(b1.data, b2.data, b1.n) == 0);
 	in = (struct bytes){ b1.data, b1.n, 0 };
 	CHECK_OK(layer_apply(s, (struct zip_source){ take, &in }, NULL, ids[1]));
@@ -227,11 +227,11 @@ TEST(a_difference_is_as_it_should_be)
 	fill_upper(fd);
 	if (fs_xattr_set(fd, "d", "user.a", "1", 1) == -EOPNOTSUPP)
 		t_skip("needs a file system with user attributes");
-	CHECK_OK(rootfs_diff(upper, INT64_C(2000000000), (struct zip_sink){ give, &tar }));
+	CHECK_OK(rootfs_diff(upper, NULL, INT64_C(2000000000), (struct zip_sink){ give, &tar }));
 	describe(tar.data, tar.n, &text);
 	CHECK_STR(buf_text(&text), want);
 	CHECK_INT(fs_xattr_set(fd, "d", "trusted.overlay.redirect", "/e", 2), 0);
-	CHECK_ERR(ERR_UNSUPPORTED, rootfs_diff(upper, -1, (struct zip_sink){ give, &tar }));
+	CHECK_ERR(ERR_UNSUPPORTED, rootfs_diff(upper, NULL, -1, (struct zip_sink){ give, &tar }));
 }
 
 TEST(a_difference_that_cannot_be_read_fails)
@@ -247,12 +247,12 @@ TEST(a_difference_that_cannot_be_read_fails)
 		struct err *e;
 
 		t_sweep_on();
-		e = rootfs_diff(upper, 0, (struct zip_sink){ give, &tar });
+		e = rootfs_diff(upper, NULL, 0, (struct zip_sink){ give, &tar });
 		t_sweep_off();
 		CHECK(!e == !t_sweep_fired());
 		err_free(e);
 	}
-	CHECK_ERR(ERR_NOT_FOUND, rootfs_diff("/nonexistent", 0, (struct zip_sink){ give, NULL }));
+	CHECK_ERR(ERR_NOT_FOUND, rootfs_diff("/nonexistent", NULL, 0, (struct zip_sink){ give, NULL }));
 }
 
 TEST(deep_directories_are_walked_with_few_fds)
@@ -275,7 +275,7 @@ TEST(deep_directories_are_walked_with_few_fds)
 		at = openat(up, "d", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	}
 	close(at);
-	CHECK_OK(rootfs_diff(upper, 0, (struct zip_sink){ give, &tar }));
+	CHECK_OK(rootfs_diff(upper, NULL, 0, (struct zip_sink){ give, &tar }));
 	in = (struct bytes){ tar.data, tar.n, 0 };
 	CHECK_OK(snapshotter_open(t_tmpdir(), &on_overlay, &s));
 	CHECK_OK(layer_apply(s, (struct zip_source){ take, &in }, NULL, id));
@@ -398,7 +398,7 @@ TEST(adopting)
 			fill_upper(fd);
 		}
 		buf_reset(&tar);
-		CHECK_OK(rootfs_diff(upper, 1000000000, (struct zip_sink){ give, &tar }));
+		CHECK_OK(rootfs_diff(upper, NULL, 1000000000, (struct zip_sink){ give, &tar }));
 		digest_of(tar.data, tar.n, id);
 		CHECK_OK(snapshotter_open(t_tmpdir(), &on_overlay, &s));
 		t_sweep_on();
