@@ -643,3 +643,21 @@ void child_run_exec(struct child *c)
 	open_exec_tty(c);
 	become(c);
 }
+
+/* As root of the container: what is made belongs to its user namespace. */
+void child_run_mounts(struct child *c)
+{
+	make_untraceable(c); /* SECURITY: we have rights that the container has not (CVE-2016-9962) */
+	c->is_late = true;
+	child_need(c, sys_setns(c->target_fd, c->target_ns & ~CLONE_NEWPID), "join the container", NULL);
+	if (c->target_ns & CLONE_NEWUSER) {
+		child_need(c, sys_setresgid(0), "become root of the user namespace", NULL);
+		child_need(c, sys_setresuid(0), "become root of the user namespace", NULL);
+		make_untraceable(c);
+	}
+	(void)umask(0);
+	c->root_fd = child_need(c, sys_open("/", O_PATH | O_DIRECTORY, 0), "open the root", NULL);
+	child_mounts(c);
+	tell(c, CHILD_READY, -1);
+	_exit(0);
+}

@@ -16,6 +16,7 @@ struct child {
 	int agent;       /* socket of the seccomp agent, or -1 */
 	int net_fd;	/* network namespace to join, or -1 */
 	int target_fd;	/* exec: pidfd of the container's process */
+	bool is_late;	/* the container runs: no path can be trusted, not even /proc */
 	bool no_rights;	/* exec: the caller had to join the container's user namespace first */
 	int target_ns;	/* exec: its namespaces to join, CLONE_NEW* */
 	int target_root; /* exec: the root to enter when the mount namespace is ours; -1 otherwise */
@@ -53,6 +54,9 @@ struct child_report {
 _Noreturn void child_run(struct child *c);
 /* exec: born in the container's pid namespace, joins its other namespaces. */
 _Noreturn void child_run_exec(struct child *c);
+
+/* mounts add: born in the container's pid namespace, joins its others, places the plan's mounts and ends. */
+_Noreturn void child_run_mounts(struct child *c);
 
 /* Reports "what name: <os>" and ends the process. */
 _Noreturn void child_fail(const struct child *c, int os, const char *what, const char *name);

@@ -306,7 +306,7 @@ static void one_mount(struct child *c, const struct plan_mount *m, int given)
 	child_fd int fd = -1, at = -1;
 	struct stat st = { .st_mode = S_IFDIR };
 
-	if (m->type && !m->by_parent && given < 0 && !is_root(m)) {
+	if (m->type && !m->by_parent && given < 0 && !c->is_late && !is_root(m)) {
 		at = open_target(c, m, true);
 		if (classic_mount(m, at))
 			return;

@@ -643,3 +643,69 @@ FALLIBLE runtime_exec(const struct plan *p, pid_t container_pid, const struct ru
 	hand_out(&l, out_proc);
 	return NULL;
 }
+
+/* ---- mounts of a running container ---- */
+
+/* A file system that shows the namespaces or ids of who makes it: the child does. All others name things of the host. */
+static bool is_inner(const char *type)
+{
+	static const char *const inner[] = { "tmpfs", "ramfs", "proc", "sysfs", "mqueue", "devpts" };
+
+	for (size_t i = 0; i < LEN(inner); i++)
+		if (strcmp(type, inner[i]) == 0)
+			return true;
+	return false;
+}
+
+static FALLIBLE check_mount(const struct plan_mount *m)
+{
+	struct stat st;
+
+	if (m->remount || m->is_cgroup)
+		return FAIL(ERR_UNSUPPORTED, "mount %s: %s is not supported while a container runs", m->target,
+			    m->remount ? "option \"remount\"" : "a mount of control groups");
+	if (m->copy_link && sys_fstatat(AT_FDCWD, m->source, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(st.st_mode))
+		return FAIL(ERR_UNSUPPORTED, "mount %s: option \"copy-symlink\" is not supported while a container runs",
+			    m->target);
+	return NULL;
+}
+
+static FALLIBLE mount_launch(struct launch *l, pid_t container_pid)
+{
+	auto_fd int target = sys_pidfd_open(container_pid);
+
+	if (target < 0)
+		return FAIL_OS(-target, "open process %d of the container", (int)container_pid);
+	TRY(pair(l));
+	l->child.target_fd = target;
+	TRY(foreign_namespaces(container_pid, &l->child.target_ns));
+	if (!(l->child.target_ns & CLONE_NEWNS))
+		return FAIL(ERR_UNSUPPORTED, "the container has no mount namespace of its own");
+	TRY(sources_open(l->p, &l->sources));
+	l->child.mount_fds = l->sources.fds;
+	TRY(clone_in(l, l->child.target_ns & CLONE_NEWPID ? target : -1, clone_plain, 0, child_run_mounts));
+	own_close(&l->child.sync);
+	l->child.sync = -1;
+	return wait_ready(l);
+}
+
+FALLIBLE runtime_mount(struct plan *p, size_t i, pid_t container_pid)
+{
+	struct plan one = { .id = p->id, .root = p->root, .ns = p->ns, .uid_map = p->uid_map, .gid_map = p->gid_map };
+	const struct runtime_stdio none = { .fd = { -1, -1, -1 } };
+	struct plan_mount *m = &p->mounts.p[i];
+	CLEANUP(launch_fini) struct launch l;
+	struct err *e;
+
+	launch_init(&l, &one, &none);
+	TRY(check_mount(m));
+	if (!m->type || !is_inner(m->type))
+		m->by_parent = true;
+	one.mounts.p = m;
+	one.mounts.n = 1;
+	e = mount_launch(&l, container_pid);
+	if (e && l.pid > 0)
+		e = better_error(&l, e);
+	kill_child(&l);
+	return e;
+}

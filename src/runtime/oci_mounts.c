@@ -1,13 +1,13 @@
 /*
- * oci_mounts.c - bind mounts into and out of a running container.
+ * oci_mounts.c - mounts into and out of a running container.
  *
- * The source is cloned where we are; only then a child joins the container's mount namespace and places the
- * clone on an fd of the target, found in the container's root without a look outside. The mounts are
- * remembered in config.json.
+ * Added as at its creation (runtime_mount); removed by name from inside their directory, which is found in the container's root
+ * without a look outside. All of a file or none of it. The mounts are remembered in config.json.
  */
 #include "base/own.h"
 #include "runtime/oci.h"
 #include "runtime/plan.h"
+#include "runtime/runtime.h"
 #include "sys/mount.h"
 #include "sys/proc.h"
 #include "sys/spawn.h"
@@ -16,13 +16,13 @@
 #include <sched.h>
 #include <stdio.h>
 
-enum { AT_RECURSIVE_ = 0x8000, DETACH = 2, NOFOLLOW = 8, PROPAGATION_REC = 1 << 14, ARENA = 1 << 20 };
+enum { DETACH = 2, NOFOLLOW = 8 };
 
 /* ---- in the container's mount namespace ---- */
 
 struct step {
 	const char *target;
-	int pid_fd, mount_fd; /* mount_fd -1: remove */
+	int pid_fd;
 };
 
 static int enter(const struct step *s)
@@ -30,18 +30,6 @@ static int enter(const struct step *s)
 	int r = sys_setns(s->pid_fd, CLONE_NEWNS);
 
 	return r < 0 ? r : sys_open("/", O_PATH | O_DIRECTORY, 0);
-}
-
-static int place(void *arg)
-{
-	const struct step *s = arg;
-	auto_fd int root = enter(s), target = -1;
-	int r = root < 0 ? root
-			 : (target = sys_open_in_root(root, s->target + strspn(s->target, "/"), O_PATH, 0));
-
-	if (r >= 0)
-		r = sys_move_mount(s->mount_fd, target, "");
-	return r < 0 ? -r : 0;
 }
 
 /* A mount cannot be removed by its fd: by its name, from inside its directory. */
@@ -65,70 +53,16 @@ static int take_away(void *arg)
 	return r < 0 ? -r : 0;
 }
 
-static FALLIBLE in_container(const struct oci_box *b, int (*fn)(void *arg), const char *what,
-			     const char *target, int mount_fd)
+static FALLIBLE unmount(const struct oci_box *b, const char *target)
 {
 	auto_fd int pid_fd = sys_pid_fd(b->pid);
-	struct step s = { .target = target, .pid_fd = pid_fd, .mount_fd = mount_fd };
-	int r = pid_fd < 0 ? -pid_fd : sys_spawn_call(fn, &s);
+	struct step s = { .target = target, .pid_fd = pid_fd };
+	int r = pid_fd < 0 ? -pid_fd : sys_spawn_call(take_away, &s);
 
-	return r ? FAIL_OS(r < 0 ? -r : r, "%s %s in container \"%s\"", what, target, b->id) : NULL;
+	return r ? FAIL_OS(r < 0 ? -r : r, "unmount %s in container \"%s\"", target, b->id) : NULL;
 }
 
 /* ---- on our side ---- */
-
-/* Options whose meaning is more than attributes of a bind mount. */
-static FALLIBLE check_options(const json_t *mount, const char *target)
-{
-	static const char *const others[] = { "idmap",   "ridmap",       "copy-symlink", "tmpcopyup",
-					      "remount", "src-nofollow", "dest-nofollow" };
-	const json_t *o;
-	size_t i;
-
-	json_array_foreach(json_object_get(mount, "options"), i, o) for (
-	    size_t k = 0; k < LEN(others);
-	    k++) if (json_is_string(o) &&
-		     strncmp(json_string_value(o), others[k], strlen(others[k])) ==
-			 0) return FAIL(ERR_UNSUPPORTED,
-					"mount %s: option \"%s\" is not supported while a container runs",
-					target, json_string_value(o));
-	return NULL;
-}
-
-static FALLIBLE clone_source(const struct plan_mount *m, int *out_fd)
-{
-	unsigned rec = m->recursive ? AT_RECURSIVE_ : 0;
-	struct mount_attr top = { .attr_set = m->attr_set,
-				  .attr_clr = m->attr_clear & ~m->attr_set,
-				  .propagation = m->propagation & ~(uint64_t)PROPAGATION_REC };
-	struct mount_attr tree = { .attr_set = m->rec_set, .attr_clr = m->rec_clear & ~m->rec_set };
-	auto_fd int fd = -1;
-	int r;
-
-	if (m->type || m->is_cgroup)
-		return FAIL(ERR_UNSUPPORTED, "mount %s: only bind mounts can be added to a running container",
-			    m->target);
-	if (m->attr_set & MOUNT_ATTR__ATIME)
-		top.attr_clr |= MOUNT_ATTR__ATIME;
-	r = fd = sys_open_tree(AT_FDCWD, m->source, OPEN_TREE_CLONE | rec);
-	if (r >= 0 && (top.attr_set || top.attr_clr || top.propagation))
-		r = sys_mount_setattr(fd, "", 0, &top);
-	if (r >= 0 && (tree.attr_set || tree.attr_clr))
-		r = sys_mount_setattr(fd, "", AT_RECURSIVE_, &tree);
-	if (r < 0)
-		return FAIL_OS(-r, "bind %s", m->source);
-	*out_fd = TAKE_FD(fd);
-	return NULL;
-}
-
-static FALLIBLE add_one(const struct oci_box *b, const json_t *mount, const struct plan_mount *m)
-{
-	auto_fd int fd = -1;
-
-	TRY(check_options(mount, m->target));
-	TRY(clone_source(m, &fd));
-	return in_container(b, place, "mount", m->target, fd);
-}
 
 static void forget(json_t *mounts, const char *target)
 {
@@ -140,17 +74,17 @@ static void forget(json_t *mounts, const char *target)
 }
 
 /* All or none: what was added before one failed goes again. */
-static FALLIBLE add_all(const struct oci_box *b, json_t *have, const json_t *list, const struct plan *p)
+static FALLIBLE add_all(const struct oci_box *b, json_t *have, const json_t *list, struct plan *p)
 {
 	for (size_t i = 0; i < p->mounts.n; i++) {
-		struct err *e = add_one(b, json_array_get(list, i), &p->mounts.p[i]);
+		struct err *e = runtime_mount(p, i, b->pid);
 
 		if (!e) {
 			(void)json_array_append(have, json_array_get(list, i));
 			continue;
 		}
 		while (i-- > 0) {
-			err_free(in_container(b, take_away, "unmount", p->mounts.p[i].target, -1));
+			err_free(unmount(b, p->mounts.p[i].target));
 			forget(have, p->mounts.p[i].target);
 		}
 		return e;
@@ -161,28 +95,59 @@ static FALLIBLE add_all(const struct oci_box *b, json_t *have, const json_t *lis
 static FALLIBLE remove_all(const struct oci_box *b, json_t *have, const struct plan *p)
 {
 	for (size_t i = p->mounts.n; i-- > 0;) {
-		TRY(in_container(b, take_away, "unmount", p->mounts.p[i].target, -1));
+		TRY(unmount(b, p->mounts.p[i].target));
 		forget(have, p->mounts.p[i].target);
 	}
 	return NULL;
 }
 
+/* The plan of the configuration with these mounts instead of its own. */
+static FALLIBLE compile(struct oci_box *b, const json_t *list, struct plan **out_plan)
+{
+	auto_json json_t *config = json_copy(b->config), *own = b->config;
+	struct err *e;
+
+	(void)json_object_set(config, "mounts", (json_t *)(uintptr_t)list);
+	b->config = config;
+	e = oci_box_plan(b, out_plan);
+	b->config = own;
+	own = NULL;
+	if (!e && (*out_plan)->mounts.n != json_array_size(list)) {
+		plan_free(*out_plan);
+		e = FAIL(ERR_INTERNAL, "%zu mounts of %zu in the plan", (*out_plan)->mounts.n, json_array_size(list));
+	}
+	return e;
+}
+
 static FALLIBLE change(struct oci_box *b, bool add, const json_t *list)
 {
-	auto_json json_t *spec = json_pack("{s:O}", "mounts", list);
 	json_t *have = json_object_get(b->config, "mounts");
-	struct plan p = { .id = b->id };
+	struct plan *p = NULL;
 	struct err *e;
 
 	if (!have)
 		(void)json_object_set_new(b->config, "mounts", have = json_array());
-	arena_init(&p.arena, ARENA);
-	e = plan_mounts(&p, spec, json_str_at(b->state, "bundle", ""));
-	if (!e)
-		e = add ? add_all(b, have, list, &p) : remove_all(b, have, &p);
-	vec_fini(&p.mounts);
-	arena_fini(&p.arena);
+	TRY(compile(b, list, &p));
+	e = add ? add_all(b, have, list, p) : remove_all(b, have, p);
+	plan_free(p);
 	return e ? e : oci_box_save_config(b);
+}
+
+/* SECURITY: else what is removed would be the host's. */
+static FALLIBLE check_namespace(const struct oci_box *b)
+{
+	struct stat ours, theirs;
+	char path[40];
+	int r = sys_fstatat(AT_FDCWD, "/proc/self/ns/mnt", &ours, 0);
+
+	(void)snprintf(path, sizeof path, "/proc/%d/ns/mnt", (int)b->pid);
+	if (r >= 0)
+		r = sys_fstatat(AT_FDCWD, path, &theirs, 0);
+	if (r < 0)
+		return FAIL_OS(-r, "look at the mount namespace of \"%s\"", b->id);
+	return ours.st_ino != theirs.st_ino
+		   ? NULL
+		   : FAIL(ERR_UNSUPPORTED, "container \"%s\" has no mount namespace of its own", b->id);
 }
 
 static struct err *run_mounts(const struct oci *o, const void *conf, char *const args[], int *out_exit)
@@ -201,13 +166,14 @@ static struct err *run_mounts(const struct oci *o, const void *conf, char *const
 	TRY(oci_box_open(o, args[1], true, &b));
 	if (oci_box_status(&b) == OCI_STOPPED)
 		return FAIL(ERR_CONFLICT, "container not running: \"%s\"", b.id);
+	TRY(check_namespace(&b));
 	return change(&b, add, list);
 }
 
 const struct oci_cmd oci_cmd_mounts = {
 	.name = "mounts",
 	.args = "add|remove CONTAINER FILE",
-	.summary = "Add or remove bind mounts of a running container (FILE: a JSON array of OCI mounts)",
+	.summary = "Add or remove mounts of a running container (FILE: a JSON array of OCI mounts)",
 	.min_args = 3,
 	.max_args = 3,
 	.run = run_mounts,

@@ -93,6 +93,13 @@ FALLIBLE runtime_exec(const struct plan *p, pid_t container_pid, const struct ru
 		      struct runtime_proc *out_proc);
 
 /*
+ * Mount i of the plan (of the container's configuration) into the running container, with all that it can at creation but
+ * "remount", control groups and links that are to be copied: ERR_UNSUPPORTED, as is a container without a mount namespace of
+ * its own. The plan is changed: what only we can reach is opened by us.
+ */
+FALLIBLE runtime_mount(struct plan *p, size_t i, pid_t container_pid);
+
+/*
  * cgroup facts and controls by path (v1 and v2). ERR_NOT_FOUND when there is no such group.
  * mem_cache_bytes: file pages that can go at once (inactive_file), what docker subtracts from mem_bytes. Limits: 0 is none.
  * What a missing controller would tell is 0.

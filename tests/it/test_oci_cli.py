@@ -539,13 +539,86 @@ def test_mounts_come_and_go_while_it_runs(oci, tmp_path):
     assert oci.any("exec", "c", "cat", "/var/f").returncode == 1 and "root:" in oci("exec", "c", "cat", "/etc/passwd")
     assert json.loads((oci.root / "c/config.json").read_text())["mounts"] == saved[:-2]
     oci.fails("mounts", "remove", "c", tmp_path / "m.json", says="unmount")
-    for bad, says in (({"destination": "/nowhere", "source": "/etc", "options": ["bind"]}, "mount /nowhere in container"),
-                      ({"destination": "/tmp", "source": "tmpfs", "type": "tmpfs"}, "only bind mounts"),
-                      ({"destination": "/tmp", "source": "/none", "options": ["bind"]}, "bind /none")):
+    for bad, says in (({"destination": "/nowhere", "source": "/etc", "options": ["bind"]}, "nowhere: Read-only"),
+                      ({"destination": "/tmp", "source": "x", "type": "nofs"}, "unknown file system nofs"),
+                      ({"destination": "/tmp", "source": "tmpfs", "type": "tmpfs", "options": ["size=x"]}, "mount option size"),
+                      ({"destination": "/", "type": "tmpfs", "options": ["remount"]}, 'option "remount" is not supported while'),
+                      ({"destination": "/tmp", "type": "cgroup"}, "control groups is not supported while"),
+                      ({"destination": "/tmp", "source": "/none", "options": ["bind"]}, "bind mount source /none")):
         (tmp_path / "bad.json").write_text(json.dumps([mounts[0], bad]))
         oci.fails("mounts", "add", "c", tmp_path / "bad.json", says=says)
         assert oci.any("exec", "c", "cat", "/var/f").returncode == 1  # all or none
     oci.fails("mounts", "move", "c", tmp_path / "m.json", says="add or remove")
+
+
+@pytest.mark.parametrize("user_ns", [False, True])
+def test_mounts_of_any_kind_come_while_it_runs(oci, tmp_path, user_ns):
+    (tmp_path / "src/sub").mkdir(parents=True)
+    (tmp_path / "src/sub/f").write_text("seen\n")
+    for d in ("lower", "upper", "work"):
+        (tmp_path / d).mkdir()
+    if user_ns:
+        tmp_path.chmod(0o755)
+        oci.config["linux"]["namespaces"].append({"type": "user"})
+        ids = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+        oci.config["linux"].update(uidMappings=ids, gidMappings=ids)
+        oci.config["mounts"] = [m for m in oci.config["mounts"] if m["type"] != "cgroup"]
+    oci.config["mounts"].append({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["mode=1777"]})
+    pid = oci.start("c")
+    mounts = [{"destination": "/tmp/a/b", "source": str(tmp_path / "src"), "type": "bind", "options": ["rbind", "ro"]},
+              {"destination": "/tmp/t", "type": "tmpfs", "source": "tmpfs", "options": ["size=1m", "mode=700", "nosuid"]},
+              {"destination": "/tmp/p", "type": "proc", "source": "proc"},
+              {"destination": "/tmp/q", "type": "mqueue", "source": "mqueue"},
+              {"destination": "/tmp/etc", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"]},
+              {"destination": "/tmp/o", "type": "overlay", "source": "overlay",
+               "options": [f"lowerdir={tmp_path}/src", f"upperdir={tmp_path}/upper", f"workdir={tmp_path}/work"]}]
+    (tmp_path / "m.json").write_text(json.dumps(mounts))
+    oci("mounts", "add", "c", tmp_path / "m.json")
+    table = oci("exec", "c", "cat", "/proc/self/mountinfo")
+    assert all(f" {m['destination']} " in table for m in mounts)
+    assert oci("exec", "c", "cat", "/tmp/a/b/sub/f", "/tmp/o/sub/f") == "seen\nseen\n"
+    assert oci("exec", "c", "stat", "-c", "%a %u", "/tmp/t") == "700 0\n"  # its root's, also in a user namespace
+    oci("exec", "c", "touch", "/tmp/t/x")
+    assert oci("exec", "c", "readlink", "/tmp/p/1/exe") == "/bin/busybox\n"  # of its own pid namespace
+    assert " /tmp/t " in read(f"/proc/{pid}/mountinfo") and " /tmp/t " not in read("/proc/self/mountinfo")
+    oci("pause", "c")
+    oci("mounts", "remove", "c", tmp_path / "m.json")
+    oci("resume", "c")
+    table = oci("exec", "c", "cat", "/proc/self/mountinfo")
+    assert not [m for m in mounts if f" {m['destination']} " in table]
+
+
+def test_a_hostile_proc_misleads_no_mount_that_comes_late(oci, tmp_path):
+    """A container that has put something else on /proc: what is mounted goes where it was told to."""
+    oci.config["root"]["readonly"] = False
+    oci.config["process"]["capabilities"]["bounding"] += ["CAP_SYS_ADMIN"]
+    for kind in ("effective", "permitted"):
+        oci.config["process"]["capabilities"][kind] = oci.config["process"]["capabilities"]["bounding"]
+    oci.config["linux"]["seccomp"] = None
+    oci.config["mounts"].append({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"})
+    oci.start("c", "sh", "-c", "umount -l /proc; mount -t tmpfs x /proc; mkdir -p /proc/self/fd /tmp/trap; "
+              "for i in 3 4 5 6 7 8 9 10 11 12; do ln -s /tmp/trap /proc/self/fd/$i; done; touch /tmp/ready; sleep 1000")
+    deadline = time.monotonic() + 10
+    while oci.any("exec", "c", "test", "-e", "/tmp/ready").returncode:
+        assert time.monotonic() < deadline
+    (tmp_path / "m.json").write_text(json.dumps([{"destination": "/tmp/t", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"]}]))
+    oci("mounts", "add", "c", tmp_path / "m.json")
+    assert " /tmp/t " in read(f"/proc/{json.loads(oci('state', 'c'))['pid']}/mountinfo")
+    assert " /tmp/trap " not in read(f"/proc/{json.loads(oci('state', 'c'))['pid']}/mountinfo")
+
+
+def test_without_a_mount_namespace_of_its_own_there_are_no_late_mounts(oci, tmp_path):
+    oci.config["linux"]["namespaces"] = [n for n in oci.config["linux"]["namespaces"] if n["type"] not in ("mount", "cgroup")]
+    oci.config["linux"].pop("maskedPaths")
+    oci.config["linux"].pop("readonlyPaths")
+    oci.config["root"]["readonly"] = False
+    oci.config["mounts"] = []
+    (tmp_path / "m.json").write_text(json.dumps([{"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"}]))
+    oci.save("sleep", "1000")
+    if oci.any("run", "-d", "c").returncode:
+        pytest.skip("needs Linux 6.15: mounts on a detached tree")
+    for what in ("add", "remove"):
+        oci.fails("mounts", what, "c", tmp_path / "m.json", says="no mount namespace of its own")
 
 
 # ---- annotations ----
