@@ -129,11 +129,11 @@ static void enter_user_namespace(void)
 	(void)snprintf(path, sizeof path, "/proc/%d/", (int)getpid());
 	CHECK(pipe(ready) == 0 && (child = fork()) >= 0);
 	if (child == 0) {
+		bool is_go = close(ready[1]) == 0 && read(ready[0], &go, 1) == 1; /* the files are of the namespace at open */
 		auto_fd int dir = open(path, O_RDONLY | O_DIRECTORY), uids = openat(dir, "uid_map", O_WRONLY),
 			    gids = openat(dir, "gid_map", O_WRONLY);
 
-		(void)close(ready[1]);
-		_exit(read(ready[0], &go, 1) != 1 || write(uids, "0 0 1000", 8) != 8 || write(gids, "0 0 1000", 8) != 8);
+		_exit(!is_go || write(uids, "0 0 1000", 8) != 8 || write(gids, "0 0 1000", 8) != 8);
 	}
 	CHECK(unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0 && write(ready[1], "", 1) == 1);
 	CHECK(waitpid(child, &status, 0) == child && status == 0);
