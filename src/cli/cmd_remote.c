@@ -6,6 +6,8 @@
 #include "cli/out.h"
 #include "cli/progress.h"
 #include "engine/image.h"
+#include "sys/sys.h"
+#include <fcntl.h>
 #include <stdio.h>
 
 /* ---- inspect ---- */
@@ -136,32 +138,87 @@ const struct cmd cmd_image_tags = { "tags",    "REPOSITORY",		  "List the tags a
 /* ---- copy ---- */
 
 struct copy_conf {
-	bool all, insecure, quiet;
-	const char *platform;
+	bool all, insecure, quiet, preserve, src_open, dest_open, src_no_creds, dest_no_creds;
+	const char *platform, *format, *digestfile, *authfile, *src_authfile, *dest_authfile, *src_creds, *dest_creds;
 };
+#define AT(field) offsetof(struct copy_conf, field)
 static const struct opt copy_opts[] = {
-	{ OPT_FLAG, 'a', "all", NULL, offsetof(struct copy_conf, all), 0, "Every platform of a multi-platform image, and its index" },
-	{ OPT_FLAG, 0, "insecure", NULL, offsetof(struct copy_conf, insecure), 0, "Accept plain HTTP and any certificate" },
-	{ OPT_STR, 0, "platform", "OS/ARCH", offsetof(struct copy_conf, platform), 0, "Which of a multi-platform image" },
-	{ OPT_FLAG, 'q', "quiet", NULL, offsetof(struct copy_conf, quiet), 0, "Print only the digest" },
+	{ OPT_FLAG, 'a', "all", NULL, AT(all), 0, "Every platform of a multi-platform image, and its index" },
+	{ OPT_STR, 0, "authfile", "FILE", AT(authfile), 0, "Credentials of both sides (auth.json)" },
+	{ OPT_STR, 0, "dest-authfile", "FILE", AT(dest_authfile), 0, "Credentials of the destination" },
+	{ OPT_STR, 0, "dest-creds", "USER[:PASSWORD]", AT(dest_creds), 0, "Who we are at the destination" },
+	{ OPT_FLAG, 0, "dest-no-creds", NULL, AT(dest_no_creds), 0, "Nobody at the destination" },
+	{ OPT_NOT, 0, "dest-tls-verify", NULL, AT(dest_open), 0, "=false: accept plain HTTP and any certificate there" },
+	{ OPT_STR, 0, "digestfile", "FILE", AT(digestfile), 0, "Write the digest of what stands at the destination to FILE" },
+	{ OPT_STR, 'f', "format", "oci|v2s2", AT(format), 0, "Write manifests of this kind (default: as they are)" },
+	{ OPT_FLAG, 0, "insecure", NULL, AT(insecure), 0, "Accept plain HTTP and any certificate" },
+	{ OPT_STR, 0, "platform", "OS/ARCH", AT(platform), 0, "Which of a multi-platform image" },
+	{ OPT_FLAG, 0, "preserve-digests", NULL, AT(preserve), 0, "Fail rather than change a digest" },
+	{ OPT_FLAG, 'q', "quiet", NULL, AT(quiet), 0, "Print only the digest" },
+	{ OPT_STR, 0, "src-authfile", "FILE", AT(src_authfile), 0, "Credentials of the source" },
+	{ OPT_STR, 0, "src-creds", "USER[:PASSWORD]", AT(src_creds), 0, "Who we are at the source" },
+	{ OPT_FLAG, 0, "src-no-creds", NULL, AT(src_no_creds), 0, "Nobody at the source" },
+	{ OPT_NOT, 0, "src-tls-verify", NULL, AT(src_open), 0, "=false: accept plain HTTP and any certificate there" },
 	{ 0 },
 };
+#undef AT
+
+static FALLIBLE write_digest(const char *path, const char *digest)
+{
+	auto_fd int fd = sys_open(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+	int r = fd < 0 ? fd : sys_write_all(fd, digest, strlen(digest));
+
+	return r < 0 ? FAIL_OS(-r, "write %s", path) : NULL;
+}
+
+static FALLIBLE check_copy(const struct copy_conf *c)
+{
+	if ((c->src_creds && c->src_no_creds) || (c->dest_creds && c->dest_no_creds))
+		return FAIL(ERR_INVALID, "credentials and no credentials exclude each other");
+	if ((c->src_creds && !*c->src_creds) || (c->dest_creds && !*c->dest_creds))
+		return FAIL(ERR_INVALID, "empty credentials (wanted USER[:PASSWORD])");
+	return c->all && c->platform ? FAIL(ERR_INVALID, "--all and --platform exclude each other") : NULL;
+}
 
 static FALLIBLE run_copy(const void *conf, char *const args[], int *out_exit)
 {
 	const struct copy_conf *c = conf;
 	CLEANUP(progress_fini) struct progress p = progress_begin(c->quiet, stdout);
-	struct engine_transfer_opts o = { c->platform, c->insecure, c->quiet, progress_sink(&p), NULL, NULL, NULL, NULL, false };
+	struct engine_transfer_opts o = {
+		.platform = c->platform, .insecure = c->insecure, .quiet = c->quiet, .progress = progress_sink(&p)
+	};
+	struct engine_copy copy = {
+		.from = args[0],
+		.to = args[1],
+		.source = { c->src_open, c->src_no_creds, c->src_creds, c->src_authfile ? c->src_authfile : c->authfile },
+		.destination = { c->dest_open, c->dest_no_creds, c->dest_creds, c->dest_authfile ? c->dest_authfile : c->authfile },
+		.format = c->format,
+		.all = c->all,
+		.preserve_digests = c->preserve,
+	};
 	auto_free char *digest = NULL;
 	struct engine *e;
 
 	(void)out_exit;
+	TRY(check_copy(c));
 	TRY(cmd_engine(&e));
-	TRY(engine_image_copy(e, args[0], args[1], c->all, &o, &digest));
+	TRY(engine_image_copy(e, &copy, &o, &digest));
+	if (c->digestfile)
+		TRY(write_digest(c->digestfile, digest));
 	(void)printf("%s%s\n", c->quiet ? "" : "Digest: ", digest);
 	return NULL;
 }
-const struct cmd cmd_image_copy = {
-	"copy",	   "FROM TO",		     "Copy an image between registries (NAME), oci:PATH[:TAG] and dir:PATH as it is",
-	copy_opts, sizeof(struct copy_conf), 2, 2, false, 0, false, run_copy, NULL, NULL
-};
+const struct cmd cmd_image_copy = { "copy",
+				    "FROM TO",
+				    "Copy an image as it is between registries (NAME), oci:PATH[:TAG], dir:PATH, oci-archive:PATH[:TAG] "
+				    "and docker-archive:PATH[:NAME]",
+				    copy_opts,
+				    sizeof(struct copy_conf),
+				    2,
+				    2,
+				    false,
+				    0,
+				    false,
+				    run_copy,
+				    NULL,
+				    NULL };

@@ -43,11 +43,22 @@ struct engine_transfer_opts {
 FALLIBLE engine_image_pull(struct engine *e, const char *ref, const struct engine_transfer_opts *o, char **out_full,
 			   char **out_digest);
 FALLIBLE engine_image_push(struct engine *e, const char *ref, const struct engine_transfer_opts *o, char **out_digest);
+struct engine_copy_side { /* of a registry */
+	bool insecure, no_creds;
+	const char *creds, *authfile; /* "USER[:PASSWORD]", a file; NULL: what the machine has */
+};
+struct engine_copy {
+	const char *from, *to;
+	struct engine_copy_side source, destination;
+	const char *format; /* of the manifest: "oci", "v2s2"; NULL: as it is */
+	bool all;	    /* an index whole, else the part of the platform */
+	bool preserve_digests;
+};
 /*
- * Copies an image between registries, OCI layouts and directories (forms: hoy image copy --help), byte for byte; nothing of it
- * stays here. all: an index whole, else the part of the platform. out_digest: of what stands there now; owned.
+ * Copies an image between registries, OCI layouts, directories and archives (forms: docs/registry.md), byte for byte; nothing of
+ * it stays here. out_digest: of what stands there now; owned.
  */
-FALLIBLE engine_image_copy(struct engine *e, const char *from, const char *to, bool all, const struct engine_transfer_opts *o,
+FALLIBLE engine_image_copy(struct engine *e, const struct engine_copy *c, const struct engine_transfer_opts *o,
 			   char **out_digest);
 /* engine_image_get, pulling before according to policy. */
 FALLIBLE engine_image_ensure(struct engine *e, const char *ref, enum pull_policy policy,

@@ -401,31 +401,82 @@ FALLIBLE engine_image_push(struct engine *e, const char *ref, const struct engin
 	return NULL;
 }
 
-FALLIBLE engine_image_copy(struct engine *e, const char *from, const char *to, bool all, const struct engine_transfer_opts *o,
+static void add_word(char ***words, const char *option, const char *value)
+{
+	text_list_add(words, option);
+	if (value)
+		text_list_add(words, value);
+}
+
+static char **copy_words(struct engine *e, const struct engine_copy *c, const struct engine_transfer_opts *o)
+{
+	char **words = NULL;
+
+	add_word(&words, "--root", engine_root(e));
+	text_list_add(&words, "copy");
+	if (c->all)
+		text_list_add(&words, "--all");
+	if (c->preserve_digests)
+		text_list_add(&words, "--preserve-digests");
+	if (c->source.insecure || o->insecure)
+		text_list_add(&words, "--src-insecure");
+	if (c->destination.insecure || o->insecure)
+		text_list_add(&words, "--dest-insecure");
+	if (c->source.authfile)
+		add_word(&words, "--src-authfile", c->source.authfile);
+	if (c->destination.authfile)
+		add_word(&words, "--dest-authfile", c->destination.authfile);
+	if (c->format)
+		add_word(&words, "--format", c->format);
+	if (o->platform)
+		add_word(&words, "--platform", o->platform);
+	return words;
+}
+
+/* What the command line says of credentials, as a pipe to read from: arguments are for all to see. -1: nothing. */
+static FALLIBLE creds_fd(const struct engine_copy *c, int *out_fd)
+{
+	auto_json json_t *doc = json_object();
+	auto_buf struct buf b = BUF(32768);
+	int p[2], r;
+
+	if (c->source.creds || c->source.no_creds)
+		(void)json_object_set_new(doc, "src", json_string(c->source.no_creds ? "" : c->source.creds));
+	if (c->destination.creds || c->destination.no_creds)
+		(void)json_object_set_new(doc, "dest", json_string(c->destination.no_creds ? "" : c->destination.creds));
+	if (!json_object_size(doc))
+		return NULL;
+	json_print(doc, &b);
+	TRY(buf_check(&b, "credentials"));
+	if ((r = sys_pipe(p)) < 0)
+		return FAIL_OS(-r, "make a pipe");
+	r = sys_write_all(p[1], b.data, b.n); /* less than a pipe holds */
+	explicit_bzero(b.data, b.n);
+	(void)sys_close(p[1]);
+	*out_fd = p[0];
+	return r < 0 ? FAIL_OS(-r, "hand over credentials") : NULL;
+}
+
+FALLIBLE engine_image_copy(struct engine *e, const struct engine_copy *c, const struct engine_transfer_opts *o,
 			   char **out_digest)
 {
-	auto_list char **args = NULL;
+	auto_list char **args = copy_words(e, c, o);
+	bool is_piped = strstr(c->from, ":/dev/stdin") != NULL;
+	auto_fd int lock = -1, in_fd = -1;
 	auto_json json_t *result = NULL;
 	struct transfer t = { .o = o };
-	auto_fd int lock = -1;
 	struct err *err;
 
 	(void)engine_store(e);
-	text_list_add(&args, "--root");
-	text_list_add(&args, engine_root(e));
-	text_list_add(&args, "copy");
-	if (all)
-		text_list_add(&args, "--all");
-	if (o->insecure)
-		text_list_add(&args, "--insecure");
-	if (o->platform) {
-		text_list_add(&args, "--platform");
-		text_list_add(&args, o->platform);
-	}
-	text_list_add(&args, from);
-	text_list_add(&args, to);
+	TRY(creds_fd(c, &in_fd));
+	if (in_fd >= 0)
+		text_list_add(&args, "--creds");
+	if (in_fd >= 0 && is_piped)
+		return FAIL(ERR_INVALID, "credentials and an archive cannot both come through standard input: use an authfile");
+	text_list_add(&args, c->from);
+	text_list_add(&args, c->to);
 	TRY(engine_content_lock(e, false, &lock));
-	err = run_program(args, -1, &t, &result);
+	err = run_program(args, is_piped ? 0 : in_fd, &t, &result);
 	own_close(&lock);
 	lock = -1;
 	if (!err || !is_passing(err->kind))

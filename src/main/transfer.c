@@ -3,7 +3,9 @@
  *
  *	hoy-transfer --root ROOT pull [--platform OS/ARCH[/VARIANT]] [--insecure] REF
  *	hoy-transfer --root ROOT push [--insecure] [--compression-format gzip|zstd] [--compression-level N] REF DIGEST
- *	hoy-transfer --root ROOT copy [--all] [--platform P] [--insecure] FROM TO	forms: registry/copy.h
+ *	hoy-transfer --root ROOT copy [--all] [--platform P] [--format oci|v2s2] [--preserve-digests]
+ *		[--src-insecure] [--dest-insecure] [--src-authfile FILE] [--dest-authfile FILE] [--creds] FROM TO
+ *			forms: registry/copy.h; --creds: {"src": "USER:PASSWORD", "dest": …} on stdin, "" for none
  *	hoy-transfer inspect [--raw|--config] [--platform P] [--insecure] REF
  *	hoy-transfer tags [--insecure] REPOSITORY
  *	hoy-transfer login [--insecure] --username USER SERVER		password on stdin
@@ -37,12 +39,35 @@
 
 struct args {
 	const char *root, *platform, *user;
-	bool is_insecure, is_all, is_raw, is_config;
+	bool is_insecure, is_all, is_raw, is_config, keep_digests, has_creds;
+	bool src_insecure, dest_insecure;
+	const char *src_auth, *dest_auth, *manifest_format;
 	uint64_t retry_ms, stall_s, connect_ms, level;
 	const char *format;
 	char **words; /* verb and what follows; borrowed */
 	int n_words;
 };
+
+static bool parse_copy_arg(int c, struct args *out)
+{
+	if (c == 'F')
+		out->manifest_format = optarg;
+	else if (c == 'P')
+		out->keep_digests = true;
+	else if (c == 'C')
+		out->has_creds = true;
+	else if (c == 'S')
+		out->src_insecure = true;
+	else if (c == 'D')
+		out->dest_insecure = true;
+	else if (c == 'A')
+		out->src_auth = optarg;
+	else if (c == 'B')
+		out->dest_auth = optarg;
+	else
+		return false;
+	return true;
+}
 
 /* Options may stand before and behind the verb. */
 static struct err *parse_args(int argc, char **argv, struct args *out)
@@ -60,6 +85,13 @@ static struct err *parse_args(int argc, char **argv, struct args *out)
 						 { "raw", no_argument, NULL, 'w' },
 						 { "config", no_argument, NULL, 'c' },
 						 { "retry-ms", required_argument, NULL, 'm' },
+						 { "format", required_argument, NULL, 'F' },
+						 { "preserve-digests", no_argument, NULL, 'P' },
+						 { "creds", no_argument, NULL, 'C' },
+						 { "src-insecure", no_argument, NULL, 'S' },
+						 { "dest-insecure", no_argument, NULL, 'D' },
+						 { "src-authfile", required_argument, NULL, 'A' },
+						 { "dest-authfile", required_argument, NULL, 'B' },
 						 { 0 } };
 	int c;
 
@@ -91,7 +123,7 @@ static struct err *parse_args(int argc, char **argv, struct args *out)
 			out->is_config = true;
 		else if (c == 'm')
 			TRY(num_parse(sv_of(optarg), 10, 1, 60000, &out->retry_ms));
-		else
+		else if (!parse_copy_arg(c, out))
 			return FAIL(ERR_INVALID, "hoy-transfer: unknown option or missing value: %s",
 				    argv[optind - 1]);
 	}
@@ -226,20 +258,76 @@ static struct err *push(const struct args *a, struct report *report)
 	return NULL;
 }
 
-static struct err *copy(const struct args *a, struct report *report)
+/* All of stdin, at most PASSWORD_MAX bytes. */
+static struct err *read_secret(struct buf *out)
 {
-	CLEANUP(job_fini) struct job j = { 0 };
-	struct transfer_result result = { 0 };
+	for (;;) {
+		char *room = buf_room(out, 1024);
+		ssize_t n = room ? sys_read(0, room, 1024) : 0;
 
-	if (a->is_all && a->platform)
-		return FAIL(ERR_INVALID, "--all and --platform exclude each other");
-	TRY(job_init(a, report, NULL, true, &j));
-	const struct copy_conf conf = {
-		.t = j.t, .from = a->words[1], .to = a->words[2], .is_all = a->is_all
-	};
+		if (!room)
+			return FAIL(ERR_LIMIT, "the password is too long");
+		if (n <= 0)
+			return NULL;
+		out->n += (size_t)n;
+		out->data[out->n] = '\0';
+	}
+}
+
+/* "USER:PASSWORD", "" for nobody; absent: *out_given stays NULL. */
+static void take_cred(const json_t *doc, const char *side, struct cred *c, const struct cred **out_given)
+{
+	const char *text = json_string_value(json_object_get(doc, side)),
+		   *colon = text ? strchr(text, ':') : NULL;
+
+	if (!text)
+		return;
+	*out_given = c;
+	if (!*text)
+		return;
+	c->user = colon ? xstrndup(text, (size_t)(colon - text)) : xstrdup(text);
+	c->password = xstrdup(colon ? colon + 1 : "");
+}
+
+static struct err *copy_with(const struct args *a, const struct job *j, struct report *report,
+			     const struct cred *source, const struct cred *destination)
+{
+	struct transfer_result result = { 0 };
+	struct copy_conf conf = { .t = j->t,
+				  .from = a->words[1],
+				  .to = a->words[2],
+				  .is_all = a->is_all,
+				  .keep_digests = a->keep_digests,
+				  .source = { a->is_insecure || a->src_insecure, source, a->src_auth },
+				  .destination = { a->is_insecure || a->dest_insecure, destination,
+						   a->dest_auth } };
+
+	TRY(format_parse(a->manifest_format, &conf.format));
 	TRY(transfer_copy(&conf, &result));
 	report_transfer(report, &result);
 	return NULL;
+}
+
+static struct err *copy(const struct args *a, struct report *report)
+{
+	CLEANUP(job_fini) struct job j = { 0 };
+	auto_cred struct cred source = { 0 }, destination = { 0 };
+	const struct cred *given[2] = { NULL, NULL };
+	auto_buf struct buf text = BUF(PASSWORD_MAX);
+	auto_json json_t *doc = NULL;
+
+	j.root_fd = -1;
+	if (a->is_all && a->platform)
+		return FAIL(ERR_INVALID, "--all and --platform exclude each other");
+	if (a->has_creds) {
+		TRY(read_secret(&text));
+		TRY(json_parse(sv_from(buf_text(&text), text.n), "credentials", PASSWORD_MAX, &doc));
+		explicit_bzero(text.data, text.n);
+	}
+	take_cred(doc, "src", &source, &given[0]);
+	take_cred(doc, "dest", &destination, &given[1]);
+	TRY(job_init(a, report, NULL, true, &j));
+	return copy_with(a, &j, report, given[0], given[1]);
 }
 
 static struct err *inspect(const struct args *a, struct report *report)
@@ -289,21 +377,10 @@ static struct err *login(const struct args *a, struct report *report, const char
 	auto_buf struct buf password = BUF(PASSWORD_MAX);
 	auto_daemon struct daemon_conf daemon = { 0 };
 	struct err *e;
-	ssize_t n;
 
 	if (!a->user)
 		return FAIL(ERR_INVALID, "hoy-transfer: --username is missing");
-	for (;;) {
-		char *room = buf_room(&password, 1024);
-
-		if (!room)
-			return FAIL(ERR_LIMIT, "the password is too long");
-		n = sys_read(0, room, 1024);
-		if (n <= 0)
-			break;
-		password.n += (size_t)n;
-		password.data[password.n] = '\0';
-	}
+	TRY(read_secret(&password));
 	while (password.n && strchr("\r\n", password.data[password.n - 1]))
 		password.data[--password.n] = '\0';
 	e = load_daemon(&daemon);

@@ -322,6 +322,34 @@ static json_t *find_namespace(json_t *doc, const char *domain, const char *repos
 	return find_auth(doc, domain, out_key);
 }
 
+static struct err *load_doc(json_t *doc, const char *domain, const char *repository, struct cred *c)
+{
+	const char *helper = helper_of(doc, domain), *key = NULL;
+	json_t *entry;
+
+	if (helper)
+		TRY(ask_helper(helper, cred_key(domain), c));
+	if (!c->user && !c->identity_token && (entry = find_namespace(doc, domain, repository, &key)))
+		return decode_entry(entry, key, c);
+	return NULL;
+}
+
+struct err *cred_load_file(const char *path, const char *domain, const char *repository,
+			   struct cred *out_cred)
+{
+	auto_cred struct cred c = { 0 };
+	auto_json json_t *doc = NULL;
+	auto_fd int fd = sys_open(path, O_RDONLY, 0); /* read_file takes a missing one for an empty one */
+
+	if (fd < 0)
+		return FAIL_OS(-fd, "%s", path);
+	TRY(read_file(path, &doc));
+	TRY(load_doc(doc, domain, repository, &c));
+	*out_cred = c;
+	c = (struct cred){ 0 };
+	return NULL;
+}
+
 static struct err *load_containers(const char *domain, const char *repository, struct cred *c)
 {
 	const char *file = getenv("REGISTRY_AUTH_FILE"), *run = getenv("XDG_RUNTIME_DIR"),
@@ -335,17 +363,12 @@ static struct err *load_containers(const char *domain, const char *repository, s
 	for (size_t i = 0; i < LEN(paths); i++) {
 		auto_free char *path = paths[i];
 		auto_json json_t *doc = NULL;
-		const char *key = NULL;
-		json_t *entry;
 
 		if (!path || e || c->user || c->identity_token)
 			continue;
 		e = read_file(path, &doc);
-		if (!e && helper_of(doc, domain))
-			e = ask_helper(helper_of(doc, domain), cred_key(domain), c);
-		if (!e && !c->user && !c->identity_token &&
-		    (entry = find_namespace(doc, domain, repository, &key)))
-			e = decode_entry(entry, key, c);
+		if (!e)
+			e = load_doc(doc, domain, repository, c);
 	}
 	return e;
 }

@@ -32,6 +32,8 @@ FALLIBLE cred_dir(char **out_path);
  * files, or beside them. repository may be NULL. ERR_INVALID a broken file or helper.
  */
 FALLIBLE cred_load(const char *dir, const char *domain, const char *repository, struct cred *out_cred);
+/* What this file alone, of podman's or docker's kind, has. ERR_NOT_FOUND there is no such file. */
+FALLIBLE cred_load_file(const char *path, const char *domain, const char *repository, struct cred *out_cred);
 FALLIBLE cred_store(const char *dir, const char *domain, const struct cred *c);
 /* *out_found: whether there was something. */
 FALLIBLE cred_erase(const char *dir, const char *domain, bool *out_found);

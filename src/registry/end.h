@@ -1,5 +1,5 @@
 /*
- * end.h - the two ends of a copy: a registry, an OCI layout or a directory, behind one table of functions.
+ * end.h - the two ends of a copy: a registry, an OCI layout, a directory or an archive, behind one table of functions.
  *
  * As a source an end gives documents and brings blobs into the store; as a destination it takes blobs from
  * the store and then documents, the named one last. SECURITY: names inside a layout or directory are made of
@@ -28,6 +28,8 @@ struct end { /* embedded first by each kind */
 	struct registry *registry; /* NULL when it is none; borrowed */
 	const struct ref *ref;     /* the same */
 	const char *text;          /* as it was written, borrowed */
+	bool
+	    is_plain; /* a source whose layers may be unpacked: on the way to a registry they are compressed */
 };
 /* Nothing is made yet. ERR_INVALID no such form. source: the other end of a destination; NULL when it is the
  * source. */
@@ -37,7 +39,20 @@ FALLIBLE end_open_registry(const struct copy_conf *conf, const char *name, const
 			   struct end **out_end);
 FALLIBLE end_open_oci(const struct copy_conf *conf, const char *path, bool is_source, struct end **out_end);
 FALLIBLE end_open_dir(const struct copy_conf *conf, const char *path, bool is_source, struct end **out_end);
+/* An archive ("oci-archive:PATH[:TAG]", "docker-archive:PATH[:NAME[:TAG]|:@INDEX]"); text without the form. */
+FALLIBLE end_open_archive(const struct copy_conf *conf, const char *text, bool is_docker,
+			  struct end **out_end);
+FALLIBLE end_make_archive(const struct copy_conf *conf, const char *text, bool is_docker,
+			  struct end **out_end);
 void end_close(struct end *end);
+
+/* What the kinds of files share. */
+/* The entry of a layout's index.json that tag names, or, without a tag, the only one. */
+FALLIBLE end_layout_find(const char *path, struct sv body, const char *tag, char out[DIGEST_MAX]);
+json_t *end_layout_entry(const struct remote_doc *doc, const char *media_type, const char *tag); /* owned */
+/* All that source gives is the blob d, and goes into the store. ERR_CORRUPT. */
+FALLIBLE end_store_blob(const struct end *end, const char *path, struct zip_source source,
+			const struct descriptor *d);
 
 static inline void own_end(struct end **slot)
 {

@@ -65,34 +65,50 @@ static struct err *read_small(int dir_fd, const char *name, const char *what, ch
 	return NULL;
 }
 
-/* The entry of index.json that the tag names, or the only one. Its digest into out. */
-static struct err *find_in_layout(struct files_end *f, char out[DIGEST_MAX])
+struct err *end_layout_find(const char *path, struct sv body, const char *tag, char out[DIGEST_MAX])
 {
 	CLEANUP(manifest_fini) struct manifest m = { 0 };
-	auto_free char *body = NULL;
 	const json_t *list;
-	size_t n = 0, found = 0;
+	size_t found = 0;
 
-	TRY(read_small(f->dir_fd, "index.json", f->path, &body, &n));
-	TRY(manifest_parse(sv_from(body, n), MEDIA_INDEX, &m));
+	TRY(manifest_parse(body, MEDIA_INDEX, &m));
 	if (!m.is_index)
-		return FAIL(ERR_INVALID, "%s: index.json is no index", f->path);
+		return FAIL(ERR_INVALID, "%s: index.json is no index", path);
 	list = json_object_get(m.doc, "manifests");
 	for (size_t i = 0; i < m.n; i++) {
 		const json_t *notes = json_object_get(json_array_get(list, i), "annotations");
-		const char *tag = json_string_value(json_object_get(notes, TAG_KEY));
+		const char *own = json_string_value(json_object_get(notes, TAG_KEY));
 
-		if (f->tag && (!tag || strcmp(tag, f->tag) != 0))
+		if (tag && (!own || strcmp(own, tag) != 0))
 			continue;
 		found++;
 		memcpy(out, m.parts[i].digest, DIGEST_MAX);
 	}
-	if (f->tag && found)
+	if (tag && found)
 		return NULL; /* of equal names the last is the newest */
 	if (found == 1)
 		return NULL;
-	return f->tag ? FAIL(ERR_NOT_FOUND, "%s has nothing that is called %s", f->path, f->tag)
-		      : FAIL(ERR_INVALID, "%s holds %zu images: say which (oci:PATH:TAG)", f->path, m.n);
+	return tag ? FAIL(ERR_NOT_FOUND, "%s has nothing that is called %s", path, tag)
+		   : FAIL(ERR_INVALID, "%s holds %zu images: say which (PATH:TAG)", path, m.n);
+}
+
+json_t *end_layout_entry(const struct remote_doc *doc, const char *media_type, const char *tag)
+{
+	json_t *entry = json_pack("{s:s, s:s, s:I}", "mediaType", media_type, "digest", doc->digest, "size",
+				  (json_int_t)doc->n);
+
+	if (tag)
+		(void)json_object_set_new(entry, "annotations", json_pack("{s:s}", TAG_KEY, tag));
+	return entry;
+}
+
+static struct err *find_in_layout(struct files_end *f, char out[DIGEST_MAX])
+{
+	auto_free char *body = NULL;
+	size_t n = 0;
+
+	TRY(read_small(f->dir_fd, "index.json", f->path, &body, &n));
+	return end_layout_find(f->path, sv_from(body, n), f->tag, out);
 }
 
 static struct err *files_document(struct end *end, const char *digest, struct remote_doc *out_doc)
@@ -121,27 +137,36 @@ static struct err *files_document(struct end *end, const char *digest, struct re
 	return NULL;
 }
 
-static struct err *into_store(struct files_end *f, int fd, const struct descriptor *d)
+static struct err *into_store(const struct end *end, struct zip_source source, const struct descriptor *d)
 {
 	auto_free char *chunk = xmalloc(CHUNK_BYTES);
 	auto_ingest struct ingest *in = NULL;
-	ssize_t n;
+	size_t n = 0;
 
-	TRY(ingest_begin(f->base.conf->t.store, &in));
-	while ((n = sys_read(fd, chunk, CHUNK_BYTES)) > 0) {
-		if (ingest_size(in) + (size_t)n > d->size)
+	TRY(ingest_begin(end->conf->t.store, &in));
+	for (;;) {
+		TRY(source.read(source.ctx, chunk, CHUNK_BYTES, &n));
+		if (!n)
+			break;
+		if (ingest_size(in) + n > d->size)
 			return FAIL(ERR_CORRUPT, "size mismatch: wanted %llu bytes, got more",
 				    (unsigned long long)d->size);
-		if (report_is_cancelled(f->base.conf->t.report))
+		if (report_is_cancelled(end->conf->t.report))
 			return FAIL(ERR_CANCELLED, "cancelled");
-		TRY(ingest_write(in, chunk, (size_t)n));
+		TRY(ingest_write(in, chunk, n));
 	}
-	if (n < 0)
-		return FAIL_OS((int)-n, "read");
 	if (ingest_size(in) != d->size)
 		return FAIL(ERR_CORRUPT, "size mismatch: wanted %llu bytes, got %llu",
 			    (unsigned long long)d->size, (unsigned long long)ingest_size(in));
 	return ingest_commit(in, d->digest, d->size, NULL);
+}
+
+struct err *end_store_blob(const struct end *end, const char *path, struct zip_source source,
+			   const struct descriptor *d)
+{
+	struct err *e = into_store(end, source, d);
+
+	return e ? err_ctx(e, "%s: blob %s", path, d->digest) : NULL;
 }
 
 static struct err *files_fetch(struct end *end, struct http_client *http, const struct descriptor *d)
@@ -149,7 +174,6 @@ static struct err *files_fetch(struct end *end, struct http_client *http, const 
 	struct files_end *f = files_of(end);
 	auto_fd int fd = -1;
 	char name[80];
-	struct err *e;
 
 	(void)http;
 	if (store_has(end->conf->t.store, d->digest, NULL))
@@ -158,8 +182,7 @@ static struct err *files_fetch(struct end *end, struct http_client *http, const 
 	fd = sys_open_beneath(f->blobs_fd, name, O_RDONLY, 0);
 	if (fd < 0)
 		return FAIL_OS(-fd, "%s: blob %s", f->path, d->digest);
-	e = into_store(f, fd, d);
-	return e ? err_ctx(e, "%s: blob %s", f->path, d->digest) : NULL;
+	return end_store_blob(end, f->path, zip_source_fd(&fd), d);
 }
 
 /* A new file of what body, or else from_fd, holds. */
@@ -215,7 +238,7 @@ static struct err *files_put(struct end *end, struct http_client *http, const st
 static struct err *name_in_layout(struct files_end *f, const struct remote_doc *doc, const char *media_type)
 {
 	auto_free char *body = NULL;
-	auto_json json_t *index = NULL, *entry = NULL;
+	auto_json json_t *index = NULL;
 	auto_buf struct buf out = BUF(2 * MANIFEST_MAX);
 	json_t *list, *old;
 	size_t n = 0, i;
@@ -241,11 +264,7 @@ static struct err *name_in_layout(struct files_end *f, const struct remote_doc *
 			   : !tag && strcmp(json_str_at(old, "digest", ""), doc->digest) == 0)
 			(void)json_array_remove(list, i);
 	}
-	entry = json_pack("{s:s, s:s, s:I}", "mediaType", media_type, "digest", doc->digest, "size",
-			  (json_int_t)doc->n);
-	if (f->tag)
-		(void)json_object_set_new(entry, "annotations", json_pack("{s:s}", TAG_KEY, f->tag));
-	(void)json_array_append(list, entry);
+	(void)json_array_append_new(list, end_layout_entry(doc, media_type, f->tag));
 	json_print(index, &out);
 	TRY(buf_check(&out, "index.json"));
 	return write_file(f, f->dir_fd, "index.json", sv_from(out.data, out.n), -1);

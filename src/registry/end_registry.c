@@ -12,6 +12,7 @@ struct registry_end {
 	struct ref ref;
 	struct places places;
 	char *repository; /* as the user knows it */
+	struct cred cred; /* of its side's auth_file */
 	const char *mount_from;
 	struct end *source;
 };
@@ -80,6 +81,7 @@ static void registry_end_close(struct end *end)
 	struct registry_end *r = (struct registry_end *)end;
 
 	registry_close(end->registry);
+	cred_fini(&r->cred);
 	places_fini(&r->places);
 	ref_fini(&r->ref);
 	free(r->repository);
@@ -93,6 +95,19 @@ static const struct end_ops registry_ops = {
 	.put_document = registry_put_document,
 	.close = registry_end_close,
 };
+
+/* What the command line says of credentials, for the registry itself; its mirrors have their own. */
+static struct err *side_cred(struct registry_end *r, const struct copy_side *side, const struct place *place,
+			     const struct cred **out_cred)
+{
+	*out_cred = place->is_mirror ? NULL : side->cred;
+	if (side->cred || !side->auth_file)
+		return NULL;
+	cred_fini(&r->cred);
+	TRY(cred_load_file(side->auth_file, place->host, place->repository, &r->cred));
+	*out_cred = &r->cred;
+	return NULL;
+}
 
 /* Mirrors are asked in order who is there at all and has it; then all comes from the same. */
 static struct err *open_source(struct registry_end *r)
@@ -112,7 +127,9 @@ static struct err *open_source(struct registry_end *r)
 		if (!place->can_pull || (!place->can_resolve && !r->ref.digest))
 			continue;
 		err_free(e);
-		e = registry_open(&conf, &r->base.registry);
+		e = side_cred(r, &r->base.conf->source, place, &conf.cred);
+		if (!e)
+			e = registry_open(&conf, &r->base.registry);
 		if (!e && i + 1 < r->places.v.n)
 			e = registry_document(&r->base, NULL, &doc);
 		if (!e || e->kind == ERR_CANCELLED)
@@ -140,6 +157,7 @@ static struct err *open_destination(struct registry_end *r, const struct end *so
 		r->mount_from = registry_place(source->registry)->repository;
 		from[0] = registry_place(source->registry)->repository;
 	}
+	TRY(side_cred(r, &r->base.conf->destination, conf.place, &conf.cred));
 	return registry_open(&conf, &r->base.registry);
 }
 
@@ -154,7 +172,8 @@ struct err *end_open_registry(const struct copy_conf *conf, const char *name, co
 	TRY(ref_parse(name, &r->ref));
 	r->base.ref = &r->ref;
 	r->repository = ref_familiar_repo(&r->ref);
-	TRY(places_find(&r->ref, conf->t.daemon, conf->t.is_insecure, &r->places));
+	TRY(places_find(&r->ref, conf->t.daemon,
+			source ? conf->destination.is_insecure : conf->source.is_insecure, &r->places));
 	e = source ? open_destination(r, source) : open_source(r);
 	if (e)
 		return e;

@@ -20,7 +20,7 @@ struct report {
 
 static const char *const kinds[] = {
 	[ERR_INTERNAL] = "internal",  [ERR_INVALID] = "invalid",         [ERR_NOT_FOUND] = "not_found",
-	[ERR_EXISTS] = "internal",    [ERR_DENIED] = "denied",           [ERR_CONFLICT] = "internal",
+	[ERR_EXISTS] = "exists",    [ERR_DENIED] = "denied",           [ERR_CONFLICT] = "conflict",
 	[ERR_LIMIT] = "limit",        [ERR_UNAVAILABLE] = "unavailable", [ERR_TIMEOUT] = "timeout",
 	[ERR_CANCELLED] = "internal", [ERR_UNSUPPORTED] = "unsupported", [ERR_CORRUPT] = "corrupt",
 };

@@ -103,7 +103,7 @@ def test_insecure_registries_of_docker(transfer, tmp_path):
 def test_mirrors_of_docker(transfer, liar, other, tmp_path):
     """The first has nothing, the second has it; the origin is not asked."""
     liar.honest = lambda method, path: (404, {}, b"")
-    docker_conf(transfer, tmp_path, **{"registry-mirrors": ["http://127.0.0.1:1", "not a url", liar.url + "/", other.url]})
+    docker_conf(transfer, tmp_path, **{"registry-mirrors": ["http://127.0.0.1:1", liar.url + "/", other.url]})
     transfer.remember("docker.io")
     assert transfer.ok("pull", "some/image:1")["digest"] == digest(other.image.manifest())
     assert any(x[1] == "/v2/some/image/manifests/1" for x in liar.seen)
@@ -111,6 +111,8 @@ def test_mirrors_of_docker(transfer, liar, other, tmp_path):
     liar.seen.clear()
     transfer.ok("pull", f"{other.host}/some/image:1")  # mirrors are for docker.io only
     assert not liar.seen
+    docker_conf(transfer, tmp_path, **{"registry-mirrors": ["not a url"]})  # docker's daemon would not start with it
+    assert "registry-mirrors" in transfer.fails("pull", "some/image:2")["message"]
 
 
 def test_a_broken_docker_conf_is_named(transfer, liar, tmp_path):
