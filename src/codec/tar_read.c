@@ -143,17 +143,18 @@ static bool is_zero(const unsigned char *h)
 static struct err *check_sum(const struct tar_reader *r, const unsigned char *h)
 {
 	uint64_t want = 0;
-	unsigned sum = 0;
-	int ssum = 0;
+	unsigned sum = 8 * ' ', high = 0; /* bytes that some writers took for negative */
 
 	TRY(number(r, h + 148, 8, 1 << 20, &want));
-	for (size_t i = 0; i < BLOCK; i++) {
-		unsigned char c = i >= 148 && i < 156 ? ' ' : h[i];
-
-		sum += c;
-		ssum += (signed char)c;
+	for (size_t i = 0; i < BLOCK; i++) { /* without a branch, so that it is done by vectors */
+		sum += h[i];
+		high += h[i] >> 7;
 	}
-	if (want != sum && want != (uint64_t)(int64_t)ssum)
+	for (size_t i = 148; i < 156; i++) { /* the sum itself counts as spaces */
+		sum -= h[i];
+		high -= h[i] >> 7;
+	}
+	if (want != sum && want + 256 * high != sum)
 		return bad(r, "header checksum is wrong (not a tar archive?)");
 	return NULL;
 }

@@ -22,6 +22,7 @@
 
 #define PART_SECONDS (7 * 86400) /* so long a part waits */
 #define CHUNK_BYTES  (1u << 18)
+#define BEHIND_BYTES (8u << 20) /* go to disk while the next ones come */
 
 struct store {
 	int root_fd; /* borrowed */
@@ -33,7 +34,7 @@ struct ingest {
 	char name[80];
 	bool is_part;
 	struct digest_state *digest;
-	uint64_t size;
+	uint64_t size, behind; /* bytes hashed; of them on their way to disk */
 };
 
 static struct err *make_dir(int at, const char *name, int *out_fd)
@@ -445,13 +446,23 @@ struct err *ingest_put_at(const struct ingest *in, uint64_t at, const void *p, s
 	return r < 0 ? FAIL_OS(-r, "store: write") : NULL;
 }
 
+/* What is hashed is written: the disk gets it while others compute. */
+static void hashed(struct ingest *in, const void *p, size_t n)
+{
+	digest_add(in->digest, p, n);
+	in->size += n;
+	if (in->size - in->behind < BEHIND_BYTES)
+		return;
+	(void)sys_write_behind(in->fd, (off_t)in->behind, (off_t)(in->size - in->behind));
+	in->behind = in->size;
+}
+
 struct err *ingest_claim(struct ingest *in, const void *p, uint64_t n)
 {
 	auto_free char *chunk = p ? NULL : xmalloc(CHUNK_BYTES);
 
 	if (p) {
-		digest_add(in->digest, p, (size_t)n);
-		in->size += n;
+		hashed(in, p, (size_t)n);
 		return NULL;
 	}
 	while (n) {
@@ -461,8 +472,7 @@ struct err *ingest_claim(struct ingest *in, const void *p, uint64_t n)
 		if (got <= 0)
 			return got < 0 ? FAIL_OS((int)-got, "store: read back")
 				       : FAIL(ERR_CORRUPT, "store: a temporary file ends early");
-		digest_add(in->digest, chunk, (size_t)got);
-		in->size += (uint64_t)got;
+		hashed(in, chunk, (size_t)got);
 		n -= (uint64_t)got;
 	}
 	return NULL;
@@ -480,8 +490,26 @@ struct err *ingest_restart(struct ingest *in)
 
 	digest_free(in->digest);
 	in->digest = digest_new();
-	in->size = 0;
+	in->size = in->behind = 0;
 	return r < 0 ? FAIL_OS(-r, "store: empty a temporary file") : NULL;
+}
+
+const char *ingest_file(const struct ingest *in)
+{
+	return in->name;
+}
+
+struct err *store_ingest_open(const struct store *s, const char *file, int *out_fd)
+{
+	int r;
+
+	if ((strncmp(file, "part-", 5) != 0 && strncmp(file, "ingest-", 7) != 0) || strchr(file, '/'))
+		return FAIL(ERR_INVALID, "store: \"%.80s\" is no file that a blob comes into", file);
+	r = sys_openat(s->tmp_fd, file, O_RDONLY, 0);
+	if (r < 0)
+		return FAIL_OS(-r, "store: open %s", file);
+	*out_fd = r;
+	return NULL;
 }
 
 uint64_t ingest_size(const struct ingest *in)

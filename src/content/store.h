@@ -59,6 +59,10 @@ FALLIBLE ingest_begin(struct store *s, struct ingest **out_ingest);
 FALLIBLE ingest_resume(struct store *s, const char *digest, struct ingest **out_ingest);
 FALLIBLE ingest_write(struct ingest *in, const void *p, size_t n);
 uint64_t ingest_size(const struct ingest *in); /* of what is hashed, from the first byte on */
+/* What another process may read meanwhile: the name for store_ingest_open; borrowed. */
+const char *ingest_file(const struct ingest *in);
+/* Owned fd for reading what somebody has ingested of a blob so far. ERR_INVALID that is no name of one; ERR_NOT_FOUND. */
+FALLIBLE store_ingest_open(const struct store *s, const char *file, int *out_fd);
 /*
  * Out of order: puts n bytes at byte `at`; any thread, each byte at most once. Then ingest_claim, one thread at a time: hashes
  * the n bytes at ingest_size, which have been put: they are p (NULL: read back).

@@ -42,10 +42,7 @@ static FALLIBLE one_line(struct transfer *t, struct sv line)
 		t->last = v;
 		return NULL;
 	}
-	if (json_object_get(v, "layer")) {
-		if (t->ahead)
-			image_ahead_add(t->ahead, v);
-	} else if (t->o->progress.line)
+	if (!image_ahead_line(t->ahead, v) && t->o->progress.line)
 		t->o->progress.line(t->o->progress.ctx, json_str_at(v, "id", ""), json_str_at(v, "status", ""),
 				    json_int_at(v, "current", 0), json_int_at(v, "total", 0));
 	json_decref(v);

@@ -22,6 +22,10 @@
 #define PART_BYTES     (16u << 20)
 #define PARTS_MAX      1024u
 #define KEEP_BYTES     (1u << 20) /* less is not worth a file */
+#define TELL_BYTES     (1u << 20) /* so often those who unpack are told */
+#define HOLD_BYTES                                                                                           \
+	(256u << 10) /* curl gives 16 KiB: written one by one these cost as much as the whole of unpacking's \
+			writes */
 
 struct download {
 	struct download_conf conf;
@@ -30,8 +34,10 @@ struct download {
 	atomic_uint_fast64_t arrived; /* bytes, for people */
 	pthread_mutex_t lock;         /* guards all below */
 	struct report_line line;
-	struct ingest *in;  /* NULL: not begun, or the store has the blob */
-	uint64_t opened_at; /* bytes that an earlier pull has left */
+	const char *diff_id; /* NULL: nobody unpacks meanwhile */
+	uint64_t told_bytes; /* … who unpacks */
+	struct ingest *in;   /* NULL: not begun, or the store has the blob */
+	uint64_t opened_at;  /* bytes that an earlier pull has left */
 	bool is_open, is_here, was_resumed, is_spoilt;
 	bool *done; /* n_parts */
 	size_t left;
@@ -39,7 +45,9 @@ struct download {
 
 struct range { /* one part, or what is left of the whole */
 	struct download *w;
-	uint64_t at, to;
+	uint64_t at, to; /* the next byte to come; behind the last */
+	char *held;      /* HOLD_BYTES, owned: what came before `at` and is not written yet */
+	size_t n_held;
 	bool is_alone;   /* nobody else writes: may begin again */
 	bool is_checked; /* this answer's range */
 	bool is_refused; /* the server knows no ranges */
@@ -62,6 +70,11 @@ struct download *download_new(const struct download_conf *conf)
 	w->line = (struct report_line){ .digest = conf->d->digest, .total = size };
 	(void)pthread_mutex_init(&w->lock, NULL);
 	return w;
+}
+
+void download_announce(struct download *w, const char *diff_id)
+{
+	w->diff_id = diff_id;
 }
 
 size_t download_jobs(const struct download *w)
@@ -104,10 +117,26 @@ static void tell(struct download *w, const char *status)
 	(void)pthread_mutex_unlock(&w->lock);
 }
 
+/* With the lock held, or alone. */
+static void tell_arrived(struct download *w)
+{
+	uint64_t n = ingest_size(w->in);
+	bool is_worth = n < w->told_bytes || n - w->told_bytes >= TELL_BYTES || n == w->conf.d->size;
+
+	if (!w->diff_id || n == w->told_bytes || !is_worth)
+		return;
+	w->told_bytes = n;
+	report_arrived(registry_report(w->conf.registry), w->conf.d->digest, n);
+}
+
 static struct err *restart(struct download *w)
 {
+	struct err *e;
+
 	atomic_store(&w->arrived, 0);
-	return ingest_restart(w->in);
+	e = ingest_restart(w->in);
+	tell_arrived(w);
+	return e;
 }
 
 /* "bytes 100-199/200": whether it starts at want_at. */
@@ -147,25 +176,56 @@ static struct err *check_answer(struct range *g, const struct http_response *r)
 	return restart(g->w);
 }
 
+/* Writes what is held, hashes it when its turn has come. */
+static struct err *put_held(struct range *g)
+{
+	struct download *w = g->w;
+	uint64_t at = g->at - g->n_held;
+	struct err *e = NULL;
+
+	if (!g->n_held)
+		return NULL;
+	TRY(ingest_put_at(w->in, at, g->held, g->n_held));
+	(void)pthread_mutex_lock(&w->lock);
+	if (at == ingest_size(w->in)) {
+		e = ingest_claim(w->in, g->held, g->n_held);
+		tell_arrived(w);
+	}
+	(void)pthread_mutex_unlock(&w->lock);
+	g->n_held = 0;
+	return e;
+}
+
+static void range_fini(struct range *g)
+{
+	free(g->held);
+}
+
 static struct err *take_bytes(void *ctx, const struct http_response *r, const void *p, size_t n)
 {
 	struct range *g = ctx;
 	struct download *w = g->w;
-	struct err *e = NULL;
 
 	if (!g->is_checked)
 		TRY(check_answer(g, r));
 	if (n > g->to - g->at)
 		return FAIL(ERR_CORRUPT, "size mismatch: wanted %llu bytes, got more",
 			    (unsigned long long)(g->is_alone ? w->conf.d->size : g->to - g->at));
-	TRY(ingest_put_at(w->in, g->at, p, n));
 	(void)pthread_mutex_lock(&w->lock);
-	if (g->at == ingest_size(w->in))
-		e = ingest_claim(w->in, p, n);
 	tell_locked(w, "Downloading", atomic_fetch_add(&w->arrived, n) + n);
 	(void)pthread_mutex_unlock(&w->lock);
-	g->at += n;
-	return e;
+	for (const char *from = p; n;) {
+		size_t step = n < HOLD_BYTES - g->n_held ? n : HOLD_BYTES - g->n_held;
+
+		memcpy(g->held + g->n_held, from, step);
+		g->n_held += step;
+		g->at += step;
+		from += step;
+		n -= step;
+		if (g->n_held == HOLD_BYTES || g->at == g->to)
+			TRY(put_held(g));
+	}
+	return NULL;
 }
 
 /* The answer was whole, as HTTP has it: what may be wrong with it? As attempt. */
@@ -222,6 +282,12 @@ static struct err *attempt(struct range *g, struct http_client *http, struct htt
 						 .sink = take_bytes,
 						 .ctx = g },
 			  answer);
+	if (!e || !g->is_refused) { /* also of an answer that broke off */
+		struct err *late = put_held(g);
+
+		err_free(late ? e : NULL);
+		TRY(late);
+	}
 	if (e && g->is_refused) {
 		err_free(e);
 		return NULL;
@@ -264,10 +330,12 @@ static struct err *receive(struct range *g, struct http_client *http)
 /* From where the bytes are all there to the end. */
 static struct err *receive_rest(struct download *w, struct http_client *http)
 {
+	CLEANUP(range_fini)
 	struct range g = { .w = w, .at = ingest_size(w->in), .to = w->conf.d->size, .is_alone = true };
 
 	if (g.at == g.to && g.to)
 		return NULL;
+	g.held = xmalloc(HOLD_BYTES);
 	atomic_store(&w->arrived, g.at);
 	return receive(&g, http);
 }
@@ -337,6 +405,9 @@ static struct err *begin(struct download *w)
 	w->opened_at = ingest_size(w->in);
 	w->was_resumed = w->opened_at > 0 || w->n_parts > 1;
 	atomic_store(&w->arrived, w->opened_at);
+	if (w->diff_id)
+		report_arriving(registry_report(w->conf.registry), w->conf.d, w->diff_id, ingest_file(w->in));
+	tell_arrived(w);
 	return NULL;
 }
 
@@ -354,11 +425,13 @@ static struct err *part_is_there(struct download *w, size_t index)
 		if (to == at)
 			return NULL;
 		TRY(ingest_claim(w->in, NULL, to - at));
+		tell_arrived(w);
 	}
 }
 
 static struct err *fetch_part(struct download *w, struct http_client *http, size_t index)
 {
+	CLEANUP(range_fini)
 	struct range g = { .w = w, .at = index * w->part_bytes, .to = (index + 1) * w->part_bytes };
 	struct err *e;
 
@@ -368,6 +441,7 @@ static struct err *fetch_part(struct download *w, struct http_client *http, size
 		g.at = w->opened_at;
 	if (g.at >= g.to)
 		return NULL;
+	g.held = xmalloc(HOLD_BYTES);
 	TRY(receive(&g, http));
 	if (g.is_refused)
 		return NULL;

@@ -22,6 +22,8 @@ struct download_conf { /* all borrowed */
 };
 /* Touches nothing yet; never NULL. */
 struct download *download_new(const struct download_conf *conf);
+/* Before its jobs: the report shall also tell whoever unpacks the layer what has come so far. diff_id borrowed. */
+void download_announce(struct download *w, const char *diff_id);
 size_t download_jobs(const struct download *w); /* at least 1 */
 /*
  * Does job 0..n-1, each once, in any order; the one that is through last sets *out_done: the blob, verified,

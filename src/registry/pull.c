@@ -288,6 +288,8 @@ static struct err *fetch_blobs(struct pull *p)
 	}
 	p->blob_bytes = m->config.size + layer_bytes;
 	TRY(fetch_config(p));
+	for (size_t i = 0; p->diff_ids && i < p->n_layers; i++)
+		download_announce(p->layers[i].download, p->diff_ids[p->layers[i].at]);
 	TRY(check_room(p));
 	return registry_each(p->registry, p->n_jobs, layer_bytes, job, p);
 }

@@ -95,6 +95,24 @@ void report_layer(struct report *r, const struct descriptor *layer, const char *
 	put_line(r, line);
 }
 
+void report_arriving(struct report *r, const struct descriptor *layer, const char *diff_id, const char *file)
+{
+	auto_json json_t *line =
+	    json_pack("{s:s, s:s, s:s, s:I, s:s}", "arriving", layer->digest, "diff_id", diff_id,
+		      "media_type", layer->media_type, "size", (json_int_t)layer->size, "file", file);
+
+	put_line(r, line);
+}
+
+void report_arrived(struct report *r, const char *digest, uint64_t bytes)
+{
+	char text[DIGEST_MAX + 64];
+	int n = snprintf(text, sizeof text, "{\"arrived\":\"%s\",\"bytes\":%llu}\n", digest,
+			 (unsigned long long)bytes);
+
+	put(r, text, (size_t)n);
+}
+
 void report_result(struct report *r, json_t *result)
 {
 	put_json(r, "result", result);

@@ -1,9 +1,11 @@
 /*
- * report.h - what hoy-transfer says to its caller: JSON lines on a pipe; and whether the caller still wants it.
+ * report.h - what hoy-transfer says to its caller: JSON lines on a pipe; and whether the caller still wants
+ * it.
  *
- * Format: {"id":"<12 hex>","status":S,"current":N,"total":N} for people; {"layer":D,"diff_id":X,...} as soon as a layer
- * can be used; last {"result":{...}} or {"error":{"kind":K,"message":M}}.
- * Layer: registry.  Threads: any.  Limits: one line per blob and 100 ms, unless its status changes.
+ * Format: {"id":"<12 hex>","status":S,"current":N,"total":N} for people; {"arriving":D,...} when
+ * the first bytes of a layer are awaited, {"arrived":D,...} as they come, {"layer":D,...} as soon as it can
+ * be used; last {"result":{...}} or {"error":{"kind":K,"message":M}}. Layer: registry.  Threads: any. Limits:
+ * one line per blob and 100 ms for people, unless its status changes.
  */
 #pragma once
 #include "base/err.h"
@@ -26,6 +28,12 @@ struct report_line {
 void report_blob(struct report *r, struct report_line *line, const char *status, uint64_t current_bytes);
 /* {"layer":D,"diff_id":X,"media_type":T,"size":N}: this layer is in the store, whole; it can be applied. */
 void report_layer(struct report *r, const struct descriptor *layer, const char *diff_id);
+/* {"arriving":D,"diff_id":X,"media_type":T,"size":N,"file":F}: its bytes come into the store's temporary file
+ * F … */
+void report_arriving(struct report *r, const struct descriptor *layer, const char *diff_id, const char *file);
+/* {"arrived":D,"bytes":N}: … and so many from the first on are there, not verified yet. Fewer than before: it
+ * began again. */
+void report_arrived(struct report *r, const char *digest, uint64_t bytes);
 void report_result(struct report *r, json_t *result); /* takes the reference */
 void report_error(struct report *r, const struct err *e);
 /* The reader went away, or cancel_fd fired. */

@@ -12,9 +12,10 @@
 #include <stdint.h>
 
 struct layer_draft {
-	int dir_fd;           /* borrowed */
-	int tar_fd, image_fd; /* the erofs driver's, owned; else -1 */
-	uint64_t size;        /* bytes of content */
+	int dir_fd;            /* borrowed */
+	int tar_fd, image_fd;  /* the erofs driver's, owned; else -1 */
+	uint64_t size;         /* bytes of content */
+	off_t written, behind; /* bytes of the tar; of them on their way to disk */
 };
 struct layer_driver {
 	const char *name;

@@ -26,6 +26,7 @@ void etree_fini(struct erofs_tree *t)
 	vec_fini(&t->xattrs);
 	vec_fini(&t->text);
 	vec_fini(&t->chunks);
+	vec_fini(&t->near);
 	free(t->slots);
 }
 
@@ -120,6 +121,7 @@ FALLIBLE etree_name_set(struct erofs_tree *t, uint32_t dir, const char *name, si
 		t->inodes.p[inode].parent = dir;
 	if (i != ETREE_NONE) {
 		t->names.p[i].inode = inode;
+		t->near.n = 0;
 		return NULL;
 	}
 	if (t->names.n >= ETREE_NODES_MAX)
@@ -171,7 +173,8 @@ FALLIBLE etree_xattr_set(struct erofs_tree *t, uint32_t inode, const char *key, 
 		return NULL;
 	len = strlen(name);
 	if (len > ETREE_NAME_MAX || n > UINT16_MAX)
-		return FAIL_OS(ERANGE, "set attribute %.64s of %zu bytes", key, n);
+		return FAIL(ERR_LIMIT, "attribute %.64s of %zu bytes, at most %u (and %d of its name)", key,
+			    n, UINT16_MAX, ETREE_NAME_MAX);
 	x.len = (uint8_t)len;
 	x.n = (uint16_t)n;
 	TRY(etree_text(t, name, len, &x.text));
@@ -272,13 +275,32 @@ static FALLIBLE walk(struct walk *w, uint32_t *dir, const char *path, size_t n)
 	return NULL;
 }
 
+/* Entries come directory by directory: path is mostly that of the one before, or below it. */
+static bool is_near(const struct erofs_tree *t, const char *path, size_t n)
+{
+	size_t k = t->near.n;
+
+	return k && k <= n && memcmp(t->near.p, path, k) == 0 && (k == n || path[k] == '/');
+}
+
+static void go_near(struct erofs_tree *t, const char *path, size_t n, uint32_t dir)
+{
+	t->near.n = 0;
+	for (size_t i = 0; i < n; i++)
+		*vec_push(&t->near) = path[i];
+	t->near_dir = dir;
+}
+
 FALLIBLE etree_enter(struct erofs_tree *t, const char *path, size_t n, bool make, int64_t mtime_ns,
 		     uint32_t *out_dir)
 {
 	struct walk w = { .t = t, .path = path, .n = n, .make = make, .mtime_ns = mtime_ns };
-	uint32_t dir = 0;
+	size_t at = is_near(t, path, n) ? t->near.n : 0;
+	uint32_t dir = at ? t->near_dir : 0;
 
-	TRY(walk(&w, &dir, path, n));
+	TRY(walk(&w, &dir, path + at, n - at));
 	*out_dir = dir;
+	if (make && n > at)
+		go_near(t, path, n, dir);
 	return NULL;
 }

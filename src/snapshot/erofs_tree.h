@@ -57,9 +57,11 @@ struct erofs_tree {
 	uint32_t *slots;
 	size_t n_slots;
 	uint64_t seed;
-	uint64_t content; /* bytes of all files, as docker counts */
-	uint64_t tar_end; /* of the last file's content in the tar */
-	bool has_root;    /* an entry named it */
+	VEC(char) near;    /* where the last entry was: a path … */
+	uint32_t near_dir; /* … and the directory that it leads to until a name is replaced */
+	uint64_t content;  /* bytes of all files, as docker counts */
+	uint64_t tar_end;  /* of the last file's content in the tar */
+	bool has_root;     /* an entry named it */
 };
 void etree_init(struct erofs_tree *t);
 void etree_fini(struct erofs_tree *t);

@@ -186,7 +186,7 @@ static struct err *overlay_verify(int layer_fd, const char *diff_id, struct zip_
 				  const struct layer_tell *tell, uint64_t *out_size)
 {
 	auto_fd int have = sys_openat(layer_fd, "tree", O_RDONLY | O_DIRECTORY, 0), want = -1;
-	struct layer_draft again = { scratch_fd, -1, -1, 0 };
+	struct layer_draft again = { .dir_fd = scratch_fd, .tar_fd = -1, .image_fd = -1 };
 	struct zip_sink none;
 	char got[DIGEST_MAX];
 

@@ -10,7 +10,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 
-enum { SLOTS = 4, SLOT_BYTES = 1 << 18 };
+enum { SLOTS = 4, SLOT_BYTES = 1 << 19 };
 
 struct pump {
 	pthread_mutex_t lock; /* guards the counters and flags */

@@ -182,7 +182,7 @@ struct draft { /* a layer that has no name yet */
 };
 #define DRAFT_NONE                                                                                           \
 	{                                                                                                    \
-		.fd = -1, .layer = { -1, -1, -1, 0 }                                                         \
+		.fd = -1, .layer = { .dir_fd = -1, .tar_fd = -1, .image_fd = -1 }                                                         \
 	}
 
 static void draft_drop(struct draft *d)

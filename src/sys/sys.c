@@ -185,6 +185,12 @@ int sys_fdatasync(int fd)
 	return sys_ret(RETRY(fdatasync(fd)));
 }
 
+int sys_write_behind(int fd, off_t at, off_t n)
+{
+	SYS_FAULT("sync_file_range");
+	return sys_ret(sync_file_range(fd, at, n, SYNC_FILE_RANGE_WRITE));
+}
+
 int sys_syncfs(int fd)
 {
 	SYS_FAULT("syncfs");

@@ -1,8 +1,12 @@
 """Cut, slow, full and cancelled: what has come is not fetched again, nothing is left."""
+import gzip
+import io
 import json
 import os
 import signal
 import subprocess
+import tarfile
+import threading
 import time
 
 import pytest
@@ -123,6 +127,114 @@ def test_a_full_disk(transfer, liar, tmp_path):
     error = json.loads(p.stdout.splitlines()[-1])["error"]
     assert p.returncode == 1 and error["kind"] == "limit" and "No space left" in error["message"]
     assert "/tmp/" not in p.stderr.replace(str(tmp_path), ""), p.stderr
+
+
+# --- layers that are made while they come
+
+
+def some_tar(size=6 << 20):
+    """One file that does not pack."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        info = tarfile.TarInfo("file")
+        info.size = size
+        tar.addfile(info, io.BytesIO(os.urandom(size)))
+    return out.getvalue()
+
+
+def tar_image(liar):
+    """One layer; its blob's digest and bytes."""
+    liar.image = Image([some_tar()])
+    layer = liar.image.layers[0]["digest"]
+    return layer, liar.image.blobs[layer]
+
+
+def drafts(hoy):
+    return sorted((hoy.root / "tmp").glob("layer-*"))
+
+
+def drafted(hoy):
+    """Bytes of the largest file in a layer that has no name yet."""
+    sizes = [0]
+    for path in (hoy.root / "tmp").glob("layer-*/**/*"):
+        try:
+            sizes.append(path.stat().st_size)
+        except FileNotFoundError:
+            pass
+    return max(sizes)
+
+
+def held_back(data, gate):
+    """The last bytes come when the gate opens."""
+    def answer(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(data)))
+        handler.end_headers()
+        handler.wfile.write(data[:-1000])
+        gate.wait(60)
+        handler.wfile.write(data[-1000:])
+    return answer
+
+
+def wait_drafted(hoy, size):
+    deadline = time.monotonic() + 30
+    while drafted(hoy) < size and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert drafted(hoy) >= size
+
+
+@pytest.mark.parametrize("driver", ["erofs", "overlay"])
+def test_a_layer_is_made_while_it_comes(tmp_path, liar, driver):
+    hoy, gate = Hoy(tmp_path), threading.Event()
+    layer, data = tar_image(liar)
+    liar.routes[f"/v2/x/blobs/{layer}"] = held_back(data, gate)
+    p = hoy.popen("--storage-driver", driver, "pull", f"{liar.host}/x", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    wait_drafted(hoy, 4 << 20)
+    assert not (hoy.root / "blobs/sha256" / layer[7:]).exists()
+    gate.set()
+    _, err = p.communicate(timeout=60)
+    assert p.returncode == 0, err
+    hoy("verify")
+    assert not drafts(hoy) and not list((hoy.root / "tmp").glob("part-*"))
+
+
+def test_what_was_made_of_a_wrong_beginning_goes(tmp_path, liar):
+    """The bytes before the cut are of another blob: all is fetched once more, and the layer made anew."""
+    hoy = Hoy(tmp_path)
+    layer, data = tar_image(liar)
+    other_data = gzip.compress(some_tar(), 1)
+    calls = []
+
+    def answer(handler):
+        calls.append(handler.headers.get("Range"))
+        if len(calls) == 1:
+            handler.send_response(200)
+            handler.send_header("Content-Length", str(len(data)))
+            handler.end_headers()
+            handler.wfile.write(other_data[:3 << 20])
+            wait_drafted(hoy, 1 << 20)
+            handler.cut()
+            return None
+        return serving(data, [])(handler)
+    liar.routes[f"/v2/x/blobs/{layer}"] = answer
+    hoy("pull", f"{liar.host}/x")
+    assert len(calls) == 3 and calls[2] is None
+    hoy("verify")
+    assert not drafts(hoy)
+
+
+def test_a_layer_half_made_goes_with_who_made_it(tmp_path, liar):
+    hoy, gate = Hoy(tmp_path), threading.Event()
+    layer, data = tar_image(liar)
+    liar.routes[f"/v2/x/blobs/{layer}"] = held_back(data, gate)
+    p = hoy.popen("pull", f"{liar.host}/x", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    wait_drafted(hoy, 4 << 20)
+    p.kill()
+    p.communicate(timeout=10)
+    gate.set()
+    hoy("pull", f"{liar.host}/x")
+    hoy("verify")
+    assert not drafts(hoy)
 
 
 # --- across processes, mirrors and connections
