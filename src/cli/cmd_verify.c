@@ -48,6 +48,7 @@ static FALLIBLE run_verify(const void *conf, char *const args[], int *out_exit)
 	struct verify_result r;
 	struct engine *e;
 
+	TRY(engine_verify_database(cmd_engine_opts(), &o));
 	TRY(cmd_engine(&e));
 	TRY(engine_verify(e, &o, &r));
 	if (!c->quiet)

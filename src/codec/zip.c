@@ -353,3 +353,8 @@ struct err *zip_finish(struct zip *z)
 		return zstd_push(z, NULL, 0, ZSTD_e_end);
 	return NULL;
 }
+
+uint32_t zip_crc32(uint32_t sum, const void *p, size_t n)
+{
+	return n ? (uint32_t)crc32_z(sum, p, n) : sum;
+}

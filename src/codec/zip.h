@@ -46,6 +46,9 @@ FALLIBLE zip_write(struct zip *z, const void *p, size_t n);
 FALLIBLE zip_finish(struct zip *z); /* flushes; afterwards only zip_close */
 void zip_close(struct zip *z);
 
+/* The CRC-32 of gzip; sum: of what came before, at first 0. */
+uint32_t zip_crc32(uint32_t sum, const void *p, size_t n);
+
 static inline void own_unzip(struct unzip **slot)
 {
 	unzip_close(*slot);

@@ -175,9 +175,15 @@ FALLIBLE ctr_exists(struct engine *e, const char *id, bool *out_exists)
 {
 	auto_txn struct db_txn *txn = NULL;
 	struct sv value;
+	struct err *err;
 
 	TRY(db_begin_read(engine_db(e), &txn));
-	return db_get(txn, DB_CONTAINER, id, &value, out_exists);
+	err = db_get(txn, DB_CONTAINER, id, &value, out_exists);
+	if (!err || err->kind != ERR_CORRUPT)
+		return err;
+	err_free(err); /* damaged is there, too */
+	*out_exists = true;
+	return NULL;
 }
 
 FALLIBLE ctr_save(struct engine *e, const char *id, const json_t *doc)

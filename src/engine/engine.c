@@ -77,6 +77,11 @@ bool engine_exists(const struct engine_opts *o)
 	return sys_fstatat(AT_FDCWD, root_of(o), &st, 0) == 0 || sys_fstatat(AT_FDCWD, run_of(o), &st, 0) == 0;
 }
 
+char *engine_meta_path(const struct engine_opts *o)
+{
+	return xasprintf("%s/meta", pick(o ? o->root : NULL, "HOY_ROOT", "/var/lib/hoy"));
+}
+
 static FALLIBLE open_parts(struct engine *e, const struct engine_opts *o)
 {
 	auto_free char *meta = NULL;

@@ -22,6 +22,7 @@ struct engine_opts {
 bool engine_exists(const struct engine_opts *o);
 FALLIBLE engine_open(const struct engine_opts *o, struct engine **out_engine);
 void engine_close(struct engine *e);
+char *engine_meta_path(const struct engine_opts *o); /* of the database, which may not be there yet; owned */
 const char *engine_root(const struct engine *e); /* absolute path; borrowed, as all below */
 const char *engine_run(const struct engine *e);
 int engine_root_fd(const struct engine *e);

@@ -13,6 +13,7 @@
 #include "image/ref.h"
 #include "state/record.h"
 #include "sys/sys.h"
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -48,7 +49,9 @@ static void note(struct verify *v, enum damage_kind kind, enum db_table table, c
 		if (v->damages.p[i].kind == kind && v->damages.p[i].table == table &&
 		    strcmp(v->damages.p[i].name, name) == 0)
 			return;
-	*vec_push(&v->damages) = (struct damage){ kind, table, xstrdup(name), owner ? xstrdup(owner) : NULL };
+	*vec_push(&v->damages) = (struct damage){
+		.kind = kind, .table = table, .name = xstrdup(name), .owner = owner ? xstrdup(owner) : NULL
+	};
 }
 
 static void round_fini(struct verify *v)
@@ -169,6 +172,36 @@ static FALLIBLE check_table(struct verify *v, enum db_table table)
 			check_target(v, table, r, doc, &ids);
 		err_free(err);
 	}
+	return NULL;
+}
+
+static void rotten(void *ctx, enum db_table table, const char *key)
+{
+	struct verify *v = ctx;
+	size_t before = v->damages.n;
+
+	bad_record(v, table, key, "is not what was written");
+	if (v->damages.n > before)
+		v->damages.p[before].is_rotten = true;
+}
+
+/* *out_readable: no record is rotten, so that they can be looked at one by one. */
+static FALLIBLE check_records(struct verify *v, bool *out_readable)
+{
+	enum db_copy_state copy;
+
+	TRY(db_check(engine_db(v->e), rotten, v, &copy));
+	*out_readable = v->damages.n == 0;
+	if (copy == DB_COPY_WINS)
+		return FAIL(ERR_CORRUPT, "the database has lost records: 'hoy verify --repair' makes it again from its log");
+	if (*out_readable && copy == DB_COPY_STALE) /* a kill at the wrong moment is no damage */
+		TRY(db_copy(engine_db(v->e)));
+	if (*out_readable && copy == DB_COPY_DAMAGED) {
+		verify_tell(v, NULL, "meta/log: is damaged");
+		note(v, DAMAGE_COPY, 0, "meta/log", NULL);
+	}
+	for (int t = 0; *out_readable && t < DB_TABLES; t++)
+		TRY(check_table(v, (enum db_table)t));
 	return NULL;
 }
 
@@ -456,9 +489,11 @@ static FALLIBLE check_layout(struct verify *v)
 static FALLIBLE check_all(struct verify *v)
 {
 	auto_txn struct db_txn *txn = NULL;
+	bool is_readable;
 
-	for (int t = 0; t < DB_TABLES; t++)
-		TRY(check_table(v, (enum db_table)t));
+	TRY(check_records(v, &is_readable));
+	if (!is_readable) /* nothing stands on them; after their repair the rest is read */
+		return store_blob_each(engine_store(v->e), check_any_blob, v);
 	TRY(check_names(v));
 	TRY(store_blob_each(engine_store(v->e), check_any_blob, v));
 	for (size_t i = 0; i < v->layers.n; i++)
@@ -508,6 +543,27 @@ static FALLIBLE rounds(struct verify *v)
 	}
 	v->result->left = (unsigned)v->damages.n;
 	return v->o->repair && !v->result->left ? image_sweep(v->e) : NULL;
+}
+
+FALLIBLE engine_verify_database(const struct engine_opts *o, const struct verify_opts *v)
+{
+	auto_free char *path = engine_meta_path(o);
+	bool is_sound, is_whole = false;
+	struct stat st;
+
+	if (sys_fstatat(AT_FDCWD, path, &st, 0) < 0)
+		return NULL;
+	TRY(db_probe(path, &is_sound));
+	if (is_sound)
+		return NULL;
+	v->tell(v->ctx, "meta/data.mdb: the database is damaged");
+	if (!v->repair)
+		return FAIL(ERR_CORRUPT, "the database is damaged: 'hoy verify --repair' makes it again from its log");
+	TRY(db_rebuild(path, &is_whole));
+	v->tell(v->ctx, is_whole ? "meta/data.mdb: made again from meta/log"
+				 : "meta/data.mdb: made again from what can be read of meta/log, which is damaged, too: some records may "
+				   "be lost or old; the old database is meta/data.mdb.damaged");
+	return NULL;
 }
 
 FALLIBLE engine_verify(struct engine *e, const struct verify_opts *o, struct verify_result *out_result)

@@ -28,6 +28,11 @@ struct verify_result {
 	unsigned left;                   /* … and still so at the end */
 };
 /*
+ * Before the engine is opened: whether the database can be read at all. With repair it is made again from its
+ * log. ERR_CORRUPT names the repair, or says that it is not possible. tell as above.
+ */
+FALLIBLE engine_verify_database(const struct engine_opts *o, const struct verify_opts *v);
+/*
  * Damage is a result, not an error; errors tell why the store could not be read. ERR_NOT_FOUND: an image that
  * was named. With repair what no image, container or cache needs is removed, too.
  */

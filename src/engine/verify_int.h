@@ -6,10 +6,11 @@
 #include "engine/verify.h"
 #include "state/db.h"
 
-enum damage_kind { DAMAGE_BLOB, DAMAGE_LAYER, DAMAGE_RECORD, DAMAGE_INDEX, DAMAGE_LAYOUT };
+enum damage_kind { DAMAGE_BLOB, DAMAGE_LAYER, DAMAGE_RECORD, DAMAGE_INDEX, DAMAGE_LAYOUT, DAMAGE_COPY };
 struct damage {
 	enum damage_kind kind;
 	enum db_table table; /* of a record */
+	bool is_rotten;      /* its checksum is wrong */
 	char *name;          /* digest, key, file; owned */
 	char *owner;         /* full reference of an image that needs it, or NULL; owned */
 };

@@ -53,11 +53,16 @@ static FALLIBLE forget(struct verify *v, enum db_table table, const char *key)
 	return db_commit(TAKE(txn));
 }
 
-/* Containers, volumes and networks are nowhere else: their records stay, for whoever can still read them. */
+/* From the log, else from what else says the same; containers, volumes and networks are nowhere else: their
+ * records stay. */
 static FALLIBLE mend_record(struct verify *v, const struct damage *d)
 {
-	struct err *err;
+	struct err *err =
+	    d->is_rotten ? db_restore(engine_db(v->e), d->table, d->name) : FAIL(ERR_NOT_FOUND, "not rotten");
 
+	if (!err)
+		return NULL;
+	err_free(err);
 	switch (d->table) {
 	case DB_IMAGE:
 		TRY(forget(v, d->table, d->name));
@@ -277,6 +282,8 @@ static FALLIBLE mend_other(struct verify *v, const struct damage *d)
 		return mend_record(v, d);
 	case DAMAGE_INDEX:
 		return image_index_write(v->e);
+	case DAMAGE_COPY:
+		return db_copy(engine_db(v->e));
 	case DAMAGE_LAYOUT:
 		return record_write(engine_root_fd(v->e), "oci-layout", STORE_LAYOUT, strlen(STORE_LAYOUT));
 	case DAMAGE_BLOB:

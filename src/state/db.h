@@ -49,6 +49,39 @@ FALLIBLE db_delete(struct db_txn *txn, enum db_table table, const char *key); /*
 FALLIBLE db_scan(struct db_txn *txn, enum db_table table, const char *prefix,
 		 struct err *(*each)(void *ctx, struct sv key, struct sv value), void *ctx);
 
+/*
+ * Rot. Every value is kept with a checksum, and every record a second time in a log beside the database.
+ * db_get and db_scan: ERR_CORRUPT names a damaged record. A database whose own structure is damaged, and that is then met by any
+ * call, may end the process: with a message that names the repair and exit code 125.
+ * db_check: tells each record that is not what was put, and how the log is.
+ */
+enum db_copy_state {
+	DB_COPY_GOOD,
+	DB_COPY_STALE,	 /* it lacks something or is not there: a kill, a power cut, a full disk; db_copy writes it anew */
+	DB_COPY_DAMAGED, /* a checksum in it is wrong; db_copy, too */
+	DB_COPY_WINS,	 /* it has what the database has lost: db_rebuild */
+};
+FALLIBLE db_check(struct db *db, void (*tell)(void *ctx, enum db_table table, const char *key), void *ctx,
+		  enum db_copy_state *out_copy);
+FALLIBLE db_restore(struct db *db, enum db_table table, const char *key); /* from the log. ERR_NOT_FOUND */
+FALLIBLE db_copy(struct db *db); /* ERR_CONFLICT: not while a record is damaged, or no room */
+/*
+ * Whether a database can be opened and read, each page of it is used once, and it has what its log confirms; asked in a process
+ * of its own, because LMDB may crash on one that is damaged. ERR_UNAVAILABLE: that cannot be told now.
+ */
+FALLIBLE db_probe(const char *path, bool *out_sound);
+/*
+ * Makes it anew from the log, beside the old one, and renames it into its place: killed at any point, this can be done again.
+ * *out_whole: nothing is lost; else the log is damaged as well, and the old database stays as data.mdb.damaged.
+ * ERR_CONFLICT: a process has it open. ERR_CORRUPT: there is no log.
+ */
+FALLIBLE db_rebuild(const char *path, bool *out_whole);
+
+static inline void own_db(struct db **slot)
+{
+	db_close(*slot);
+}
+#define auto_db __attribute__((cleanup(own_db)))
 static inline void own_db_txn(struct db_txn **slot)
 {
 	db_abort(*slot);

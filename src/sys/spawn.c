@@ -100,7 +100,18 @@ int sys_spawn_call(int (*fn)(void *arg), void *arg)
 	while (waitpid(pid, &status, 0) < 0)
 		if (errno != EINTR)
 			return -errno;
-	return WIFEXITED(status) ? WEXITSTATUS(status) : -ECHILD;
+	if (WIFEXITED(status))
+		return WEXITSTATUS(status);
+	switch (WTERMSIG(status)) {
+	case SIGSEGV:
+	case SIGBUS:
+	case SIGABRT:
+	case SIGILL:
+	case SIGFPE:
+		return -EFAULT;
+	default:
+		return -ECHILD;
+	}
 }
 
 int sys_pid_fd(pid_t pid)

@@ -20,7 +20,7 @@ struct sys_spawn {
 int sys_spawn_run(const struct sys_spawn *s, int *out_pid_fd);
 /*
  * Runs fn(arg) in a forked child that exits with its result (0..255); waits for it. For what must not happen in our own
- * process: unshare, setns.
+ * process: unshare, setns. -EFAULT: the child crashed; -ECHILD: somebody killed it.
  */
 int sys_spawn_call(int (*fn)(void *arg), void *arg);
 int sys_pid_fd(pid_t pid);			    /* owned */

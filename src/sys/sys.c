@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -362,6 +364,53 @@ int sys_flock(int fd, int operation)
 {
 	SYS_FAULT("flock");
 	return sys_ret(RETRY(flock(fd, operation)));
+}
+
+int sys_lock_byte(int fd, pid_t *out_pid)
+{
+	struct flock l = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 1 };
+	int r;
+
+	SYS_FAULT("fcntl_setlk");
+	r = sys_ret(fcntl(fd, F_SETLK, &l));
+	if (r == -EACCES)
+		r = -EAGAIN;
+	*out_pid = r == -EAGAIN && fcntl(fd, F_GETLK, &l) == 0 && l.l_type != F_UNLCK ? l.l_pid : 0;
+	return r;
+}
+
+static struct {
+	volatile uintptr_t from, to;
+	const char *volatile message;
+	volatile bool is_set;
+} fault;
+
+/* Only what is safe in a handler. A fault elsewhere comes again, and then ends us as it would have. */
+static void on_memory_fault(int signo, siginfo_t *si, void *context)
+{
+	uintptr_t at = (uintptr_t)si->si_addr;
+
+	(void)context;
+	if (at < fault.from || at >= fault.to) {
+		(void)signal(signo, SIG_DFL);
+		return;
+	}
+	(void)!write(STDERR_FILENO, fault.message, strlen(fault.message));
+	_exit(125);
+}
+
+void sys_on_memory_fault(uintptr_t from, uintptr_t to, const char *message)
+{
+	struct sigaction sa = { .sa_sigaction = on_memory_fault, .sa_flags = SA_SIGINFO | SA_NODEFER };
+
+	fault.message = message;
+	fault.from = from;
+	fault.to = to;
+	if (fault.is_set)
+		return;
+	fault.is_set = true;
+	(void)sigaction(SIGSEGV, &sa, NULL);
+	(void)sigaction(SIGBUS, &sa, NULL);
 }
 
 int sys_cloexec(int fd, int on)

@@ -71,6 +71,10 @@ int sys_pipe(int out_fds[2]);						    /* owned fds, close-on-exec */
 int sys_socketpair(int type, int out_fds[2]);				    /* AF_UNIX; owned fds */
 int sys_memfd(const char *name);					    /* owned fd */
 int sys_flock(int fd, int operation);
+/* The POSIX lock of a file's first byte, for writing. -EAGAIN: process *out_pid has it. Goes with any close of the file by us. */
+int sys_lock_byte(int fd, pid_t *out_pid);
+/* From now on a memory fault at [from, to) ends the process: message (borrowed) to stderr, exit code 125. Others do what they did. */
+void sys_on_memory_fault(uintptr_t from, uintptr_t to, const char *message);
 int sys_cloexec(int fd, int on);
 ssize_t sys_copy_range(int in_fd, int out_fd, size_t n); /* kernel-side copy at the file positions; 0 at the end */
 /* Sends or receives bytes with up to max_fds descriptors (SCM_RIGHTS). Received fds are owned and close-on-exec. */

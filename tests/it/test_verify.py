@@ -197,3 +197,51 @@ def test_what_nobody_needs_goes(pulled):
     mended(hoy)
     assert not stray.exists()
     assert "No such image" in hoy("verify", "nothing", code=1).err
+
+
+def everything(hoy):
+    """What the database says."""
+    return [hoy(*c).out for c in (
+        ["images", "--no-trunc", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}"], ["volume", "ls"], ["network", "ls", "--no-trunc"],
+        ["ps", "-a", "--no-trunc", "--format", "{{.ID}} {{.Names}} {{.Image}}"])]
+
+
+def test_the_database(fresh_hoy, busybox_tar):
+    """A byte flipped anywhere in it, or in its log: told or without effect; afterwards everything is as it was."""
+    random.seed(6)
+    hoy = fresh_hoy
+    hoy("import", busybox_tar, "busybox")
+    for i in range(3):
+        hoy("create", "--name", f"box{i}", "-v", f"vol{i}:/data", "busybox", "true")
+        hoy("tag", "busybox", f"other:{i}")
+    hoy("network", "create", "net")
+    want, meta = everything(hoy), hoy.root / "meta"
+    data, log = (meta / "data.mdb").read_bytes(), (meta / "log").read_bytes()
+    found = 0
+    for n in range(24):
+        (meta / "data.mdb").write_bytes(data)
+        (meta / "log").write_bytes(log)
+        flip(meta / ("log" if n % 4 == 0 else "data.mdb"))
+        if n == 20:
+            (meta / "log").unlink()
+        r = hoy("verify", code=None)
+        assert r.code in (0, 1), r
+        found += r.code
+        hoy("verify", "--repair")
+        assert "Damaged" not in hoy("verify").out
+        assert everything(hoy) == want, n
+        assert sorted(os.listdir(meta)) == ["data.mdb", "lock.mdb", "log"]
+    assert found >= 4
+    for spoilt in (data[:8192] + bytes(8192) + data[16384:], data[:12288], b""):
+        (meta / "data.mdb").write_bytes(spoilt)
+        (meta / "log").write_bytes(log)
+        r = hoy("images", code=None)
+        assert r.code and r.err.count("\n") == 1 and "hoy verify --repair" in r.err, r
+        assert hoy("verify", code=1).err.count("\n") == 1
+        hoy("verify", "--repair")
+        assert everything(hoy) == want
+    hoy("rm", "box0")
+    (meta / "data.mdb").unlink()
+    (meta / "log").unlink()
+    (meta / "data.mdb").write_bytes(data[:12288])
+    assert "no second copy" in hoy("verify", "--repair", code=1).err
