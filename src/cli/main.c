@@ -136,7 +136,10 @@ int cmd_main(char *argv[])
 	}
 	code = run(c, path, rest);
 	engine_close(opened);
-	if (fflush(stdout) != 0 && code == 0)
+	errno = 0;
+	if ((fflush(stdout) != 0 || ferror(stdout)) && code == 0) {
+		tell(FAIL_OS(errno ? errno : EIO, "write standard output"));
 		code = 1;
+	}
 	return code;
 }

@@ -71,6 +71,15 @@ def test_export(changed, tmp_path):
     hoy("rmi", "again")
 
 
+def test_output_that_cannot_be_written(changed):
+    hoy = changed
+    hoy("run", "--name", "ctr", "based", "touch", "/x")
+    for command in (["diff", "ctr"], ["ps", "-a"], ["export", "ctr"], ["version"]):
+        with open("/dev/full", "w", encoding="ascii") as full:
+            r = subprocess.run([hoy.binary, *command], env=hoy.env, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        assert r.returncode == 1 and r.stderr.count("No space left on device") == 1
+
+
 def test_bad_output_paths(changed, tmp_path):
     hoy = changed
     hoy("create", "--name", "ctr", "based", "true")
