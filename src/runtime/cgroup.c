@@ -361,12 +361,7 @@ static int write_pair(const struct cgroup_set *s, const char *path, const struct
 	return r == -ENOENT && last_empty ? 0 : r;
 }
 
-/* v1's memory limit with the limit on memory and swap behind it. */
-static bool is_memory_pair(const struct plan_pair *pair)
-{
-	return strcmp(pair[0].key, "memory/memory.limit_in_bytes") == 0 &&
-	       strcmp(pair[1].key, "memory/memory.memsw.limit_in_bytes") == 0;
-}
+#define MEMORY_LIMIT "memory/memory.limit_in_bytes"
 
 static struct err *check_usage(const struct cgroup_set *s, const char *path, int64_t limit)
 {
@@ -408,6 +403,24 @@ static struct err *no_control(const struct cgroup_set *s, const char *path, cons
 	return e;
 }
 
+/*
+ * v1: memory cannot be above the sum of memory and swap, which goes first where a limit is raised: the plan's, or none at all
+ * when there is to be none for memory.
+ */
+static int raise_memory(const struct cgroup_set *s, const struct plan *p, const struct plan_pair *pair, const struct plan_pair *next,
+			char file[128])
+{
+	struct plan_pair sum = { "memory/memory.memsw.limit_in_bytes", "-1" };
+	int r;
+
+	if (next && strcmp(next->key, sum.key) == 0)
+		sum = *next;
+	else if (strcmp(pair->value, "-1") != 0)
+		return -EINVAL;
+	r = write_pair(s, p->cgroup, &sum, file);
+	return r < 0 ? r : write_pair(s, p->cgroup, pair, file);
+}
+
 static struct err *write_limits(const struct cgroup_set *s, const struct plan *p)
 {
 	const struct plan_pair *pairs = s->v2 ? p->cgroup_v2.p : p->cgroup_v1.p;
@@ -421,11 +434,11 @@ static struct err *write_limits(const struct cgroup_set *s, const struct plan *p
 			return FAIL(ERR_UNSUPPORTED, "%s: control groups v%d have no such limit",
 				    pairs[i].key, s->v2 ? 2 : 1);
 		r = write_pair(s, p->cgroup, &pairs[i], file);
-		if (r == -EINVAL && i + 1 < n &&
-		    is_memory_pair(&pairs[i])) { /* raised above the old sum: the sum first */
-			r = write_pair(s, p->cgroup, &pairs[i + 1], file);
-			r = r < 0 ? r : write_pair(s, p->cgroup, &pairs[i], file);
-		}
+		if (r == -EINVAL && strcmp(pairs[i].key, MEMORY_LIMIT) == 0)
+			r = raise_memory(s, p, &pairs[i], i + 1 < n ? &pairs[i + 1] : NULL, file);
+		if (r == -EINVAL && strcmp(pairs[i].key, MEMORY_LIMIT) == 0)
+			return FAIL(ERR_INVALID, "limit memory: %s is above the limit of memory and swap together, or no number",
+				    pairs[i].value);
 		if (r == -ENOENT || r == -ENODEV || r == -EOPNOTSUPP)
 			return no_control(s, p->cgroup, file);
 		if (r < 0)

@@ -329,8 +329,11 @@ TEST(device_rules_hold_in_the_kernel)
 
 TEST(limits_can_be_changed_up_and_down)
 {
-	auto_json json_t *raise = NULL, *low = NULL;
+	auto_json json_t *raise = NULL, *low = NULL, *alone = NULL, *none = NULL;
 	PLAN(p);
+
+	CHECK_OK(json_parse(SV("{\"memory\":{\"limit\":67108864}}"), "r", 1000, &alone));
+	CHECK_OK(json_parse(SV("{\"memory\":{\"limit\":-1}}"), "r", 1000, &none));
 
 	CHECK_OK(resources(&p, "{\"memory\":{\"limit\":16777216,\"swap\":33554432},\"pids\":{\"limit\":9}}"));
 	CHECK_OK(cgroup_create(set(), &p));
@@ -345,6 +348,10 @@ TEST(limits_can_be_changed_up_and_down)
 	CHECK_OK(runtime_update(p.cgroup, low));
 	CHECK_STR(value("memory", "memory.memsw.limit_in_bytes", "memory.swap.max"),
 		  set()->v2 ? "0\n" : "16777216\n");
+	if (!set()->v2) /* the sum of memory and swap stands in the way */
+		CHECK_ERR(ERR_INVALID, runtime_update(p.cgroup, alone));
+	CHECK_OK(runtime_update(p.cgroup, none));
+	CHECK_STR(value("memory", "memory.limit_in_bytes", "memory.max"), set()->v2 ? "max\n" : "9223372036854771712\n");
 	CHECK_OK(runtime_cgroup_remove(p.cgroup));
 	CHECK_ERR(ERR_UNSUPPORTED, runtime_update(p.cgroup, raise)); /* gone */
 }

@@ -135,6 +135,20 @@ static int inherit_mode(const struct child *c, int fs, const struct plan_mount *
 	return sys_fsconfig(fs, FSCONFIG_SET_STRING, "mode", mode);
 }
 
+/* SELinux knows files of proc and sysfs by their paths, those of mqueue by nothing that a mount can say. */
+static bool takes_label(const struct child *c, const struct plan_mount *m)
+{
+	static const char *const without[] = { "proc", "sysfs", "mqueue", "cgroup", "cgroup2" };
+
+	for (size_t i = 0; i < LEN(without); i++)
+		if (strcmp(m->type, without[i]) == 0)
+			return false;
+	for (const char **o = m->data; o && *o; o++)
+		if (strstr(*o, "context="))
+			return false;
+	return c->has_selinux && c->p->mount_label;
+}
+
 /* Owned mount fd, or the -errno of the kernel's refusal to make it. */
 static int new_fs(const struct child *c, const struct plan_mount *m)
 {
@@ -155,6 +169,9 @@ static int new_fs(const struct child *c, const struct plan_mount *m)
 		child_need(c, sys_fsconfig(fs, FSCONFIG_SET_FLAG, *o, NULL), "mount option", *o);
 	for (const char **o = m->data; o && *o; o++)
 		child_need(c, set_data(fs, *o), "mount option", plan_option_name(*o));
+	if (takes_label(c, m))
+		child_need(c, sys_fsconfig(fs, FSCONFIG_SET_STRING, c->p->mount_context, c->p->mount_label),
+			   "label mount (linux.mountLabel)", m->target);
 	child_need(c, inherit_mode(c, fs, m), "mount", m->target);
 	if ((r = sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL)) < 0)
 		return r;
@@ -308,7 +325,7 @@ static void one_mount(struct child *c, const struct plan_mount *m, int given)
 
 	if (m->type && !m->by_parent && given < 0 && !c->is_late && !is_root(m)) {
 		at = open_target(c, m, true);
-		if (classic_mount(m, at))
+		if (!takes_label(c, m) && classic_mount(m, at))
 			return;
 	}
 	if (m->type && !m->by_parent) {

@@ -122,6 +122,6 @@ void child_labels(struct child *c)
 		child_cat(text, sizeof text, "exec ", c->p->apparmor, NULL);
 		child_proc_write(c, own >= 0 ? "self/attr/apparmor/exec" : "self/attr/exec", text);
 	}
-	if (c->has_selinux)
+	if (c->has_selinux && c->p->selinux)
 		child_proc_write(c, "self/attr/exec", c->p->selinux);
 }

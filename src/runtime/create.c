@@ -304,12 +304,14 @@ static void check_labels(struct launch *l)
 	const struct plan *p = l->p;
 
 	l->child.has_apparmor = p->apparmor && file_says("/sys/module/apparmor/parameters/enabled", 'Y');
-	l->child.has_selinux = p->selinux && file_says("/sys/fs/selinux/enforce", 0);
+	l->child.has_selinux = (p->selinux || p->mount_label) && file_says("/sys/fs/selinux/enforce", 0);
 	if (p->apparmor && !l->child.has_apparmor)
 		log_warn("process.apparmorProfile \"%s\" has no effect: AppArmor is not enabled",
 			 p->apparmor);
 	if (p->selinux && !l->child.has_selinux)
 		log_warn("process.selinuxLabel \"%s\" has no effect: SELinux is not enabled", p->selinux);
+	if (p->mount_label && !l->child.has_selinux)
+		log_warn("linux.mountLabel \"%s\" has no effect: SELinux is not enabled", p->mount_label);
 }
 
 /* config.md#linux-process: what cannot be granted is a warning. Root of a user namespace has them all there.
@@ -677,6 +679,7 @@ static FALLIBLE mount_launch(struct launch *l, pid_t container_pid)
 	if (target < 0)
 		return FAIL_OS(-target, "open process %d of the container", (int)container_pid);
 	TRY(pair(l));
+	check_labels(l);
 	l->child.target_fd = target;
 	TRY(foreign_namespaces(container_pid, &l->child.target_ns));
 	if (!(l->child.target_ns & CLONE_NEWNS))
@@ -691,7 +694,8 @@ static FALLIBLE mount_launch(struct launch *l, pid_t container_pid)
 
 FALLIBLE runtime_mount(struct plan *p, size_t i, pid_t container_pid)
 {
-	struct plan one = { .id = p->id, .root = p->root, .ns = p->ns, .uid_map = p->uid_map, .gid_map = p->gid_map };
+	struct plan one = { .id = p->id, .root = p->root, .ns = p->ns, .uid_map = p->uid_map, .gid_map = p->gid_map,
+			    .mount_label = p->mount_label, .mount_context = p->mount_context };
 	const struct runtime_stdio none = { .fd = { -1, -1, -1 } };
 	struct plan_mount *m = &p->mounts.p[i];
 	CLEANUP(launch_fini) struct launch l;

@@ -41,6 +41,7 @@ enum criu_kind { CRIU_DUMP = 1, CRIU_RESTORE = 2, CRIU_PRE_DUMP = 4 };
 	X(39, JOIN_NS, "join_ns")                                                                            \
 	X(43, CGROUP_DUMP_CONTROLLER, "cgroup_dump_controller")                                              \
 	X(44, FREEZE_CGROUP, "freeze_cgroup")                                                                \
+	X(46, TCP_SKIP_IN_FLIGHT, "tcp_skip_in_flight")                                                      \
 	X(48, LAZY_PAGES, "lazy_pages")                                                                      \
 	X(49, STATUS_FD, "status_fd")                                                                        \
 	X(50, ORPHAN_PTS_MASTER, "orphan_pts_master")                                                        \

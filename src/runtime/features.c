@@ -12,27 +12,7 @@
 #include <linux/seccomp.h>
 
 static const char *const mount_options[] = {
-	"async",         "atime",        "bind",
-	"defaults",      "dev",          "diratime",
-	"dirsync",       "exec",         "idmap",
-	"iversion",      "lazytime",     "loud",
-	"mand",          "noatime",      "nodev",
-	"nodiratime",    "noexec",       "noiversion",
-	"nolazytime",    "nomand",       "norelatime",
-	"nostrictatime", "nosuid",       "nosymfollow",
-	"private",       "ratime",       "rbind",
-	"rdev",          "rdiratime",    "relatime",
-	"remount",       "rexec",        "ridmap",
-	"rnoatime",      "rnodev",       "rnodiratime",
-	"rnoexec",       "rnorelatime",  "rnostrictatime",
-	"rnosuid",       "rnosymfollow", "ro",
-	"rprivate",      "rrelatime",    "rro",
-	"rrw",           "rshared",      "rslave",
-	"rstrictatime",  "rsuid",        "rsymfollow",
-	"runbindable",   "rw",           "shared",
-	"silent",        "slave",        "strictatime",
-	"suid",          "symfollow",    "sync",
-	"tmpcopyup",     "unbindable",
+	"async", "atime", "bind", "copy-symlink", "defaults", "dest-nofollow", "dev", "diratime", "dirsync", "exec", "idmap", "iversion", "lazytime", "loud", "mand", "noatime", "nodev", "nodiratime", "noexec", "noiversion", "nolazytime", "nomand", "norelatime", "nostrictatime", "nosuid", "nosymfollow", "private", "rasync", "ratime", "rbind", "rdev", "rdiratime", "rdirsync", "relatime", "remount", "rexec", "ridmap", "rmand", "rnoatime", "rnodev", "rnodiratime", "rnoexec", "rnomand", "rnorelatime", "rnostrictatime", "rnosuid", "rnosymfollow", "ro", "rprivate", "rrelatime", "rro", "rrw", "rshared", "rslave", "rstrictatime", "rsuid", "rsymfollow", "rsync", "runbindable", "rw", "shared", "silent", "slave", "src-nofollow", "strictatime", "suid", "symfollow", "sync", "tmpcopyup", "unbindable",
 };
 
 static json_t *words(const struct word *w)

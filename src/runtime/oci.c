@@ -3,17 +3,14 @@
 #include "base/buf.h"
 #include "base/mem.h"
 #include "base/own.h"
-#include "base/time.h"
-#include "sys/sys.h"
-#include <ctype.h>
-#include <fcntl.h>
 #include <stdio.h>
 
 #define AT(field) offsetof(struct oci, field)
 static const struct oci_opt globals[] = {
 	{ OCI_STR, 0, "root", "DIR", AT(root), "where containers are kept (/run/hoy-runtime)" },
-	{ OCI_STR, 0, "log", "FILE", AT(log), "write errors there too" },
+	{ OCI_STR, 0, "log", "FILE", AT(log), "write errors there too; or journald:NAME, syslog:NAME" },
 	{ OCI_STR, 0, "log-format", "FORMAT", AT(log_format), "text (default) or json" },
+	{ OCI_STR, 0, "log-level", "LEVEL", AT(log_level), "error, warning (default) or debug" },
 	{ OCI_STR, 0, "cgroup-manager", "NAME", AT(manager_name), "cgroupfs (default), systemd or disabled" },
 	{ OCI_FLAG, 0, "systemd-cgroup", NULL, AT(systemd), "the same as --cgroup-manager=systemd" },
 	{ OCI_STR, 0, "rootless", "VALUE", AT(rootless_text),
@@ -65,47 +62,6 @@ static int usage(FILE *to, const char *name)
 	return to == stderr ? 1 : 0;
 }
 
-/*
- * The message as callers match it: docker tells "not found" (127) and "not executable" (126) apart by Go's
- * words for the errors of an exec, which begin in lower case.
- */
-static char *message(const struct oci *o, const struct err *e)
-{
-	char *text = o->debug ? xasprintf("%s (%s)", e->msg, e->at) : xstrdup(e->msg);
-	char *at = strncmp(text, "exec: ", 6) == 0 && e->os ? strstr(text, strerror(e->os)) : NULL;
-
-	if (at)
-		*at = (char)tolower(*at);
-	return text;
-}
-
-/* Callers read the log file; people read standard error. */
-static void report(const struct oci *o, const struct err *e)
-{
-	bool as_json = o->log_format && strcmp(o->log_format, "json") == 0;
-	auto_fd int fd = o->log ? sys_open(o->log, O_WRONLY | O_CREAT | O_APPEND, 0644) : -1;
-	auto_free char *text = message(o, e);
-	auto_buf struct buf b = BUF(65536);
-	char now[TIME_TEXT_MAX];
-
-	(void)time_format(time_now_ns(), now);
-	if (as_json) {
-		auto_json json_t *v =
-		    json_pack("{s:s, s:s, s:s}", "msg", text, "level", "error", "time", now);
-
-		json_print(v, &b);
-	} else {
-		buf_fmt(&b, "time=\"%s\" level=error msg=\"%s\"", now, text);
-	}
-	buf_ch(&b, '\n');
-	if (fd >= 0)
-		(void)sys_write_all(fd, buf_text(&b), b.n);
-	if (as_json && !o->log)
-		(void)fprintf(stderr, "%s", buf_text(&b));
-	else
-		(void)fprintf(stderr, "%s: %s\n", o->program, text);
-}
-
 static int version(const struct oci *o)
 {
 	(void)printf(
@@ -114,42 +70,12 @@ static int version(const struct oci *o)
 	return 0;
 }
 
-static FALLIBLE check_log(struct oci *o)
-{
-	auto_fd int fd = -1;
-
-	if (o->log_format && strcmp(o->log_format, "text") != 0 && strcmp(o->log_format, "json") != 0) {
-		const char *bad = o->log_format;
-
-		o->log_format = NULL;
-		return FAIL(ERR_INVALID, "unknown log-format \"%s\": text or json", bad);
-	}
-	if (!o->log)
-		return NULL;
-	if (strncmp(o->log, "file:", 5) == 0)
-		o->log += 5;
-	if (strncmp(o->log, "journald:", 9) == 0 || strncmp(o->log, "syslog:", 7) == 0) {
-		const char *bad = o->log;
-
-		o->log = NULL;
-		return FAIL(ERR_UNSUPPORTED, "--log=%s: only files are supported", bad);
-	}
-	fd = sys_open(o->log, O_WRONLY | O_CREAT | O_APPEND, 0644);
-	if (fd < 0) {
-		const char *bad = o->log;
-
-		o->log = NULL;
-		return FAIL_OS(-fd, "open log %s", bad);
-	}
-	return NULL;
-}
-
 static FALLIBLE check_globals(struct oci *o)
 {
 	const char *m = o->manager_name ? o->manager_name : o->systemd ? "systemd" : "cgroupfs";
 	const char *r = o->rootless_text ? o->rootless_text : "auto";
 
-	TRY(check_log(o));
+	TRY(oci_log_check(o));
 	if (strcmp(m, "cgroupfs") == 0)
 		o->manager = OCI_CGROUPFS;
 	else if (strcmp(m, "systemd") == 0)
@@ -217,7 +143,7 @@ int oci_main(int argc, char *argv[])
 		e = dispatch(&o, args, &code);
 	if (!e)
 		return fflush(stdout) == 0 ? code : 1;
-	report(&o, e);
+	oci_report(&o, e);
 	err_free(e);
 	return code > 0 ? code : 1;
 }

@@ -18,13 +18,20 @@ enum oci_manager { OCI_CGROUPFS, OCI_SYSTEMD, OCI_NO_CGROUPS };
 /* The global options. */
 struct oci {
 	const char *program; /* as we were called: "crun" through a link of that name */
-	const char *root, *log, *log_format, *criu;
+	const char *root, *log, *log_format, *log_level, *criu;
 	const char *manager_name, *rootless_text;
 	enum oci_manager manager;
 	bool debug, systemd, rootless, version, help;
 };
 /* The whole program. Returns the exit code. */
 int oci_main(int argc, char *argv[]);
+
+/* ---- oci_log.c: errors as callers read them ---- */
+
+/* --log, --log-format, --log-level. ERR_INVALID; -errno of a file that can't be opened. */
+FALLIBLE oci_log_check(struct oci *o);
+/* To the log, and to standard error. */
+void oci_report(const struct oci *o, const struct err *e);
 
 /* ---- oci_box.c: one container's directory ---- */
 
@@ -121,7 +128,7 @@ FALLIBLE oci_cgroup_join_sub(const char *cgroup, const char *text, pid_t pid);
 
 /* ---- oci_annot.c ---- */
 
-/* ERR_UNSUPPORTED for run.oci.* annotations that we do not obey. */
+/* ERR_UNSUPPORTED for run.oci.* annotations that we do not obey; adds what $RUN_OCI_SECCOMP_RECEIVER says. */
 FALLIBLE oci_annotations(const struct oci_box *b);
 const char *oci_annotation(const json_t *config, const char *name); /* NULL: not there */
 /* run.oci.delegate-cgroup (v2): the first process into a group of its own below the container's. */

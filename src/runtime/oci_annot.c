@@ -6,11 +6,27 @@
  * delegate-cgroup, systemd.subgroup, org.systemd.property.*, org.criu.config).
  */
 #include "runtime/oci.h"
+#include <stdlib.h>
 #include <string.h>
+
+#define RECEIVER "run.oci.seccomp.receiver"
 
 const char *oci_annotation(const json_t *config, const char *name)
 {
 	return json_string_value(json_object_get(json_object_get(config, "annotations"), name));
+}
+
+/* The environment says it for every container of a caller; the configuration may say otherwise. */
+static void default_receiver(const struct oci_box *b)
+{
+	const char *path = getenv("RUN_OCI_SECCOMP_RECEIVER");
+	json_t *all = json_object_get(b->config, "annotations");
+
+	if (!path || !*path || oci_annotation(b->config, RECEIVER))
+		return;
+	if (!all)
+		(void)json_object_set_new(b->config, "annotations", all = json_object());
+	(void)json_object_set_new(all, RECEIVER, json_string(path));
 }
 
 FALLIBLE oci_annotations(const struct oci_box *b)
@@ -27,5 +43,6 @@ FALLIBLE oci_annotations(const struct oci_box *b)
 		if (oci_annotation(b->config, refused[i].name))
 			return FAIL(ERR_UNSUPPORTED, "annotation %s is not supported: %s", refused[i].name,
 				    refused[i].why);
+	default_receiver(b);
 	return NULL;
 }

@@ -41,7 +41,7 @@ struct criu {
 	const char *images, *work, *parent, *status_fd, *page_server, *cgroups, *network_lock, *lsm_profile,
 	    *lsm_context;
 	char **empty_ns;
-	bool running, tcp, tcp_close, unix_sk, shell_job, file_locks, pre_dump, lazy, dedup, link_remap;
+	bool running, tcp, tcp_close, tcp_skip, unix_sk, shell_job, file_locks, pre_dump, lazy, dedup, link_remap;
 };
 #define AT(field) offsetof(struct criu, field)
 #define BOTH                                                                                                  \
@@ -65,6 +65,7 @@ struct criu {
 static const struct oci_opt checkpoint_opts[] = {
 	BOTH,
 	{ OCI_STR, 0, "parent-path", "DIR", AT(parent), "the image of a --pre-dump, relative to this one" },
+	{ OCI_FLAG, 0, "tcp-skip-in-flight", NULL, AT(tcp_skip), "without TCP connections that are being made" },
 	{ OCI_FLAG, 0, "leave-running", NULL, AT(running), "the container goes on" },
 	{ OCI_FLAG, 0, "pre-dump", NULL, AT(pre_dump), "memory only; the container goes on" },
 	{ OCI_STR, 0, "status-fd", "FD", AT(status_fd),
@@ -288,7 +289,7 @@ static FALLIBLE common(struct criu_order *q, const struct criu *c, const struct 
 	} flags[] = { { c->tcp, CRIU_TCP_ESTABLISHED }, { c->unix_sk, CRIU_EXT_UNIX_SK },
 		      { c->shell_job, CRIU_SHELL_JOB }, { c->file_locks, CRIU_FILE_LOCKS },
 		      { c->lazy, CRIU_LAZY_PAGES },     { c->dedup, CRIU_AUTO_DEDUP },
-		      { c->tcp_close, CRIU_TCP_CLOSE }, { c->link_remap, CRIU_LINK_REMAP },
+		      { c->tcp_close, CRIU_TCP_CLOSE }, { c->tcp_skip, CRIU_TCP_SKIP_IN_FLIGHT }, { c->link_remap, CRIU_LINK_REMAP },
 		      { true, CRIU_ORPHAN_PTS_MASTER }, { true, CRIU_NOTIFY_SCRIPTS } };
 
 	criu_number(q, CRIU_IMAGES_DIR_FD, (uint64_t)p->images_fd);

@@ -3,6 +3,7 @@
 #include "base/num.h"
 #include "base/own.h"
 #include "runtime/oci.h"
+#include "runtime/rdt.h"
 #include <string.h>
 
 struct update {
@@ -34,7 +35,7 @@ static const struct oci_opt update_opts[] = {
 	ROW(16, "l3-cache-schema", "TEXT", "Intel RDT: L3 cache"),
 	ROW(17, "mem-bw-schema", "TEXT", "Intel RDT: memory bandwidth"),
 	{ OCI_STR, 'r', "resources", "FILE", offsetof(struct update, resources),
-	  "linux.resources as JSON (-: standard input); the other options are refused then" },
+	  "linux.resources as JSON (-: standard input); beside it only those of Intel RDT are taken" },
 	{ .kind = OCI_END },
 };
 /* Where each goes in linux.resources; part NULL: linux.intelRdt. */
@@ -105,7 +106,7 @@ static FALLIBLE resources_of(const struct update *u, json_t **out, json_t **out_
 			(void)json_object_set_new(all, rows[i].part, part = json_object());
 		(void)json_object_set_new(part, rows[i].name, v);
 	}
-	if (u->resources && n)
+	if (u->resources && n > json_object_size(rdt))
 		return FAIL(ERR_INVALID, "--resources and other limits exclude each other");
 	if (!u->resources && !n)
 		return FAIL(ERR_INVALID, "nothing to update");
@@ -139,6 +140,32 @@ static void merge(json_t *into, const json_t *from)
 	}
 }
 
+/* Only what is new is written to the class. ERR_UNSUPPORTED, as runc has it: a container that was made without one. */
+static FALLIBLE update_rdt(struct oci_box *b, json_t *rdt)
+{
+	json_t *have = json_object_get(json_object_get(b->config, "linux"), "intelRdt");
+	auto_json json_t *config = NULL, *whole = NULL;
+	struct plan *p = NULL;
+	struct err *e;
+
+	if (!json_is_object(have))
+		return FAIL(ERR_UNSUPPORTED, "Intel RDT: container \"%s\" was made without linux.intelRdt", b->id);
+	if (json_object_get(have, "closID"))
+		(void)json_object_set(rdt, "closID", json_object_get(have, "closID"));
+	config = json_deep_copy(b->config);
+	(void)json_object_set(json_object_get(config, "linux"), "intelRdt", rdt);
+	whole = b->config;
+	b->config = config;
+	e = oci_box_plan(b, &p);
+	b->config = TAKE(whole);
+	if (!e)
+		e = rdt_update(p);
+	plan_free(p);
+	TRY(e);
+	merge(have, rdt);
+	return oci_box_save_config(b);
+}
+
 /* The copy of the configuration keeps step, so that what is made from it later (restore) has the limits of
  * now. */
 static FALLIBLE remember(struct oci_box *b, const json_t *resources)
@@ -164,10 +191,9 @@ static struct err *run_update(const struct oci *o, const void *conf, char *const
 	if (oci_box_status(&b) == OCI_STOPPED)
 		return FAIL(ERR_CONFLICT, "container not running: \"%s\"", b.id);
 	if (json_object_size(rdt))
-		return FAIL(
-		    ERR_UNSUPPORTED,
-		    "Intel RDT: container \"%s\" has no group in resctrl whose schema could be changed",
-		    b.id);
+		TRY(update_rdt(&b, rdt));
+	if (!json_object_size(resources))
+		return NULL;
 	TRY(oci_box_need_cgroup(&b));
 	TRY(runtime_update(oci_box_cgroup(&b), resources));
 	TRY(oci_cgroup_updated(&b, resources));

@@ -146,6 +146,7 @@ struct plan {
 	VEC(struct plan_pair) cgroup_v2; /* "memory.max" -> value */
 	VEC(struct plan_cgroup_rule) device_rules;
 	struct plan_rdt rdt;
+	const char *mount_label, *mount_context; /* of new file systems, under SELinux: label (NULL: none), name of the option */
 	const char *apparmor, *selinux; /* what the program runs as; NULL: untouched */
 	VEC(struct plan_hook) hooks[HOOK_KINDS];
 	const char *hook_out, *hook_err; /* files for what hooks print; NULL: where we print */

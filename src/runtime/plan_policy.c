@@ -310,5 +310,7 @@ struct err *plan_policy(struct plan *p, const json_t *linux_part)
 	if (p->is_exec)
 		return NULL;
 	TRY(rdt(p, json_object_get(linux_part, "intelRdt")));
+	p->mount_label = plan_text(p, json_str_at(linux_part, "mountLabel", NULL));
+	p->mount_context = "context";
 	return time_offsets(p, json_object_get(linux_part, "timeOffsets"));
 }

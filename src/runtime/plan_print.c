@@ -38,6 +38,8 @@ static void isolation(const struct plan *p, struct buf *out)
 		buf_fmt(out, "%s %c %lld:%lld %s\n", p->device_rules.p[i].allow ? "allow" : "deny",
 			p->device_rules.p[i].type, (long long)p->device_rules.p[i].major,
 			(long long)p->device_rules.p[i].minor, p->device_rules.p[i].access);
+	if (p->mount_label)
+		buf_fmt(out, "mounts %s=%s\n", p->mount_context, p->mount_label);
 	if (p->rdt.on)
 		buf_fmt(out, "rdt class %s%s%s\n", p->rdt.clos, p->rdt.is_own ? " (own)" : "",
 			p->rdt.monitor ? ", monitored" : "");

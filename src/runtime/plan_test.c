@@ -97,6 +97,7 @@ TEST(wrong_values_are_refused_by_name)
 		{ "{\"hooks\":{\"poststop\":[{\"path\":\"/x\",\"timeout\":0}]}}",
 		  "hooks.poststop[0].timeout" },
 		{ "{\"annotations\":{\"run.oci.hooks.stdout\":\"x\"}}", "run.oci.hooks.stdout" },
+		{ "{\"annotations\":{\"run.oci.mount_context_type\":\"x\"}}", "not context, fscontext" },
 	};
 
 	for (size_t i = 0; i < LEN(bad); i++) {
@@ -346,6 +347,19 @@ TEST(rdt_monitoring_leaves_nothing_when_it_fails)
 	CHECK(faccessat(dir, "there/mon_groups/box", F_OK, 0) < 0 && faccessat(dir, "there", F_OK, 0) == 0);
 }
 
+TEST(rdt_update_changes_a_class_that_is_there)
+{
+	int dir = resctrl();
+	PLAN(p, "{\"linux\":{\"intelRdt\":{\"closID\":\"there\",\"memBwSchema\":\"MB:0=20;1=70\"}}}");
+	PLAN(q, "{\"linux\":{\"intelRdt\":{\"closID\":\"gone\",\"memBwSchema\":\"MB:0=20;1=70\"}}}");
+
+	t_file_write(dir, "there/schemata", "");
+	CHECK_OK(rdt_update_in(dir, p));
+	CHECK(t_file_is(dir, "there/schemata", "MB:0=20;1=70\n"));
+	CHECK(t_file_is(dir, "there/tasks", ""));
+	CHECK_ERR(ERR_NOT_FOUND, rdt_update_in(dir, q));
+}
+
 TEST(rdt_tells_every_failing_call)
 {
 	int dir = resctrl();
@@ -369,4 +383,5 @@ TEST(rdt_without_resctrl_is_an_error)
 	if (access("/sys/fs/resctrl/schemata", F_OK) == 0)
 		t_skip("has resctrl");
 	CHECK_ERR(ERR_UNSUPPORTED, rdt_apply(p, 7));
+	CHECK_ERR(ERR_UNSUPPORTED, rdt_update(p));
 }

@@ -95,6 +95,16 @@ static FALLIBLE check_schemata(int class_fd, const struct plan *p)
 	return NULL;
 }
 
+static FALLIBLE write_schemata(int class_fd, const struct plan *p, size_t from)
+{
+	for (size_t i = from; i < p->rdt.n_lines; i++) {
+		auto_free char *line = xasprintf("%s\n", p->rdt.lines[i]);
+
+		TRY(write_line(class_fd, "schemata", line));
+	}
+	return NULL;
+}
+
 static FALLIBLE fill(int class_fd, const struct plan *p, pid_t pid, bool is_new, bool *out_monitor)
 {
 	char text[24], group[300];
@@ -102,11 +112,7 @@ static FALLIBLE fill(int class_fd, const struct plan *p, pid_t pid, bool is_new,
 	(void)snprintf(text, sizeof text, "%d\n", (int)pid);
 	if (!is_new && p->rdt.n_checked)
 		TRY(check_schemata(class_fd, p));
-	for (size_t i = is_new ? 0 : p->rdt.n_checked; i < p->rdt.n_lines; i++) {
-		auto_free char *line = xasprintf("%s\n", p->rdt.lines[i]);
-
-		TRY(write_line(class_fd, "schemata", line));
-	}
+	TRY(write_schemata(class_fd, p, is_new ? 0 : p->rdt.n_checked));
 	TRY(write_line(class_fd, "tasks", text));
 	if (p->rdt.monitor) {
 		int r;
@@ -119,6 +125,14 @@ static FALLIBLE fill(int class_fd, const struct plan *p, pid_t pid, bool is_new,
 		TRY(write_line(class_fd, group, text));
 	}
 	return NULL;
+}
+
+FALLIBLE rdt_update_in(int root_fd, const struct plan *p)
+{
+	auto_fd int class_fd = -1;
+
+	TRY(open_class(root_fd, p, &class_fd));
+	return write_schemata(class_fd, p, 0);
 }
 
 static void remove_monitor(int class_fd, const struct plan *p)
@@ -194,6 +208,14 @@ FALLIBLE rdt_apply(const struct plan *p, pid_t pid)
 		return NULL;
 	TRY(find_resctrl(&root));
 	return rdt_apply_in(root, p, pid);
+}
+
+FALLIBLE rdt_update(const struct plan *p)
+{
+	auto_fd int root = -1;
+
+	TRY(find_resctrl(&root));
+	return rdt_update_in(root, p);
 }
 
 void rdt_remove(const struct plan *p)

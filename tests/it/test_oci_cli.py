@@ -237,7 +237,6 @@ def test_errors_are_told_in_the_log_as_callers_read_it(oci, tmp_path):
     assert 'level=error msg="container does not exist' in log.read_text().splitlines()[1]
     r = oci.any("state", "none", pre=["--log-format", "json"])
     assert json.loads(r.stderr)["level"] == "error"
-    oci.fails("state", "none", pre=["--log", "syslog:x"], says="only files are supported")
     oci.fails("state", "none", pre=["--log", "/none/x"], says="open log /none/x")
     oci.fails("state", "none", pre=["--log-format", "xml"], says="text or json")
 
@@ -439,7 +438,8 @@ def test_update(oci):
     saved = json.loads((oci.root / "c/config.json").read_text())["linux"]["resources"]
     assert saved["pids"] == {"limit": 88} and saved["memory"] == {"limit": 33554432, "reservation": 33554432}
     oci.fails("update", "-r", "-", "--memory", "1m", "c", says="exclude each other")
-    oci.fails("update", "--l3-cache-schema", "L3:0=f", "c", says="Intel RDT")
+    oci.fails("update", "--l3-cache-schema", "L3:0=f", "c", says="made without linux.intelRdt")
+    oci.fails("update", "-r", "-", "--mem-bw-schema", "MB:0=1", "c", stdin=subprocess.DEVNULL, says="resources")
 
 
 def test_events(oci):
@@ -519,6 +519,43 @@ def test_a_user_without_rights_runs_a_container(rootfs):
         assert user("list", "-q") == ""
     finally:
         shutil.rmtree(base)
+
+
+# ---- logs ----
+
+LOG_SERVICES = """
+import os, socket, struct, subprocess, sys
+runtime, root = sys.argv[1:]
+subprocess.run("mount -t tmpfs x /run && mkdir -p /run/systemd/journal && mount -t tmpfs x /dev && mknod -m 666 /dev/null c 1 3", shell=True,
+               check=True)
+def said(path, log, *more):
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    s.bind(path)
+    r = subprocess.run([runtime, "--root", root, "--log", log, *more, "state", "none"], capture_output=True, text=True)
+    assert r.returncode == 1 and r.stderr == 'hoy-runtime: container does not exist: "none"\\n', r
+    return s.recv(9999)
+text = b'container does not exist: "none"'
+assert said("/run/systemd/journal/socket", "journald:me") == (b"PRIORITY=3\\nSYSLOG_IDENTIFIER=me\\nMESSAGE\\n" +
+                                                              struct.pack("<Q", len(text)) + text + b"\\n")
+got = said("/dev/log", "syslog:", "--log-format", "json")
+assert got.startswith(b"<11>hoy-runtime[") and got.endswith(b"]: " + text), got
+os.unlink("/dev/log")
+r = subprocess.run([runtime, "--root", root, "--log", "syslog:x", "list"], capture_output=True, text=True)
+assert r.returncode == 1 and "--log=syslog:x: connect to /dev/log" in r.stderr, r
+"""
+
+
+def test_errors_go_to_the_journal_and_to_syslog(oci):
+    subprocess.run(["unshare", "-m", "/usr/bin/python3", "-c", LOG_SERVICES, RUNTIME, str(oci.root)], check=True, timeout=60)
+
+
+def test_log_levels(oci):
+    oci.config["process"]["capabilities"]["bounding"].append("CAP_NONE_SUCH")
+    oci.save("true")
+    assert "CAP_NONE_SUCH" in oci.any("run", "c").stderr
+    assert oci.any("run", "c", pre=["--log-level", "error"]).stderr == ""
+    assert "oci_box.c:" in oci.any("state", "none", pre=["--log-level=debug"]).stderr
+    oci.fails("list", pre=["--log-level", "x"], says="error, warning or debug")
 
 
 # ---- mounts ----
@@ -643,6 +680,15 @@ def test_annotations(oci, tmp_path):
     for name in ("run.oci.handler", "run.oci.seccomp.plugins", "run.oci.systemd.force_cgroup_v1"):
         oci.save("true", annotations={name: "x"})
         oci.fails("run", "c", says=f"{name} is not supported")
+    oci.save("true", annotations={"run.oci.mount_context_type": "x"})
+    oci.fails("run", "c", says="not context, fscontext, defcontext or rootcontext")
+    oci.config["linux"]["mountLabel"] = "system_u:object_r:container_file_t:s0"
+    oci.save("true", annotations={"run.oci.mount_context_type": "rootcontext"})
+    if not os.path.exists("/sys/fs/selinux/enforce"):
+        assert "linux.mountLabel" in oci.any("run", "c").stderr
+    del oci.config["linux"]["mountLabel"]
+    oci.save("true")
+    oci.fails("run", "c", env=dict(os.environ, RUN_OCI_SECCOMP_RECEIVER="/nobody"), says="connect to the seccomp agent /nobody")
     oci.save("sh", "-c", "cat /proc/self/cgroup; sleep 100", annotations={"run.oci.delegate-cgroup": "sub"})
     if not V2:
         oci.fails("run", "c", says="delegating is not safe with control groups v1")
@@ -670,7 +716,7 @@ def test_features_are_what_the_parser_takes(oci):
     assert "CAP_SYS_ADMIN" in features["linux"]["capabilities"] and features["linux"]["cgroup"]["systemd"]
     for option in features["mountOptions"]:
         if option[0] == "r" and option not in ("ro", "rw", "relatime") or option in (
-                "bind", "tmpcopyup", "mand", "iversion", "loud", "silent", "shared", "unbindable", "idmap"):
+                "bind", "tmpcopyup", "mand", "iversion", "loud", "silent", "shared", "unbindable", "idmap", "copy-symlink"):
             continue  # recursive ones, and those that want a certain source or file system
         oci.config["mounts"].append({"destination": "/mnt", "type": "tmpfs", "source": "tmpfs", "options": [option]})
         oci.save("true")

@@ -20,7 +20,7 @@ NAMES = {1: "images_dir_fd", 2: "pid", 3: "leave_running", 4: "ext_unix_sk", 5: 
          9: "log_level", 10: "log_file", 11: "ps", 12: "notify_scripts", 13: "root", 14: "parent_img", 15: "track_mem",
          16: "auto_dedup", 17: "work_dir_fd", 18: "link_remap", 24: "manage_cgroups", 25: "cg_root", 26: "rst_sibling", 27: "inherit_fd",
          34: "manage_cgroups_mode", 37: "external", 38: "empty_ns", 39: "join_ns", 43: "cgroup_dump_controller",
-         44: "freeze_cgroup",
+         44: "freeze_cgroup", 46: "tcp_skip_in_flight",
          48: "lazy_pages", 49: "status_fd", 50: "orphan_pts_master", 51: "config_file", 52: "tcp_close", 53: "lsm_profile",
          56: "lsm_mount_context", 57: "network_lock"}
 
@@ -124,10 +124,10 @@ def test_what_criu_is_ordered_at_a_checkpoint(oci, criu, tmp_path):  # noqa: F81
     assert s["kind"] == 4 and s["track_mem"] == [1] and s["pid"] == [pid] and s["config_file"] == ["/etc/criu/x.conf"]
     oci("checkpoint", "--image-path", "img", "--work-path", tmp_path / "work", "--parent-path", "../pre", "--leave-running",
         "--tcp-established", "--ext-unix-sk", "--shell-job", "--file-locks", "--lazy-pages", "--auto-dedup", "--empty-ns", "network",
-        "--link-remap", "--network-lock", "nftables", "--manage-cgroups-mode", "full", "--page-server", "10.0.0.1:99", "c", pre=pre)
+        "--link-remap", "--tcp-skip-in-flight", "--network-lock", "nftables", "--manage-cgroups-mode", "full", "--page-server", "10.0.0.1:99", "c", pre=pre)
     s = seen()
     assert s["kind"] == 1 and s["images"] == f"{oci.bundle}/img" and s["work"] == f"{tmp_path}/work"
-    for flag in ("leave_running", "tcp_established", "ext_unix_sk", "shell_job", "file_locks", "lazy_pages", "auto_dedup", "link_remap",
+    for flag in ("leave_running", "tcp_established", "ext_unix_sk", "shell_job", "file_locks", "lazy_pages", "auto_dedup", "link_remap", "tcp_skip_in_flight",
                  "track_mem", "orphan_pts_master", "manage_cgroups", "notify_scripts"):
         assert s[flag] == [1], flag
     assert s["empty_ns"] == [NEWNET] and s["manage_cgroups_mode"] == [FULL] and s["network_lock"] == [2]
