@@ -77,7 +77,7 @@ static struct err *write_layout(int root_fd, int lock_fd)
  * well. */
 static void sweep_file(const struct store *s, const char *name, int64_t part_seconds)
 {
-	bool is_part = strncmp(name, "part-", 5) == 0;
+	bool is_part = strncmp(name, "part-", 5) == 0 || strncmp(name, "upload-", 7) == 0;
 	auto_fd int file = -1;
 	struct stat st;
 

@@ -3,7 +3,7 @@
  *
  * A blob is verified while it is written, durable before it is named, and never modified. A crash leaves only files in
  * ROOT/tmp: ingest-* go at the next store_open when nobody holds them (flock); part-<hex>, what came of a blob from a
- * registry, waits a week for the pull that goes on with it.
+ * registry, waits a week for the pull that goes on with it, and so does upload-<hex>, where a push was.
  * Layer: content.  Threads: a store is shared; an ingest belongs to one thread.  Blocks: fsync at commit.
  */
 #pragma once

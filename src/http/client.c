@@ -174,11 +174,13 @@ static size_t on_send(char *p, size_t one, size_t n, void *arg)
 	return (size_t)got;
 }
 
+/* curl sends a request again when the connection it reused was dead. What comes from a file may have reached the other
+ * side in part: whoever called decides how to go on. */
 static int on_seek(void *arg, curl_off_t at, int whence)
 {
 	struct call *call = arg;
 
-	if (whence != SEEK_SET || at < 0 || (uint64_t)at > call->q->body_size)
+	if (whence != SEEK_SET || at < 0 || (uint64_t)at > call->q->body_size || !call->q->bytes)
 		return CURL_SEEKFUNC_FAIL;
 	call->sent_bytes = (uint64_t)at;
 	return CURL_SEEKFUNC_OK;
@@ -360,6 +362,7 @@ static struct err *judge(struct call *call, CURLcode code, const char *at, const
 	case CURLE_GOT_NOTHING:
 	case CURLE_RECV_ERROR:
 	case CURLE_SEND_ERROR:
+	case CURLE_SEND_FAIL_REWIND:
 		call->out->cause = HTTP_CUT;
 		return FAIL(ERR_UNAVAILABLE, "%s \"%s\": unexpected end of the connection: %s", method, at,
 			    call->detail);

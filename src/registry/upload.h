@@ -1,9 +1,10 @@
 /*
  * upload.h - one blob from the store into the registry, unless it is there.
  *
- * Specification: distribution-spec "Pushing blobs": HEAD, mount from another repository, else POST and one PUT.
+ * Specification: distribution-spec "Pushing blobs": HEAD, mount from another repository, else POST and one PUT; after a
+ * cut the session goes on where the registry says (PATCH with Content-Range), also in the next process.
  * Layer: registry.  Threads: one per upload.
- * Limits: 4 attempts.
+ * Limits: 4 attempts without progress.
  */
 #pragma once
 #include "base/err.h"
@@ -25,6 +26,7 @@ struct upload_conf { /* all borrowed */
 FALLIBLE upload_blob(const struct upload_conf *conf, struct http_client *http);
 /* What an answer other than success to a push means; what: the object. */
 FALLIBLE upload_refusal(const char *repository, const struct http_response *r, const char *what);
-/* The document under a tag or its digest, after all that it names. */
+/* The document under a tag or its digest, after all that it names. One that has a subject is also listed where those look
+ * who have no referrers API (referrers.h). */
 FALLIBLE upload_manifest(struct registry *r, const char *repository, const char *reference, struct sv body,
 			 const char *media_type);

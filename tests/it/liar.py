@@ -51,7 +51,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         path = self.path.split("?")[0]
         liar.seen.append((self.command, self.path, dict(self.headers.items())))
         length = int(self.headers.get("Content-Length", 0))
-        self.sent = self.rfile.read(length) if length else b""
+        limit = liar.limit(self) if length else 0
+        self.sent = self.rfile.read(min(length, limit)) if length else b""
         found = liar.routes.get((self.command, path))
         if found is None and self.command in ("GET", "HEAD"):
             found = liar.routes.get(path)
@@ -98,6 +99,7 @@ class Liar:
         self.image = Image()
         self.routes, self.seen, self.more = {}, [], {}
         self.wait = threading.Event()
+        self.limit = lambda handler: 1 << 40  # how much of a request's body is read
         self.server = Server((address, 0), Handler)
         self.server.liar = self
         if tls:
