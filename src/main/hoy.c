@@ -14,8 +14,8 @@
 #include <sys/prctl.h>
 
 /*
- * SECURITY: steps of a build run as children of this very program; see sys/self.h. On success it has begun
- * again, or had no need to. Containers are run by a keeper, which is started so.
+ * SECURITY: steps of a build run as children of this very program; see sys/self.h. On success its file is out
+ * of reach; perhaps it has begun again for that. Containers are run by a keeper, which is started so.
  */
 static int shield(char *argv[])
 {
@@ -26,8 +26,11 @@ static int shield(char *argv[])
 		return r;
 	if ((r = (int)sys_readlink(AT_FDCWD, "/proc/self/exe", path, sizeof path)) < 0)
 		return r;
+	fd = sys_shield_in_place(argv);
 	if (setenv("HOY_SELF", path, 1) < 0)
 		return -errno;
+	if (fd == 0)
+		return 0;
 	fd = sys_shield(path);
 	return fd < 0 ? fd : sys_shield_exec(fd, argv);
 }

@@ -21,13 +21,16 @@ static bool enters(char *argv[])
 	return false;
 }
 
-/* SECURITY: see sys/self.h. On success this program has begun again, or had no need to. */
+/* SECURITY: see sys/self.h. On success our file is out of reach; perhaps this program has begun again for
+ * that. */
 static int shield(char *argv[])
 {
 	int fd, r = sys_self_is_shielded();
 
 	if (r != 0)
 		return r;
+	if (sys_shield_in_place(argv) == 0)
+		return 0;
 	fd = sys_shield("/proc/self/exe");
 	return fd < 0 ? fd : sys_shield_exec(fd, argv);
 }
@@ -37,10 +40,11 @@ int main(int argc, char *argv[])
 	int r = enters(argv) ? shield(argv) : 0;
 
 	if (r < 0) {
-		(void)fprintf(stderr, "hoy-runtime: protect the program from the container: %s\n", strerror(-r));
+		(void)fprintf(stderr, "hoy-runtime: protect the program from the container: %s\n",
+			      strerror(-r));
 		return 1;
 	}
-	(void)sys_prctl(PR_SET_NAME, (unsigned long)(uintptr_t)"hoy-runtime", 0, 0);
+	(void)sys_prctl(PR_SET_NAME, (unsigned long)(uintptr_t) "hoy-runtime", 0, 0);
 	/* one short command: the heap grows in few calls and nothing is given back before the end */
 	(void)mallopt(M_TOP_PAD, 1 << 20);
 	(void)mallopt(M_TRIM_THRESHOLD, 64 << 20);

@@ -1,6 +1,9 @@
 #include "base/own.h"
 #include "harness/t.h"
+#include "sys/self.h"
+#include "sys/spawn.h"
 #include "sys/sys.h"
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/socket.h>
 
@@ -49,7 +52,7 @@ TEST(fds_travel_over_a_socket)
 
 TEST(an_injected_fault_is_returned)
 {
-	FAULT_SWEEP(EIO) {
+	FAULT_SWEEP (EIO) {
 		int fd;
 
 		t_sweep_on();
@@ -70,4 +73,43 @@ TEST(many_descriptors_are_closed_whatever_their_order)
 	for (int i = 1; i < 6; i++)
 		CHECK(fcntl(fds[i], F_GETFD) < 0);
 	sys_close_all(fds, 0);
+}
+
+/* ---- our file out of reach while we run ---- */
+
+static int written = 1, calls_left;
+
+static int veto(const char *call)
+{
+	(void)call;
+	return --calls_left == 0 ? EPERM : 0;
+}
+
+/* With the n-th call refused. 0: done; 1: refused, and nothing has changed; 2: wrong. */
+static int move_with_fault(void *n)
+{
+	char *argv[] = { program_invocation_name, NULL };
+	int r;
+
+	memcpy(&calls_left, n, sizeof calls_left);
+	written = 7;
+	sys_fault = veto;
+	r = sys_shield_in_place(argv);
+	sys_fault = NULL;
+	if (written != 7 || sys_self_is_shielded() != (r == 0))
+		return 2;
+	return calls_left > 0 ? (r == 0 ? 0 : 2) : r == -EPERM ? 1 : 2;
+}
+
+TEST(a_running_program_moves_to_a_read_only_mount)
+{
+	int n = 0, r = 1;
+
+	CHECK(sys_self_is_shielded() == 0);
+	while (r == 1 && n < 64) {
+		n++;
+		r = sys_spawn_call(move_with_fault, &n);
+	}
+	CHECK(r == 0 && n > 8);
+	CHECK(written == 1 && sys_self_is_shielded() == 0); /* of those children only */
 }
