@@ -64,20 +64,15 @@ bool json_u64(const json_t *value, uint64_t *out)
 /* Jansson's own limit of 2,048 is fixed when it is built, and recursion over what it made would be ours. */
 static bool is_too_deep(struct sv text)
 {
-	bool in_string = false;
+	static const signed char step[256] = { ['['] = 1, ['{'] = 1, [']'] = -1, ['}'] = -1 };
 	int depth = 0;
 
 	for (size_t i = 0; i < text.n; i++) {
-		char c = text.p[i];
-
-		if (in_string && c == '\\')
-			i++;
-		else if (c == '"')
-			in_string = !in_string;
-		else if (!in_string && (c == '[' || c == '{') && ++depth > DEPTH_MAX)
+		if (text.p[i] == '"') /* to its end */
+			for (i++; i < text.n && text.p[i] != '"'; i++)
+				i += text.p[i] == '\\';
+		else if ((depth += step[(unsigned char)text.p[i]]) > DEPTH_MAX)
 			return true;
-		else if (!in_string && (c == ']' || c == '}'))
-			depth--;
 	}
 	return false;
 }
@@ -104,24 +99,35 @@ struct err *json_parse(struct sv text, const char *what, size_t max_bytes, json_
 	return NULL;
 }
 
-struct err *json_read(int fd, const char *what, size_t max_bytes, json_t **out_value)
+struct err *json_read_text(int fd, const char *what, struct buf *text, json_t **out_value)
 {
-	auto_buf struct buf b = BUF(max_bytes);
+	enum { CHUNK = 16384 };
 
 	for (;;) {
-		char chunk[16384];
-		ssize_t n = read(fd, chunk, sizeof chunk);
+		size_t left = text->max - text->n, want = left < CHUNK ? left : CHUNK;
+		char beyond, *room = want ? buf_room(text, want) : &beyond;
+		ssize_t n = room ? read(fd, room, want ? want : 1) : 0;
 
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
 			return FAIL_OS(errno, "read %s", what);
+		if (n > 0 && room == &beyond)
+			buf_ch(text, beyond); /* one too many */
+		TRY(buf_check(text, what));
 		if (n == 0)
 			break;
-		buf_add(&b, chunk, (size_t)n);
-		TRY(buf_check(&b, what));
+		text->n += (size_t)n;
+		text->data[text->n] = '\0';
 	}
-	return json_parse(sv_from(buf_text(&b), b.n), what, max_bytes, out_value);
+	return json_parse(sv_from(buf_text(text), text->n), what, text->max, out_value);
+}
+
+struct err *json_read(int fd, const char *what, size_t max_bytes, json_t **out_value)
+{
+	auto_buf struct buf b = BUF(max_bytes);
+
+	return json_read_text(fd, what, &b, out_value);
 }
 
 static int into_buf(const char *p, size_t n, void *ctx)
@@ -241,6 +247,12 @@ static void *region_alloc(size_t n)
 	}
 	b->used += want;
 	return b->data + b->used - want;
+}
+
+void json_release(json_t *value)
+{
+	if (!region)
+		json_decref(value);
 }
 
 static void region_free(void *p)

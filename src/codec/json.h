@@ -26,6 +26,8 @@ static inline void own_json(json_t **slot)
 FALLIBLE json_parse(struct sv text, const char *what, size_t max_bytes, json_t **out_value);
 /* The same from an fd at its position. */
 FALLIBLE json_read(int fd, const char *what, size_t max_bytes, json_t **out_value);
+/* The same; text (an empty buffer with the limit) has the document as it was, also when it is wrong. */
+FALLIBLE json_read_text(int fd, const char *what, struct buf *text, json_t **out_value);
 /* Compact, keys in insertion order. */
 void json_print(const json_t *value, struct buf *out);
 /* Indented by n spaces, as docker inspect prints (4). */
@@ -48,4 +50,6 @@ json_t *json_from_list(char *const *list); /* owned array; NULL list gives an em
  * be left - and a new region begins. Not for threads.
  */
 void json_region_begin(void);
+/* json_decref at the end of a document's life: with a region there is nothing to do, and it is not walked. */
+void json_release(json_t *value);
 void json_region_drop(void);

@@ -1,6 +1,7 @@
 /* runtime.c - hoy-runtime, the OCI runtime for other engines. */
 #include "codec/json.h"
 #include "runtime/oci.h"
+#include "sys/entropy.h"
 #include "sys/proc.h"
 #include "sys/self.h"
 #include <malloc.h>
@@ -49,5 +50,6 @@ int main(int argc, char *argv[])
 	(void)mallopt(M_TOP_PAD, 1 << 20);
 	(void)mallopt(M_TRIM_THRESHOLD, 64 << 20);
 	json_region_begin();
+	json_object_seed(sys_random_below(UINT32_MAX) + 1); /* its own way is to read /dev/urandom: three calls */
 	return oci_main(argc, argv);
 }

@@ -2,9 +2,9 @@
  * cgroup.c - making a container's control group: directories, limits, device rules, joining.
  *
  * Files are reached by their whole path: control groups have no symbolic links, and no component is "..".
- * Nothing is cached between operations: the hierarchies are read anew (30 us), so that a long-lived keeper
- * never writes to a mount that was replaced. A limit that cannot be set is an error naming it; controllers
- * nobody asked for are not missed.
+ * Nothing is cached between operations: the hierarchies are read anew, so that a long-lived keeper never
+ * writes to a mount that was replaced; only a short run removes the group where it made it. A limit that
+ * cannot be set is an error naming it; controllers nobody asked for are not missed.
  */
 #include "runtime/cgroup.h"
 #include "base/own.h"
@@ -18,6 +18,7 @@
 #include <linux/magic.h>
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { MOUNTINFO_MAX = 4 << 20, DEVICE_INSNS = 4096, UPDATE_MAX = 1 << 20 };
@@ -97,6 +98,55 @@ static struct err *v1_hierarchies(struct cgroup_set *s)
 	return NULL;
 }
 
+/* One line "4:cpu,cpuacct:/path" of /proc/self/cgroup; false: that hierarchy is not where all systems mount
+ * it. */
+static bool usual_line(struct sv line, struct cgroup_hier *h)
+{
+	struct sv name;
+
+	(void)sv_cut(&line, ':');
+	name = sv_cut(&line, ':');
+	if (sv_starts(name, SV("name=")))
+		name = sv_skip(name, 5);
+	if (!name.n || name.n >= sizeof h->name || name.n + sizeof CGROUP_ROOT "/" > sizeof h->dir)
+		return false;
+	(void)snprintf(h->name, sizeof h->name, SV_FMT, SV_ARG(name));
+	(void)snprintf(h->dir, sizeof h->dir, CGROUP_ROOT "/" SV_FMT, SV_ARG(name));
+	return sys_fs_magic(h->dir) == CGROUP_SUPER_MAGIC;
+}
+
+/*
+ * All hierarchies at their usual places; false: look into mountinfo, which costs 3 us for each mount of the
+ * host, and there may be thousands.
+ */
+static bool usual_places(struct cgroup_set *s)
+{
+	auto_fd int fd = sys_open("/proc/self/cgroup", O_RDONLY, 0);
+	char all[4096];
+	ssize_t n = fd < 0 ? fd : sys_read_full(fd, all, sizeof all);
+	struct sv text = sv_from(all, n > 0 ? (size_t)n : 0);
+
+	if (n <= 0 || n == sizeof all)
+		return false;
+	while (text.n) {
+		struct sv line = sv_cut(&text, '\n');
+
+		if (sv_starts(line, SV("0::"))) /* v2 beside them */
+			continue;
+		if (s->n == CGROUP_HIERARCHIES || !usual_line(line, &s->h[s->n])) {
+			s->n = 0;
+			return false;
+		}
+		s->n++;
+	}
+	return s->n > 0;
+}
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(((const struct cgroup_hier *)a)->name, ((const struct cgroup_hier *)b)->name);
+}
+
 struct err *cgroup_set_find(struct cgroup_set *out_set)
 {
 	struct cgroup_set *s = out_set;
@@ -109,11 +159,12 @@ struct err *cgroup_set_find(struct cgroup_set *out_set)
 	if (s->v2) {
 		s->h[0] = (struct cgroup_hier){ .dir = CGROUP_ROOT };
 		s->n = 1;
-	} else {
+	} else if (!usual_places(s)) {
 		TRY(v1_hierarchies(s));
 	}
 	if (!s->n)
 		return FAIL(ERR_UNSUPPORTED, "control groups are not mounted below " CGROUP_ROOT);
+	qsort(s->h, s->n, sizeof *s->h, by_name); /* one order, wherever it was read */
 	return NULL;
 }
 
@@ -316,7 +367,8 @@ static struct err *make_dirs(const struct cgroup_set *s, const char *path, bool 
 
 		if (r < 0)
 			return FAIL_OS(-r, "control group %s/%s: create", h->dir, path);
-		*out_foreign = existed && !adopt && cgroup_read(h, path, "cgroup.procs", some, sizeof some) > 0;
+		*out_foreign =
+		    existed && !adopt && cgroup_read(h, path, "cgroup.procs", some, sizeof some) > 0;
 		if (*out_foreign)
 			return FAIL(ERR_CONFLICT, "control group %s/%s has processes in it already", h->dir,
 				    path);

@@ -54,6 +54,8 @@ FALLIBLE cgroup_adopt(const struct cgroup_set *s, const struct plan *p);
 /* The first process joins. On v1 a process does that faster by itself, see child_join. */
 FALLIBLE cgroup_enter(const struct cgroup_set *s, const char *path, pid_t pid);
 FALLIBLE cgroup_join(const char *path, pid_t pid); /* a further one */
+/* Kills, then removes; absent is no error. */
+FALLIBLE cgroup_remove(const struct cgroup_set *s, const char *path);
 /* v2: owned fd of the group for sys_clone; -EOPNOTSUPP on v1; else -errno. */
 int cgroup_fd(const struct cgroup_set *s, const char *path);
 

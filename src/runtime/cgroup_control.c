@@ -280,21 +280,28 @@ static void remove_parents(const struct cgroup_hier *h, const char *path)
 struct err *runtime_cgroup_remove(const char *cgroup_path)
 {
 	struct cgroup_set s;
+
+	TRY(find_set(cgroup_path, &s));
+	return cgroup_remove(&s, cgroup_path);
+}
+
+struct err *cgroup_remove(const struct cgroup_set *s, const char *cgroup_path)
+{
 	int64_t pause = 500000, end = time_monotonic_ns() + remove_wait_ns;
 	bool gone[CGROUP_HIERARCHIES] = { false }, all, any = false;
 
-	TRY(find_set(cgroup_path, &s));
+	TRY(cgroup_check_path(cgroup_path));
 	for (;;) {
 		size_t busy = 0;
 
 		all = true;
-		for (size_t i = 0; i < s.n; i++) {
-			int r = gone[i] ? 0 : remove_tree(&s.h[i], cgroup_path);
+		for (size_t i = 0; i < s->n; i++) {
+			int r = gone[i] ? 0 : remove_tree(&s->h[i], cgroup_path);
 
 			any = any || r != -ENOENT;
 			gone[i] = r == 0 || r == -ENOENT;
 			if (!gone[i] && r != -EBUSY && r != -ENOTEMPTY)
-				return FAIL_OS(-r, "control group %s/%s: remove", s.h[i].dir, cgroup_path);
+				return FAIL_OS(-r, "control group %s/%s: remove", s->h[i].dir, cgroup_path);
 			if (!gone[i])
 				busy = i;
 			all = all && gone[i];
@@ -304,15 +311,15 @@ struct err *runtime_cgroup_remove(const char *cgroup_path)
 		if (time_monotonic_ns() > end)
 			return FAIL(ERR_TIMEOUT,
 				    "control group %s/%s: still busy after killing its processes",
-				    s.h[busy].dir, cgroup_path);
-		if (kill_all(&s, cgroup_path, SIGKILL) <
+				    s->h[busy].dir, cgroup_path);
+		if (kill_all(s, cgroup_path, SIGKILL) <
 		    0) /* gone in that hierarchy: the busy one tells who is left */
-			(void)signal_all(&s.h[busy], cgroup_path, SIGKILL);
+			(void)signal_all(&s->h[busy], cgroup_path, SIGKILL);
 		sys_pause_ns(pause);
 		pause = pause < 20000000 ? pause * 2 : pause;
 	}
-	for (size_t i = 0; any && i < s.n; i++) /* else who removed the group has seen to them */
-		remove_parents(&s.h[i], cgroup_path);
+	for (size_t i = 0; any && i < s->n; i++) /* else who removed the group has seen to them */
+		remove_parents(&s->h[i], cgroup_path);
 	return NULL;
 }
 

@@ -97,51 +97,41 @@ static struct child_report hear(const struct child *c)
 	return r;
 }
 
-/* Bits of the ignored signals, which execve would hand on, from field 33 of /proc/self/stat; without it: all. */
-static unsigned long ignored_signals(void)
+/* "go": what only the parent can tell. */
+static void hear_go(struct child *c)
 {
-	auto_fd int fd = sys_open("/proc/self/stat", O_RDONLY, 0);
-	char text[1024], *at;
-	unsigned long set = 0;
-	ssize_t n = fd < 0 ? fd : sys_read(fd, text, sizeof text - 1);
+	struct child_report r = hear(c);
 
-	if (n <= 0)
-		return ~0ul;
-	text[n] = 0;
-	at = strrchr(text, ')'); /* the end of field 2, a name of any bytes */
-	for (int field = 2; at && field < 33; field++)
-		at = strchr(at + 1, ' ');
-	if (!at)
-		return ~0ul;
-	while (*++at >= '0' && *at <= '9')
-		set = set * 10 + (unsigned long)(*at - '0');
-	return set;
+	c->pid = r.os;
+	memcpy(&c->ignored, r.text, sizeof c->ignored);
 }
 
-static void reset_signals(void)
+/* What execve would hand on: ignored signals, and the mask. */
+static void reset_signals(const struct child *c)
 {
-	unsigned long ignored = ignored_signals();
 	sigset_t none;
 
 	for (int i = 1; i < SIGRTMIN; i++)
-		if (i != SIGKILL && i != SIGSTOP && ignored >> (i - 1) & 1)
+		if (i != SIGKILL && i != SIGSTOP && c->ignored >> (i - 1) & 1)
 			(void)signal(i, SIG_DFL);
 	sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
 /*
- * v1: a thread that moves itself by "tasks" takes no lock that waits for an RCU grace period (several ms each time the kernel has
- * not moved anybody lately), as every write to cgroup.procs does. We have one thread. Before anything of the host is out of sight.
+ * v1: a thread that moves itself by "tasks" takes no lock that waits for an RCU grace period (several ms each
+ * time the kernel has not moved anybody lately), as every write to cgroup.procs does. We have one thread.
+ * Before anything of the host is out of sight.
  */
 static void join_groups(const struct child *c)
 {
 	char path[CGROUP_PATH];
 
 	for (size_t i = 0; c->joins && i < c->groups->n; i++) {
-		auto_fd int fd = -1;
+		child_fd int fd = -1;
 
-		child_need(c, cgroup_name(&c->groups->h[i], c->p->cgroup, "tasks", path), "join control group", path);
+		child_need(c, cgroup_name(&c->groups->h[i], c->p->cgroup, "tasks", path),
+			   "join control group", path);
 		fd = child_need(c, sys_open(path, O_WRONLY, 0), "join control group", path);
 		child_need(c, (int)sys_write(fd, "0", 1), "join control group", path);
 	}
@@ -155,7 +145,8 @@ static bool new_ns(const struct plan *p, int kind)
 	return false;
 }
 
-/* The user namespace first: it gives the rights for the others. The pid namespace was entered by the parent. */
+/* The user namespace first: it gives the rights for the others. The pid namespace was entered by the parent.
+ */
 static void join_namespaces(struct child *c)
 {
 	const struct plan *p = c->p;
@@ -200,15 +191,17 @@ static void set_names(const struct child *c)
 	const struct plan *p = c->p;
 
 	if (p->hostname)
-		child_need(c, sys_sethostname(p->hostname, strlen(p->hostname)), "set the host name", p->hostname);
+		child_need(c, sys_sethostname(p->hostname, strlen(p->hostname)), "set the host name",
+			   p->hostname);
 	if (p->domainname)
 		child_need(c, sys_setdomainname(p->domainname, strlen(p->domainname)), "set the domain name",
 			   p->domainname);
 }
 
 /*
- * SECURITY: not the host's null device, whose mode and owner root of the container could then change; and the container's only
- * when it is one: what stands there may be any file that we may write and the program may not.
+ * SECURITY: not the host's null device, whose mode and owner root of the container could then change; and the
+ * container's only when it is one: what stands there may be any file that we may write and the program may
+ * not.
  */
 static int open_null(const struct child *c)
 {
@@ -245,7 +238,8 @@ static void set_stdio(struct child *c)
 		struct stat st;
 
 		from[i] = stream(c, i);
-		/* so that /dev/stdout can be opened again by the user; a pipe or socket made for us, never a file of the host */
+		/* so that /dev/stdout can be opened again by the user; a pipe or socket made for us, never a
+		 * file of the host */
 		if (c->p->uid && sys_fstat(from[i], &st) == 0 && (c->tty_fd >= 0 || S_ISFIFO(st.st_mode)))
 			(void)sys_fchown(from[i], c->p->uid, c->tty_fd >= 0 ? (gid_t)-1 : c->p->gid);
 	}
@@ -259,24 +253,28 @@ static void set_stdio(struct child *c)
 static void set_limits(const struct child *c)
 {
 	for (size_t i = 0; i < c->p->limits.n; i++)
-		child_need(c, sys_setrlimit(c->p->limits.p[i].resource, &c->p->limits.p[i].limit), "set a resource limit",
-			   NULL);
+		child_need(c, sys_setrlimit(c->p->limits.p[i].resource, &c->p->limits.p[i].limit),
+			   "set a resource limit", NULL);
 }
 
 /*
- * SECURITY: a working directory by an fd of ours or of the caller (/proc/self/fd/7) is not followed, and what lies outside of the
- * root all the same the kernel says in its path (CVE-2024-21626). -ENOTDIR … as chdir.
+ * SECURITY: a working directory by an fd of ours or of the caller (/proc/self/fd/7) is not followed, and what
+ * lies outside of the root all the same the kernel says in its path (CVE-2024-21626). -ENOTDIR … as chdir.
  */
 static int enter_cwd(const struct child *c)
 {
 	const char *path = c->p->cwd + strspn(c->p->cwd, "/");
-	child_fd int root = sys_open("/", O_PATH | O_DIRECTORY, 0), dir = -1;
+	child_fd int root = -1, dir = -1;
 	char now[PATH_MAX];
-	int r = root < 0 ? root : sys_open_in_root(root, *path ? path : ".", O_PATH | O_DIRECTORY, 0);
+	int r;
 
+	if (!*path)
+		return sys_chdir("/");
+	root = r = sys_open("/", O_PATH | O_DIRECTORY, 0);
+	if (r >= 0)
+		dir = r = sys_open_in_root(root, path, O_PATH | O_DIRECTORY, 0);
 	if (r < 0)
 		return r;
-	dir = r;
 	if ((r = sys_fchdir(dir)) < 0)
 		return r;
 	if (sys_getcwd(now, sizeof now) < 0 || now[0] != '/')
@@ -295,7 +293,7 @@ static bool cwd_is_left_to_user(const struct child *c)
 	return false;
 }
 
-static void set_user(const struct child *c)
+static void set_user(struct child *c)
 {
 	const struct plan *p = c->p;
 	uint64_t effective, permitted;
@@ -305,36 +303,41 @@ static void set_user(const struct child *c)
 			int r = p->caps[0] >> i & 1 ? 0 : sys_prctl(PR_CAPBSET_DROP, (unsigned long)i, 0, 0);
 
 			if (r == -EINVAL && i > CAP_CHECKPOINT_RESTORE)
-				break; /* beyond the kernel's last; up to this one all kernels have them since 5.9 */
+				break; /* beyond the kernel's last; up to this one all kernels have them
+					  since 5.9 */
 			child_need(c, r, "drop a capability of the bounding set", NULL);
 		}
 	}
-	child_need(c, sys_prctl(PR_SET_KEEPCAPS, 1, 0, 0), "keep capabilities", NULL);
+	if (p->uid) /* root that stays root keeps them */
+		child_need(c, sys_prctl(PR_SET_KEEPCAPS, 1, 0, 0), "keep capabilities", NULL);
 	if (!p->keep_groups) {
 		int r = sys_setgroups(p->n_groups, p->groups);
 
-		/* none wanted, and the namespace of a user without rights may not change them: they map to nobody */
+		/* none wanted, and the namespace of a user without rights may not change them: they map to
+		 * nobody */
 		if (r != -EPERM || p->n_groups || !(c->no_rights || new_ns(p, CLONE_NEWUSER)))
 			child_need(c, r, "set supplementary groups", NULL);
 	}
 	child_need(c, sys_setresgid(p->gid), "set the group", NULL);
 	child_need(c, sys_setresuid(p->uid), "set the user", NULL);
 	child_need(c, sys_capget(&effective, &permitted), "read capabilities", NULL);
-	child_need(c, sys_capset(permitted, permitted, 0), "raise capabilities", NULL);
+	if (effective != permitted || !p->has_caps) /* else set_caps says the rest */
+		child_need(c, sys_capset(permitted, permitted, 0), "raise capabilities", NULL);
+	c->permitted = permitted;
 }
 
 static void set_caps(const struct child *c)
 {
 	const struct plan *p = c->p;
-	uint64_t effective, permitted, have;
+	const uint64_t have = c->permitted;
+	uint64_t permitted;
 
 	if (!p->has_caps)
 		return;
-	child_need(c, sys_capget(&effective, &have), "read capabilities", NULL);
 	/* what we do not have cannot be given: as the specification wants, that is no error */
 	permitted = p->caps[2] & have;
-	child_need(c, sys_capset(p->caps[1] & permitted, permitted, p->caps[3] & (have | permitted)), "set capabilities",
-		   NULL);
+	child_need(c, sys_capset(p->caps[1] & permitted, permitted, p->caps[3] & (have | permitted)),
+		   "set capabilities", NULL);
 	for (int i = 0; i < 64; i++)
 		if (p->caps[4] & permitted & p->caps[3] & UINT64_C(1) << i)
 			(void)sys_prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, (unsigned long)i, 0);
@@ -409,7 +412,8 @@ static int is_program(const char *path)
 	return 0;
 }
 
-/* As execvp finds it, with the PATH of the container. Told before "ready", because callers want to know at create. */
+/* As execvp finds it, with the PATH of the container. Told before "ready", because callers want to know at
+ * create. */
 static void find_program(const struct child *c, char out[4096])
 {
 	const char *name = c->p->args[0], *dir = env_path(c->p);
@@ -441,8 +445,9 @@ static void find_program(const struct child *c, char out[4096])
 }
 
 /*
- * What we got from the parent by birth and what the set-up opened must not stay for as long as a created container waits: a lock
- * of the parent would stay locked, a directory of the host in reach. All goes but what is needed until execve.
+ * What we got from the parent by birth and what the set-up opened must not stay for as long as a created
+ * container waits: a lock of the parent would stay locked, a directory of the host in reach. All goes but
+ * what is needed until execve.
  */
 static void close_others(const struct child *c)
 {
@@ -464,8 +469,8 @@ static void close_others(const struct child *c)
 }
 
 /*
- * SECURITY: until execve no process of the container may trace us or use our fds, whatever it shares with us. After set_user, which
- * sets this back to fs.suid_dumpable.
+ * SECURITY: until execve no process of the container may trace us or use our fds, whatever it shares with us.
+ * After set_user, which sets this back to fs.suid_dumpable.
  */
 static void make_untraceable(const struct child *c)
 {
@@ -545,10 +550,10 @@ static _Noreturn void become(struct child *c)
 /* While the root can still be written: a read-only one comes with the pivot. */
 static void make_cwd(const struct child *c)
 {
-	const char *cwd = c->p->cwd;
-	auto_fd int fd = sys_open_in_root(c->root_fd, cwd + strspn(cwd, "/"), O_PATH, 0);
+	const char *cwd = c->p->cwd, *path = cwd + strspn(cwd, "/");
+	child_fd int fd = *path ? sys_open_in_root(c->root_fd, path, O_PATH, 0) : -1;
 
-	if (fd == -ENOENT && strspn(cwd, "/") < strlen(cwd))
+	if (fd == -ENOENT)
 		child_need(c, child_mkdirs(c->root_fd, cwd), "make the working directory", cwd);
 }
 
@@ -577,7 +582,6 @@ void child_run(struct child *c)
 	/* SECURITY: in a pid namespace that others live in already (CVE-2016-9962) */
 	if (!new_ns(p, CLONE_NEWPID) && !new_ns(p, CLONE_NEWUSER))
 		make_untraceable(c);
-	reset_signals();
 	child_need(c, sys_setsid(), "start a session", NULL);
 	join_groups(c);
 	join_namespaces(c);
@@ -586,7 +590,8 @@ void child_run(struct child *c)
 	child_clocks(c);
 	if (c->has_apparmor || c->has_selinux)
 		(void)child_proc(c);
-	c->pid = hear(c).os;
+	hear_go(c);
+	reset_signals(c);
 	if (new_ns(p, CLONE_NEWUSER)) {
 		child_need(c, sys_setresgid(0), "become root of the user namespace", NULL);
 		child_need(c, sys_setresuid(0), "become root of the user namespace", NULL);
@@ -626,7 +631,6 @@ void child_run_exec(struct child *c)
 		(void)sys_prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0);
 	/* SECURITY: no process of the container may trace us once we are in its namespaces (CVE-2016-9962) */
 	make_untraceable(c);
-	reset_signals();
 	set_oom_score(c);
 	if (c->has_apparmor || c->has_selinux)
 		(void)child_proc(c);
@@ -637,7 +641,8 @@ void child_run_exec(struct child *c)
 		child_need(c, sys_fchdir(c->target_root), "enter the container's root", NULL);
 		child_need(c, sys_chroot("."), "enter the container's root", NULL);
 	}
-	c->pid = hear(c).os;
+	hear_go(c);
+	reset_signals(c);
 	child_need(c, sys_setsid(), "start a session", NULL);
 	(void)umask(0);
 	open_exec_tty(c);

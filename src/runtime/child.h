@@ -30,6 +30,8 @@ struct child {
 	int root_mount_fd;    /* the same for the root */
 	int devices_fd;       /* nodes that the parent made; see sources.h. -1: none */
 	pid_t pid;	   /* as the parent sees us */
+	uint64_t permitted; /* capabilities, once we are the user */
+	uint64_t ignored; /* signals that we were born with ignored: n is bit n - 1 */
 	int root_fd;	   /* of the new root, from child_rootfs on */
 	int proc_fd;	   /* our own /proc, once child_proc was asked; -1 before */
 	int tty_fd;	   /* slave, or -1 */
@@ -37,7 +39,7 @@ struct child {
 
 /* One message in either direction on the sync socket. */
 enum child_msg {
-	CHILD_GO = 'G',    /* parent: namespaces and cgroup are ready; os: our pid */
+	CHILD_GO = 'G',    /* parent: namespaces and cgroup are ready; os: our pid; text: ignored signals, 8 bytes */
 	CHILD_START = 'S', /* parent: execute */
 	CHILD_TTY = 'T',   /* the pty master comes along */
 	CHILD_READY = 'R', /* all but the execve is done */

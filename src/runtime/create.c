@@ -1,12 +1,14 @@
 /*
  * create.c - the parent's side: namespaces, maps, cgroup, then the child's reports.
  *
- *	clone3 ─▶ cgroup, id maps, hooks ─ "go" ─▶ child builds its root ─ "ready" ─▶ start ─ "start" ─▶ execve (socket ends)
+ *	clone3 ─▶ cgroup, id maps, hooks ─ "go" ─▶ child builds its root ─ "ready" ─▶ start ─ "start" ─▶
+ *execve (socket ends)
  */
 #include "base/log.h"
 #include "base/own.h"
 #include "runtime/child.h"
 #include "runtime/netdev.h"
+#include "runtime/pid.h"
 #include "runtime/rdt.h"
 #include "runtime/sources.h"
 #include "sys/event.h"
@@ -32,8 +34,9 @@ struct launch {
 	struct sources sources;
 	int sync; /* our end */
 	pid_t pid;
+	uint64_t start_time;
 	int pid_fd, tty_fd;
-	bool in_group;	/* the child was born in it */
+	bool in_group; /* the child was born in it */
 	bool has_rdt;
 	bool has_group; /* we made it; someone else's stays when we fail */
 	const struct runtime_stdio *io;
@@ -62,6 +65,7 @@ static void launch_init(struct launch *l, const struct plan *p, const struct run
 	l->groups.v2 = false;
 	l->sync = l->pid_fd = l->tty_fd = -1;
 	l->pid = 0;
+	l->start_time = 0;
 	l->has_group = false;
 	l->sources = SOURCES;
 	l->groups.v2 = false;
@@ -132,8 +136,8 @@ static FALLIBLE report_error(const struct child_report *r)
 
 	if (r->kind == CHILD_REFUSED)
 		return report_refused(r);
-	return r->os ? FAIL_OS(r->os, "%.*s", (int)sizeof r->text, text) :
-		       FAIL(ERR_INVALID, "%.*s", (int)sizeof r->text, text);
+	return r->os ? FAIL_OS(r->os, "%.*s", (int)sizeof r->text, text)
+		     : FAIL(ERR_INVALID, "%.*s", (int)sizeof r->text, text);
 }
 
 /* The next report; *out_n_fds descriptors with it. The end of the socket is kind 0. */
@@ -173,12 +177,24 @@ static FALLIBLE wait_ready(struct launch *l)
 	}
 }
 
-static FALLIBLE say(int sync, enum child_msg kind, pid_t pid)
+static FALLIBLE say(int sync, const struct child_report *r)
 {
-	struct child_report r = { .kind = (char)kind, .os = pid };
-	int n = (int)sys_send_fds(sync, &r, sizeof r, NULL, 0);
+	int n = (int)sys_send_fds(sync, r, sizeof *r, NULL, 0);
 
 	return n < 0 ? FAIL_OS(-n, "speak with the container's first process") : NULL;
+}
+
+/* One look at the child for us both: it has changed none of its signals yet. */
+static FALLIBLE say_go(struct launch *l)
+{
+	struct child_report r = { .kind = CHILD_GO, .os = l->pid };
+	struct pid_stat st;
+
+	if (pid_stat(l->pid, &st) < 0)
+		st = (struct pid_stat){ .ignored = UINT64_MAX };
+	l->start_time = st.start;
+	memcpy(r.text, &st.ignored, sizeof st.ignored);
+	return say(l->sync, &r);
 }
 
 static FALLIBLE hooks_before(struct launch *l)
@@ -206,11 +222,12 @@ static pid_t clone_into(struct launch *l, uint64_t flags)
 }
 
 /*
- * The child is born in the pid namespace of ns_fd (-1: in ours), which is entered by us, for the next child. SECURITY: and born
- * untraceable there, so that no process of that namespace can get at it before it is ready (CVE-2016-9962).
+ * The child is born in the pid namespace of ns_fd (-1: in ours), which is entered by us, for the next child.
+ * SECURITY: and born untraceable there, so that no process of that namespace can get at it before it is ready
+ * (CVE-2016-9962).
  */
-static FALLIBLE clone_in(struct launch *l, int ns_fd, pid_t (*clone)(struct launch *l, uint64_t flags), uint64_t flags,
-			 void (*run)(struct child *c))
+static FALLIBLE clone_in(struct launch *l, int ns_fd, pid_t (*clone)(struct launch *l, uint64_t flags),
+			 uint64_t flags, void (*run)(struct child *c))
 {
 	auto_fd int own = -1;
 	int r = 0, was = 0;
@@ -369,6 +386,8 @@ static FALLIBLE launch(struct launch *l, int net_fd)
 	TRY(pair(l));
 	if (p->cgroup)
 		TRY(cgroup_set_find(&l->groups));
+	if (l->io->out_groups)
+		*l->io->out_groups = l->groups;
 	if (p->cgroup && !l->io->on_born) {
 		TRY(cgroup_create(&l->groups, p));
 		l->has_group = true;
@@ -398,7 +417,7 @@ static FALLIBLE launch(struct launch *l, int net_fd)
 	if (p->netdevs.n)
 		TRY(move_devices(l, net_fd));
 	TRY(hooks_before(l));
-	TRY(say(l->sync, CHILD_GO, l->pid));
+	TRY(say_go(l));
 	TRY(wait_ready(l));
 	return set_scheduling(l);
 }
@@ -406,6 +425,7 @@ static FALLIBLE launch(struct launch *l, int net_fd)
 static void hand_out(struct launch *l, struct runtime_proc *out_proc)
 {
 	*out_proc = (struct runtime_proc){ .pid = l->pid,
+					   .start_time = l->start_time,
 					   .pid_fd = TAKE_FD(l->pid_fd),
 					   .tty_fd = TAKE_FD(l->tty_fd),
 					   .go_fd = TAKE_FD(l->sync) };
@@ -447,7 +467,8 @@ static void warn(struct err *e)
 	err_free(e);
 }
 
-FALLIBLE runtime_create(const struct plan *p, const struct runtime_stdio *io, int net_fd, struct runtime_proc *out_proc)
+FALLIBLE runtime_create(const struct plan *p, const struct runtime_stdio *io, int net_fd,
+			struct runtime_proc *out_proc)
 {
 	CLEANUP(launch_fini) struct launch l;
 	struct err *e;
@@ -474,7 +495,7 @@ FALLIBLE runtime_start_by(int sync)
 {
 	bool execs = false;
 
-	TRY(say(sync, CHILD_START, 0));
+	TRY(say(sync, &(struct child_report){ .kind = CHILD_START }));
 	for (;;) {
 		auto_fd int fd = -1;
 		struct child_report r = { 0 };
@@ -483,7 +504,9 @@ FALLIBLE runtime_start_by(int sync)
 		if (r.kind == CHILD_ERROR || r.kind == CHILD_REFUSED)
 			return report_error(&r);
 		if (r.kind == 0)
-			return execs ? NULL : FAIL(ERR_INTERNAL, "the container's first process ended before it was started");
+			return execs ? NULL
+				     : FAIL(ERR_INTERNAL,
+					    "the container's first process ended before it was started");
 		execs |= r.kind == CHILD_EXEC;
 	}
 }
@@ -538,15 +561,16 @@ FALLIBLE runtime_hooks(const struct plan *p, const char *which, const char *stat
 
 /* ---- exec ---- */
 
-/* Namespaces of the container that are not ours: joining one's own user namespace is refused. SECURITY: one that we cannot look at
- * is an error, never left out. */
+/* Namespaces of the container that are not ours: joining one's own user namespace is refused. SECURITY: one
+ * that we cannot look at is an error, never left out. */
 static FALLIBLE foreign_namespaces(pid_t pid, int *out_flags)
 {
 	static const struct {
 		const char *name;
 		int kind;
-	} all[] = { { "user", CLONE_NEWUSER }, { "mnt", CLONE_NEWNS },   { "pid", CLONE_NEWPID }, { "net", CLONE_NEWNET },
-		    { "ipc", CLONE_NEWIPC },   { "uts", CLONE_NEWUTS }, { "cgroup", CLONE_NEWCGROUP }, { "time", PLAN_NEWTIME } };
+	} all[] = { { "user", CLONE_NEWUSER },     { "mnt", CLONE_NEWNS },  { "pid", CLONE_NEWPID },
+		    { "net", CLONE_NEWNET },       { "ipc", CLONE_NEWIPC }, { "uts", CLONE_NEWUTS },
+		    { "cgroup", CLONE_NEWCGROUP }, { "time", PLAN_NEWTIME } };
 
 	*out_flags = 0;
 	for (size_t i = 0; i < LEN(all); i++) {
@@ -620,7 +644,7 @@ static FALLIBLE exec_launch(struct launch *l, pid_t container_pid)
 	if (l->io->on_born)
 		TRY(l->io->on_born(l->io->ctx, l->pid));
 	TRY(set_cpus(l, &l->p->cpus_final, "final"));
-	TRY(say(l->sync, CHILD_GO, l->pid));
+	TRY(say_go(l));
 	TRY(wait_ready(l));
 	TRY(set_scheduling(l));
 	return runtime_start_by(l->sync);

@@ -7,6 +7,8 @@
  * chosen at once.
  */
 #include "runtime/filter.h"
+#include "base/mem.h"
+#include "base/own.h"
 #include <errno.h>
 #include <linux/audit.h>
 #include <linux/seccomp.h>
@@ -28,22 +30,42 @@ static const struct row rows[] = {
 #include "runtime/syscalls.inc"
 #undef S
 
-int filter_number(enum filter_abi_kind abi, const char *name)
+static const struct row *find_row(const char *name, size_t near)
 {
 	size_t lo = 0, hi = LEN(rows);
 
+	for (size_t i = near + 1; i < near + 4 && i < LEN(rows); i++)
+		if (strcmp(name, rows[i].name) == 0)
+			return &rows[i];
 	while (lo < hi) {
 		size_t mid = (lo + hi) / 2;
 		int c = strcmp(name, rows[mid].name);
 
 		if (c == 0)
-			return rows[mid].number[abi];
+			return &rows[mid];
 		if (c < 0)
 			hi = mid;
 		else
 			lo = mid + 1;
 	}
-	return -1;
+	return NULL;
+}
+
+bool filter_numbers(const char *name, size_t *near, int out[ABI_KINDS])
+{
+	const struct row *r = find_row(name, *near);
+
+	for (int k = 0; k < ABI_KINDS; k++)
+		out[k] = r ? r->number[k] : -1;
+	*near = r ? (size_t)(r - rows) : *near;
+	return r != NULL;
+}
+
+int filter_number(enum filter_abi_kind abi, const char *name)
+{
+	const struct row *r = find_row(name, LEN(rows));
+
+	return r ? r->number[abi] : -1;
 }
 
 void filter_init(struct filter_policy *f, uint32_t def)
@@ -331,27 +353,27 @@ static size_t put_abi(const struct filter_policy *f, struct program *g, enum fil
 struct err *filter_compile(const struct filter_policy *f, struct plan *p)
 {
 	static const uint32_t arches[ABI_KINDS] = { AUDIT_ARCH_X86_64, AUDIT_ARCH_I386 };
-	struct program g;
+	auto_free struct program *g = xmalloc(sizeof *g); /* on the stack each page would be touched */
 	size_t entry[ABI_KINDS] = { 0 }, n;
 
-	g.at = BPF_MAXINSNS;
-	g.full = false;
-	g.next_ret = 0;
-	memset(g.rets, 0, sizeof g.rets);
+	g->at = BPF_MAXINSNS;
+	g->full = false;
+	g->next_ret = 0;
+	memset(g->rets, 0, sizeof g->rets);
 	for (int k = ABI_KINDS; k-- > 0;)
 		if (f->abi[k].on)
-			entry[k] = put_abi(f, &g, (enum filter_abi_kind)k);
-	(void)put_ret(&g, SECCOMP_RET_KILL_THREAD);
+			entry[k] = put_abi(f, g, (enum filter_abi_kind)k);
+	(void)put_ret(g, SECCOMP_RET_KILL_THREAD);
 	for (int k = ABI_KINDS; k-- > 0;)
 		if (f->abi[k].on)
-			put_jump_if(&g, BPF_JEQ, arches[k], entry[k]);
-	put_load(&g, offsetof(struct seccomp_data, arch));
-	n = BPF_MAXINSNS - g.at;
-	p->filter = g.full ? NULL : arena_alloc(&p->arena, n * sizeof *p->filter);
+			put_jump_if(g, BPF_JEQ, arches[k], entry[k]);
+	put_load(g, offsetof(struct seccomp_data, arch));
+	n = BPF_MAXINSNS - g->at;
+	p->filter = g->full ? NULL : arena_alloc(&p->arena, n * sizeof *p->filter);
 	if (!p->filter)
 		return FAIL(ERR_LIMIT, "linux.seccomp: larger than the kernel's %d instructions",
 			    BPF_MAXINSNS);
-	memcpy(p->filter, g.p + g.at, n * sizeof *p->filter);
+	memcpy(p->filter, g->p + g->at, n * sizeof *p->filter);
 	p->n_filter = n;
 	return NULL;
 }

@@ -51,6 +51,9 @@ struct filter_policy {
 
 /* The number of a name, or -1: no such call in this ABI. */
 int filter_number(enum filter_abi_kind abi, const char *name);
+/* The same for all ABIs; false: in none. near: where the name before was found, so that sorted lists go fast;
+ * 0 at first. */
+bool filter_numbers(const char *name, size_t *near, int out[ABI_KINDS]);
 
 void filter_init(struct filter_policy *f, uint32_t def);
 void filter_fini(struct filter_policy *f);

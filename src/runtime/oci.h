@@ -10,6 +10,7 @@
  * runtime.md; opencontainers/runtime-tools command-line-interface.
  */
 #pragma once
+#include "base/buf.h"
 #include "codec/json.h"
 #include "runtime/oci_opt.h"
 #include "runtime/runtime.h"
@@ -35,14 +36,18 @@ void oci_report(const struct oci *o, const struct err *e);
 
 /* ---- oci_box.c: one container's directory ---- */
 
+enum { OCI_CONFIG_MAX = 4 << 20 };
 struct oci_box {
 	char *id, *path;
 	int dir_fd; /* owned */
 	bool locked;
 	json_t *state, *config;
-	pid_t pid; /* 0: not made yet */
+	struct buf text;	    /* config as it was read from a bundle; empty otherwise */
+	bool is_changed;	    /* config is not what text says any more */
+	struct cgroup_set *groups; /* the hierarchies as create found them; owned, may be NULL */
+	pid_t pid;		    /* 0: not made yet */
 };
-#define OCI_BOX  ((struct oci_box){ .dir_fd = -1 })
+#define OCI_BOX  ((struct oci_box){ .dir_fd = -1, .text = BUF(OCI_CONFIG_MAX) })
 #define auto_box CLEANUP(oci_box_fini)
 enum oci_status { OCI_CREATED, OCI_RUNNING, OCI_PAUSED, OCI_STOPPED };
 const char *oci_status_name(enum oci_status s);
@@ -79,7 +84,7 @@ FALLIBLE oci_preserve(const char *text, unsigned *out_n);
  * of the host's. */
 unsigned oci_null_streams(void);
 /* LISTEN_FDS and LISTEN_PID=1 in process.env when we were given such descriptors. */
-FALLIBLE oci_listen_env(json_t *process);
+FALLIBLE oci_listen_env(json_t *process, bool *changed); /* changed: set when it was */
 FALLIBLE oci_write_pid(const char *path, pid_t pid); /* path NULL: nothing; replaced whole */
 /* Sends fd (borrowed) with a text to the stream socket at path. */
 FALLIBLE oci_send_fd(const char *path, const char *text, int fd);

@@ -4,6 +4,7 @@
 #include "base/own.h"
 #include "base/text.h"
 #include "runtime/oci.h"
+#include "runtime/pid.h"
 #include "state/record.h"
 #include "sys/fs.h"
 #include "sys/sys.h"
@@ -13,7 +14,6 @@
 #include <stdio.h>
 #include <sys/file.h>
 
-enum { CONFIG_MAX = 4 << 20 };
 #define STATUS "status"
 
 static const char *const statuses[] = { "created", "running", "paused", "stopped" };
@@ -30,34 +30,18 @@ void oci_box_fini(struct oci_box *b)
 	if (b->locked) /* by word: a container that waits for its start still has a copy of the descriptor */
 		(void)sys_flock(b->dir_fd, LOCK_UN);
 	own_close(&b->dir_fd);
-	json_decref(b->state);
-	json_decref(b->config);
+	json_release(b->state);
+	json_release(b->config);
+	buf_fini(&b->text);
+	free(b->groups);
 	*b = OCI_BOX;
 }
 
-/* Field 22 of /proc/PID/stat; the name in field 2 may hold anything, so counting begins behind its last ')'.
- */
 uint64_t oci_pid_start(pid_t pid)
 {
-	char path[64], text[1024], *at;
-	auto_fd int fd = -1;
-	unsigned long long start = 0;
-	char state = 0;
-	ssize_t n;
+	struct pid_stat st;
 
-	(void)snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-	fd = pid > 0 ? sys_open(path, O_RDONLY, 0) : -1;
-	n = fd < 0 ? -1 : sys_read(fd, text, sizeof text - 1);
-	if (n <= 0)
-		return 0;
-	text[n] = 0;
-	at = strrchr(text, ')');
-	if (!at ||
-	    sscanf(at + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
-		   &state, &start) != 2 ||
-	    state == 'Z' || state == 'X')
-		return 0;
-	return start;
+	return pid > 0 && pid_stat(pid, &st) == 0 && st.state != 'Z' && st.state != 'X' ? st.start : 0;
 }
 
 static FALLIBLE check_id(const char *id)
@@ -143,7 +127,7 @@ static FALLIBLE read_json(struct oci_box *b, const char *name, json_t **out)
 		return NULL;
 	}
 	return fd < 0 ? FAIL_OS(-fd, "container \"%s\": open %s", b->id, name)
-		      : json_read(fd, name, CONFIG_MAX, out);
+		      : json_read(fd, name, OCI_CONFIG_MAX, out);
 }
 
 FALLIBLE oci_box_open(const struct oci *o, const char *id, bool lock, struct oci_box *out_box)
@@ -171,7 +155,7 @@ FALLIBLE oci_box_open(const struct oci *o, const char *id, bool lock, struct oci
 
 static FALLIBLE save(const struct oci_box *b, const char *name, const json_t *v)
 {
-	auto_buf struct buf text = BUF(CONFIG_MAX);
+	auto_buf struct buf text = BUF(OCI_CONFIG_MAX);
 
 	json_print(v, &text);
 	TRY(buf_check(&text, name));
@@ -185,7 +169,9 @@ FALLIBLE oci_box_save(struct oci_box *b)
 
 FALLIBLE oci_box_save_config(struct oci_box *b)
 {
-	return save(b, "config.json", b->config);
+	return b->text.n && b->text.n <= RECORD_BODY_MAX && !b->is_changed
+		   ? record_write_volatile(b->dir_fd, "config.json", b->text.data, b->text.n)
+		   : save(b, "config.json", b->config);
 }
 
 FALLIBLE oci_box_remove(struct oci_box *b)

@@ -128,7 +128,10 @@ FALLIBLE oci_cgroup_updated(const struct oci_box *b, const json_t *resources)
 FALLIBLE oci_cgroup_remove(const struct oci_box *b)
 {
 	const char *scope = json_str_at(b->state, "scope", "");
-	struct err *e = *oci_box_cgroup(b) ? runtime_cgroup_remove(oci_box_cgroup(b)) : NULL;
+	const char *path = oci_box_cgroup(b);
+	struct err *e = !*path                      ? NULL
+			: b->groups && b->groups->n ? cgroup_remove(b->groups, path)
+						    : runtime_cgroup_remove(path);
 
 	return e || !*scope ? e : oci_unit_stop(scope);
 }

@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "base/own.h"
 #include "base/time.h"
+#include "runtime/cgroup.h"
 #include "runtime/oci.h"
 #include "runtime/rdt.h"
 #include "sys/event.h"
@@ -49,6 +50,17 @@ static const struct oci_opt run_opts[] = {
 };
 #undef AT
 
+static FALLIBLE read_config(const char *path, struct oci_box *b)
+{
+	auto_fd int fd = -1;
+
+	if (strcmp(path, "-") == 0)
+		return json_read_text(0, path, &b->text, &b->config);
+	if ((fd = sys_open(path, O_RDONLY, 0)) < 0)
+		return FAIL_OS(-fd, "open %s", path);
+	return json_read_text(fd, path, &b->text, &b->config);
+}
+
 FALLIBLE oci_read_bundle(const struct oci_create *c, struct oci_box *b)
 {
 	auto_free char *bundle = realpath(c->bundle ? c->bundle : ".", NULL), *config = NULL, *rootfs = NULL;
@@ -59,7 +71,7 @@ FALLIBLE oci_read_bundle(const struct oci_create *c, struct oci_box *b)
 	config = c->config && c->config[0] == '/'
 		     ? xstrdup(c->config)
 		     : xasprintf("%s/%s", bundle, c->config ? c->config : "config.json");
-	TRY(oci_read_json(config, config, &b->config));
+	TRY(read_config(config, b));
 	root = json_str_at(b->config, "root.path", "");
 	rootfs = root[0] == '/' ? xstrdup(root) : xasprintf("%s/%s", bundle, root);
 	json_decref(b->state);
@@ -121,7 +133,7 @@ static FALLIBLE prepare(const struct oci *o, const struct oci_create *c, struct 
 	TRY(oci_annotations(b));
 	TRY(oci_check_console(c, b, foreground));
 	if (json_object_get(b->config, "process"))
-		TRY(oci_listen_env(json_object_get(b->config, "process")));
+		TRY(oci_listen_env(json_object_get(b->config, "process"), &b->is_changed));
 	TRY(oci_notify_prepare(b));
 	TRY(oci_cgroup_choose(o, b));
 	oci_note_streams(b, getpid());
@@ -138,8 +150,7 @@ static FALLIBLE announce(const struct oci_create *c, struct oci_box *b, const st
 	b->pid = proc->pid;
 	TRY(oci_cgroup_delegate(b));
 	(void)json_object_set_new(b->state, "pid", json_integer(b->pid));
-	(void)json_object_set_new(b->state, "process-start-time",
-				  json_integer((json_int_t)oci_pid_start(b->pid)));
+	(void)json_object_set_new(b->state, "process-start-time", json_integer((json_int_t)proc->start_time));
 	TRY(oci_box_save(b));
 	if (c->console && proc->tty_fd >= 0)
 		TRY(oci_send_fd(c->console, "/dev/ptmx", proc->tty_fd));
@@ -153,7 +164,10 @@ static FALLIBLE announce(const struct oci_create *c, struct oci_box *b, const st
 static FALLIBLE make(const struct oci_create *c, struct oci_box *b, bool foreground, unsigned preserve,
 		     struct runtime_proc *out_proc)
 {
-	struct runtime_stdio io = { .fd = { 0, 1, 2 }, .null_streams = oci_null_streams(), .preserve_fds = preserve };
+	struct runtime_stdio io = { .fd = { 0, 1, 2 },
+				    .null_streams = oci_null_streams(),
+				    .preserve_fds = preserve,
+				    .out_groups = b->groups };
 	auto_fd int listen_fd = -1;
 	struct plan *plan = NULL;
 	struct err *e;
@@ -187,6 +201,7 @@ static FALLIBLE create(const struct oci *o, const struct oci_create *c, const ch
 
 	TRY(oci_preserve(c->preserve, &preserve));
 	TRY(oci_box_new(o, id, b));
+	b->groups = xnew(struct cgroup_set);
 	e = prepare(o, c, b, foreground);
 	if (!e && (e = make(c, b, foreground, preserve, proc)))
 		err_free(oci_cgroup_remove(b));
@@ -290,6 +305,7 @@ FALLIBLE oci_forget(const struct oci *o, struct oci_box *b)
 static FALLIBLE foreground(struct oci_box *b, struct runtime_proc *proc, int *out_exit)
 {
 	CLEANUP(oci_notify_fini) struct oci_notify notify = OCI_NOTIFY;
+	const int64_t begin = time_monotonic_ns(), groups_keep_ns = INT64_C(10000000000);
 	auto_fd int sig_fd = oci_signals();
 	struct err *e = sig_fd < 0 ? FAIL_OS(-sig_fd, "take over signals") : oci_notify_open(b, &notify),
 		   *late;
@@ -303,6 +319,8 @@ static FALLIBLE foreground(struct oci_box *b, struct runtime_proc *proc, int *ou
 	(void)sys_flock(b->dir_fd, LOCK_UN);
 	b->locked = false;
 	late = oci_wait(proc, sig_fd, &notify, out_exit);
+	if (time_monotonic_ns() > begin + groups_keep_ns) /* mounts may have changed meanwhile */
+		b->groups->n = 0;
 	if (!e)
 		return late;
 	err_free(late);

@@ -121,6 +121,7 @@ static FALLIBLE add_env(char *const *more, json_t *process)
 static FALLIBLE process_of(const struct exec *x, const struct oci_box *b, char *const *args,
 			   json_t **out_process)
 {
+	bool changed = false; /* it is not kept */
 	auto_json json_t *p = NULL;
 
 	if (x->process && args[0])
@@ -154,7 +155,7 @@ static FALLIBLE process_of(const struct exec *x, const struct oci_box *b, char *
 		TRY(add_groups(x->groups, p));
 	TRY(add_env(x->env, p));
 	TRY(add_caps(x->caps, p));
-	TRY(oci_listen_env(p));
+	TRY(oci_listen_env(p, &changed));
 	*out_process = TAKE(p);
 	return NULL;
 }

@@ -73,7 +73,7 @@ unsigned oci_null_streams(void)
 	return found;
 }
 
-FALLIBLE oci_listen_env(json_t *process)
+FALLIBLE oci_listen_env(json_t *process, bool *changed)
 {
 	auto_list char **env = NULL;
 	uint64_t n;
@@ -89,6 +89,7 @@ FALLIBLE oci_listen_env(json_t *process)
 		text_env_set(&env, "LISTEN_PID=1");
 	}
 	(void)json_object_set_new(process, "env", json_from_list(env));
+	*changed = true;
 	return NULL;
 }
 

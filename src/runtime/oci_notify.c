@@ -44,6 +44,7 @@ FALLIBLE oci_notify_prepare(struct oci_box *b)
 	text_env_set(&env, var);
 	(void)json_object_set_new(process, "env", json_from_list(env));
 	(void)json_object_set_new(b->state, "notify", json_true());
+	b->is_changed = true;
 	return NULL;
 }
 

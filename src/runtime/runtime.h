@@ -50,6 +50,7 @@ void plan_print(const struct plan *p, struct buf *out);
 
 /* stdin, stdout, stderr of the container (borrowed; -1: /dev/null). With process.terminal the pty's slave is opened inside
  * and the master comes back in runtime_proc.tty_fd. */
+struct cgroup_set;
 struct runtime_stdio {
 	int fd[3];
 	unsigned null_streams;	/* bit i: fd[i] is the host's null device; the container's own instead, where it has one */
@@ -62,9 +63,11 @@ struct runtime_stdio {
 	 */
 	struct err *(*on_born)(void *ctx, pid_t pid);
 	void *ctx;
+	struct cgroup_set *out_groups; /* create: the hierarchies that it found; may be NULL (borrowed) */
 };
 struct runtime_proc {
 	pid_t pid;	/* in our pid namespace */
+	uint64_t start_time; /* clock ticks since boot; 0: /proc did not tell */
 	int pid_fd;	/* owned */
 	int tty_fd;	/* owned pty master, or -1 */
 	int go_fd;	/* owned; between create and start, else -1 */

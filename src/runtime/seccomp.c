@@ -21,10 +21,10 @@ const struct word plan_seccomp_actions[] = {
 	{ NULL, 0 },
 };
 const struct word plan_seccomp_ops[] = {
-	{ "SCMP_CMP_EQ", OP_EQ }, { "SCMP_CMP_GE", OP_GE }, { "SCMP_CMP_GT", OP_GT },
-	{ "SCMP_CMP_LE", OP_LE }, { "SCMP_CMP_LT", OP_LT }, { "SCMP_CMP_MASKED_EQ", OP_MASKED_EQ },
-	{ "SCMP_CMP_NE", OP_NE },
-	{ NULL, 0 },
+	{ "SCMP_CMP_EQ", OP_EQ }, { "SCMP_CMP_GE", OP_GE },
+	{ "SCMP_CMP_GT", OP_GT }, { "SCMP_CMP_LE", OP_LE },
+	{ "SCMP_CMP_LT", OP_LT }, { "SCMP_CMP_MASKED_EQ", OP_MASKED_EQ },
+	{ "SCMP_CMP_NE", OP_NE }, { NULL, 0 },
 };
 const struct word plan_seccomp_flags[] = {
 	{ "SECCOMP_FILTER_FLAG_LOG", SECCOMP_FILTER_FLAG_LOG },
@@ -107,13 +107,13 @@ static struct err *condition(const json_t *item, const char *where, size_t i, st
 	return NULL;
 }
 
-static void on_abis(struct filter_policy *f, const char *name,
+static void on_abis(struct filter_policy *f, const int numbers[ABI_KINDS],
 		    void (*with)(struct filter_policy *f, enum filter_abi_kind abi, int number,
 				 unsigned value),
 		    unsigned value)
 {
 	for (int k = 0; k < ABI_KINDS; k++)
-		with(f, (enum filter_abi_kind)k, filter_number((enum filter_abi_kind)k, name), value);
+		with(f, (enum filter_abi_kind)k, numbers[k], value);
 }
 
 static void name_only(struct filter_policy *f, enum filter_abi_kind abi, int number, unsigned value)
@@ -163,10 +163,10 @@ static struct err *entry(struct filter_policy *f, const json_t *item, size_t at,
 {
 	auto_free char *where = xasprintf(SECCOMP ".syscalls[%zu]", at);
 	const json_t *names = json_object_get(item, "names");
+	size_t i, near = 0;
 	unsigned first, n;
 	json_t *name;
 	uint32_t ret;
-	size_t i;
 
 	TRY(action(item, "action", "errnoRet", where, &ret));
 	f->notifies |= ret == SECCOMP_RET_USER_NOTIF;
@@ -176,17 +176,18 @@ static struct err *entry(struct filter_policy *f, const json_t *item, size_t at,
 	json_array_foreach(names, i, name)
 	{
 		const char *s = json_string_value(name);
+		int numbers[ABI_KINDS];
 
 		if (!s)
 			return FAIL(ERR_INVALID, "%s.names[%zu]: not a string", where, i);
-		if (fail_unknown && filter_number(ABI_X86_64, s) < 0 && filter_number(ABI_I386, s) < 0)
+		if (!filter_numbers(s, &near, numbers) && fail_unknown)
 			return FAIL(ERR_INVALID, "%s.names[%zu]: unknown system call \"%s\"", where, i, s);
 		if (ret == f->def) /* says nothing new, as runc and crun see it */
-			on_abis(f, s, name_only, 0);
+			on_abis(f, numbers, name_only, 0);
 		else if (!n)
-			on_abis(f, s, filter_set, ret);
+			on_abis(f, numbers, filter_set, ret);
 		for (unsigned k = 0; k < n && ret != f->def; k++)
-			on_abis(f, s, filter_when, first + k);
+			on_abis(f, numbers, filter_when, first + k);
 	}
 	return NULL;
 }
@@ -219,9 +220,9 @@ static struct err *options(struct filter_policy *f, const json_t *seccomp, unsig
 }
 
 /*
- * What the agent gets: containerProcessState (config-linux.md#containerprocessstate), the parts that are known
- * by now. Its version is that of the specification's example, as in crun. With a path the agent gets a listener
- * even when no action asks it: its owner waits for one.
+ * What the agent gets: containerProcessState (config-linux.md#containerprocessstate), the parts that are
+ * known by now. Its version is that of the specification's example, as in crun. With a path the agent gets a
+ * listener even when no action asks it: its owner waits for one.
  */
 static struct err *listener(struct plan *p, const json_t *seccomp, bool notifies)
 {

@@ -1,0 +1,33 @@
+#include "runtime/pid.h"
+#include "base/own.h"
+#include "sys/sys.h"
+#include <fcntl.h>
+#include <stdio.h>
+
+int pid_stat(pid_t pid, struct pid_stat *out)
+{
+	enum { STATE = 3, START = 22, IGNORED = 33 }; /* numbers of fields */
+	char path[64], text[1024], *at;
+	auto_fd int fd = -1;
+	ssize_t n;
+
+	(void)snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+	fd = sys_open(path, O_RDONLY, 0);
+	n = fd < 0 ? fd : sys_read(fd, text, sizeof text - 1);
+	if (n < 0)
+		return (int)n;
+	text[n] = 0;
+	at = strrchr(text, ')'); /* the end of field 2, a name of any bytes */
+	for (int field = STATE; field <= IGNORED; field++) {
+		at = at ? strchr(at + 1, ' ') : NULL;
+		if (!at)
+			return -EINVAL;
+		if (field == STATE)
+			out->state = at[1];
+		if (field == START)
+			out->start = strtoull(at + 1, NULL, 10);
+		if (field == IGNORED)
+			out->ignored = strtoull(at + 1, NULL, 10);
+	}
+	return 0;
+}
