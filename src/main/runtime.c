@@ -45,7 +45,8 @@ int main(int argc, char *argv[])
 			      strerror(-r));
 		return 1;
 	}
-	(void)sys_prctl(PR_SET_NAME, (unsigned long)(uintptr_t) "hoy-runtime", 0, 0);
+	if (r > 0) /* perhaps executed by a descriptor, which then is our name */
+		(void)sys_prctl(PR_SET_NAME, (unsigned long)(uintptr_t) "hoy-runtime", 0, 0);
 	/* one short command: the heap grows in few calls and nothing is given back before the end */
 	(void)mallopt(M_TOP_PAD, 1 << 20);
 	(void)mallopt(M_TRIM_THRESHOLD, 64 << 20);

@@ -33,6 +33,7 @@ struct child {
 	uint64_t permitted; /* capabilities, once we are the user */
 	uint64_t ignored; /* signals that we were born with ignored: n is bit n - 1 */
 	int root_fd;	   /* of the new root, from child_rootfs on */
+	int dev_fd;	   /* its /dev, when that is a tmpfs which we have just mounted; else -1 */
 	int proc_fd;	   /* our own /proc, once child_proc was asked; -1 before */
 	int tty_fd;	   /* slave, or -1 */
 };

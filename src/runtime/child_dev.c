@@ -106,8 +106,9 @@ void child_devices(struct child *c)
 
 	if (dev_is_foreign(c->p))
 		return;
-	dev = child_target(
-	    c, "/dev", TARGET_DIR | TARGET_NO_LINKS); /* SECURITY: a link could name any place in the root */
+	/* SECURITY: a link could name any place in the root */
+	dev = c->dev_fd >= 0 ? c->dev_fd : child_target(c, "/dev", TARGET_DIR | TARGET_NO_LINKS);
+	c->dev_fd = -1;
 	for (size_t i = 0; i < LEN(links); i++) {
 		int r = sys_symlink(links[i][1], dev, links[i][0]);
 

@@ -315,6 +315,13 @@ static int open_target(const struct child *c, const struct plan_mount *m, bool i
 	return at;
 }
 
+/* The next mounts and the devices are made in there. A failure to open it shows there. */
+static void note_dev(struct child *c, const struct plan_mount *m)
+{
+	if (strcmp(m->type, "tmpfs") == 0 && strcmp(m->target, "/dev") == 0)
+		c->dev_fd = sys_open_beneath(c->root_fd, "dev", O_PATH | O_DIRECTORY, 0);
+}
+
 /* given: what the parent opened (borrowed), or -1. */
 static void one_mount(struct child *c, const struct plan_mount *m, int given)
 {
@@ -325,8 +332,10 @@ static void one_mount(struct child *c, const struct plan_mount *m, int given)
 
 	if (m->type && !m->by_parent && given < 0 && !c->is_late && !is_root(m)) {
 		at = open_target(c, m, true);
-		if (!takes_label(c, m) && classic_mount(m, at))
+		if (!takes_label(c, m) && classic_mount(m, at)) {
+			note_dev(c, m);
 			return;
+		}
 	}
 	if (m->type && !m->by_parent) {
 		fd = make_fs(c, m, given);
@@ -344,7 +353,10 @@ static void one_mount(struct child *c, const struct plan_mount *m, int given)
 	set_tree_attr(c, fd, m);
 	child_need(c, sys_move_mount(fd, at, ""), "mount on", m->target);
 	propagate(c, fd, m);
+	if (strcmp(m->target, "/dev") == 0)
+		c->dev_fd = -1; /* it is below this one */
 	if (is_root(m)) { /* what follows is in it */
+		c->dev_fd = -1;
 		own_close(&c->root_fd);
 		c->root_fd = TAKE_FD(fd);
 	}

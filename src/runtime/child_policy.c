@@ -69,7 +69,7 @@ static const char *look_up_home(uid_t uid)
 	const char *dir;
 	size_t n = 0;
 	struct stat st;
-	auto_fd int fd = sys_open("/etc/passwd", O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
+	child_fd int fd = sys_open("/etc/passwd", O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
 
 	if (fd < 0 || sys_fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
 		return NULL;

@@ -155,6 +155,18 @@ static void make_last(const struct child *c, const char *path, unsigned how)
 	(void)way_make(&w, name, how & TARGET_DIR);
 }
 
+/* A directory of the new /dev: it is not there yet. Owned fd, or -errno: the long way. */
+static int dev_target(const struct child *c, const char *path)
+{
+	const char *name = path + sizeof "dev";
+	int r;
+
+	if (c->dev_fd < 0 || strncmp(path, "dev/", 4) != 0 || !*name || strchr(name, '/'))
+		return -ENOENT;
+	r = sys_mkdir(c->dev_fd, name, 0755);
+	return r < 0 ? r : sys_open_beneath(c->dev_fd, name, O_PATH | O_DIRECTORY, 0);
+}
+
 int child_target(const struct child *c, const char *path, unsigned how)
 {
 	int fd;
@@ -162,6 +174,8 @@ int child_target(const struct child *c, const char *path, unsigned how)
 	path += strspn(path, "/");
 	if (!*path)
 		path = ".";
+	if (how == TARGET_DIR && (fd = dev_target(c, path)) >= 0)
+		return fd;
 	fd = open_target(c, path, how);
 	if (fd == -ENOENT) {
 		make_last(c, path, how);

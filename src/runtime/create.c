@@ -85,6 +85,7 @@ static void launch_init(struct launch *l, const struct plan *p, const struct run
 				   .ns_fds = l->ns_fds,
 				   .groups = &l->groups,
 				   .root_fd = -1,
+				   .dev_fd = -1,
 				   .proc_fd = -1,
 				   .root_mount_fd = -1,
 				   .tty_fd = -1 };
