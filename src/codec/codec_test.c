@@ -4,6 +4,7 @@
 #include "base/text.h"
 #include "codec/digest.h"
 #include "codec/json.h"
+#include "codec/json_plain.h"
 #include "codec/tar.h"
 #include "codec/zip.h"
 #include "harness/t.h"
@@ -76,6 +77,50 @@ TEST(json_refuses_what_is_not_strict)
 	for (size_t i = 0; i < LEN(texts); i++)
 		CHECK_ERR(ERR_INVALID, json_parse(sv_of(texts[i]), "x", 100, &v));
 	CHECK_ERR(ERR_LIMIT, json_parse(SV("[1,2,3]"), "x", 3, &v));
+}
+
+/* The quick way is jansson's way: it makes the same value, or leaves the text to it. */
+TEST(plain_json_is_what_jansson_makes_of_it)
+{
+	static const char *const quick[] = { "{}", " [ ] ", "[1,-7,0,-0,999999999999999999]",
+					     "{\"a\":{\"b\":[true,false,null]},\"c\":\"\"}\n",
+					     "[\"\\\"q\\\\\\/\\b\\f\\n\\r\\t\",\"\xc3\xa4\",\"\\\\n\"]" };
+	static const char *const left[] = { "",
+					    "1",
+					    "\"s\"",
+					    "[1.5]",
+					    "[1e3]",
+					    "[01]",
+					    "[-]",
+					    "[1,]",
+					    "[,1]",
+					    "[1 2]",
+					    "{\"a\":1,\"a\":2}",
+					    "{\"a\"}",
+					    "{a:1}",
+					    "[tru]",
+					    "[truer]",
+					    "[\"\\u0041\"]",
+					    "[\"\\x\"]",
+					    "[\"\xff\"]",
+					    "[\"a\nb\"]",
+					    "[\"a",
+					    "[\"a\\",
+					    "[",
+					    "{\"a\":",
+					    "[]]",
+					    "[1000000000000000000]",
+					    "nul" };
+
+	for (size_t i = 0; i < LEN(quick); i++) {
+		auto_json json_t *a = json_plain(quick[i], strlen(quick[i])),
+				 *b = json_loads(quick[i], JSON_REJECT_DUPLICATES, NULL);
+
+		CHECK(a && b && json_equal(a, b));
+	}
+	for (size_t i = 0; i < LEN(left); i++)
+		CHECK(!json_plain(left[i], strlen(left[i])));
+	CHECK(!json_plain("[1]\0", 4));
 }
 
 TEST(json_integers_have_all_64_bits)

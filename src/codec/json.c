@@ -3,6 +3,7 @@
 #include "base/num.h"
 #include "base/own.h"
 #include "base/text.h"
+#include "codec/json_plain.h"
 #include <errno.h>
 #include <stdint.h>
 
@@ -120,7 +121,8 @@ struct err *json_read_text(int fd, const char *what, struct buf *text, json_t **
 		text->n += (size_t)n;
 		text->data[text->n] = '\0';
 	}
-	return json_parse(sv_from(buf_text(text), text->n), what, text->max, out_value);
+	*out_value = json_plain(buf_text(text), text->n);
+	return *out_value ? NULL : json_parse(sv_from(buf_text(text), text->n), what, text->max, out_value);
 }
 
 struct err *json_read(int fd, const char *what, size_t max_bytes, json_t **out_value)
