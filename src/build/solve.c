@@ -532,6 +532,7 @@ FALLIBLE build_run(struct engine *e, const struct build_opts *o, char **out_imag
 	TRY(load(&b));
 	TRY(find_target(&b, &target));
 	TRY(engine_content_lock(e, false, &lock));
+	snapshotter_keep_mounts(engine_snapshotter(e)); /* each step stands on those of the one before */
 	TRY(build_all(&b, target));
 	warn_unused(&b);
 	return export_image(&b, target, out_image_id);

@@ -6,8 +6,10 @@
  */
 #pragma once
 #include "base/err.h"
+#include "base/vec.h"
 #include "codec/zip.h"
 #include "snapshot/snapshot.h"
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -72,9 +74,26 @@ FALLIBLE compare_trees(int have_fd, int want_fd, const struct layer_tell *tell);
 int shared_take(int shared_fd, const char *hex); /* an owned copy of one, or -ENOENT */
 void shared_give(int shared_fd, const char *hex, const char *name, const char *path); /* best effort */
 
+/* shared.c: mounts that this process asked to keep, for it mounts the same layers again and again. */
+struct kept_layer {
+	char hex[DIGEST_MAX];
+	int fd;	     /* owned */
+	bool hides_all;
+};
+struct kept {
+	pthread_mutex_t lock; /* guards all */
+	bool is_on;
+	VEC(struct kept_layer) layers;
+};
+void kept_fini(struct kept *k);
+/* An owned fd of one, or -ENOENT. */
+int kept_take(struct kept *k, const char *hex, bool *out_hides);
+void kept_give(struct kept *k, const char *hex, int mount_fd, bool hides); /* best effort; mount_fd is borrowed */
+
 /* rootfs.c: what it needs of a snapshotter. */
 struct rootfs_store {
 	int layers_fd, shared_fd; /* borrowed */
+	struct kept *kept;	  /* borrowed */
 	const char *layers_path;
 };
-struct rootfs_store snapshotter_store(const struct snapshotter *s);
+struct rootfs_store snapshotter_store(struct snapshotter *s);

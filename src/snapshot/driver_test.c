@@ -499,6 +499,26 @@ TEST(running_containers_share_their_layers)
 	snapshotter_close(s);
 }
 
+TEST(mounts_that_are_kept_are_the_same)
+{
+	struct rootfs a, b;
+	char id[DIGEST_MAX], *list[2] = { id, NULL };
+	struct snapshotter *s;
+	dev_t first;
+
+	need_erofs(&s);
+	CHECK_OK(apply_nth(s, 0, id));
+	snapshotter_keep_mounts(s);
+	CHECK_OK(rootfs_prepare(s, list, NULL, &a));
+	first = device_of(&a);
+	rootfs_fini(&a);
+	CHECK_OK(rootfs_prepare(s, list, NULL, &b));
+	CHECK(device_of(&b) == first);
+	snapshotter_close(s);
+	CHECK(device_of(&b) == first); /* who has one keeps it */
+	rootfs_fini(&b);
+}
+
 TEST(more_than_a_hundred_layers)
 {
 	enum { MANY = 130 };

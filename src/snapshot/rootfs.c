@@ -130,13 +130,20 @@ static FALLIBLE prepare_layer(const struct rootfs_store *s, const char *diff_id,
 			      bool *out_hides)
 {
 	const char *hex = digest_hex(diff_id);
-	auto_fd int fd = sys_openat(s->layers_fd, hex, O_RDONLY | O_DIRECTORY, 0), mount = -1;
+	auto_fd int mount = kept_take(s->kept, hex, out_hides), fd = -1;
 	auto_free char *path = NULL;
 
-	if (fd < 0)
-		return FAIL_OS(-fd, "open layer %s", diff_id);
-	TRY(lower_of(s, hex, fd, &path, &mount));
-	*out_hides = hides_all(path);
+	if (mount >= 0) {
+		path = xasprintf("/proc/self/fd/%d", mount);
+	} else {
+		fd = sys_openat(s->layers_fd, hex, O_RDONLY | O_DIRECTORY, 0);
+		if (fd < 0)
+			return FAIL_OS(-fd, "open layer %s", diff_id);
+		TRY(lower_of(s, hex, fd, &path, &mount));
+		*out_hides = hides_all(path);
+		if (mount >= 0)
+			kept_give(s->kept, hex, mount, *out_hides);
+	}
 	add_lower(r, path, TAKE_FD(mount), hex);
 	return NULL;
 }

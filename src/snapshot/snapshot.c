@@ -27,6 +27,7 @@ struct snapshotter {
 	pthread_mutex_t lock; /* guards the two below until driver is set */
 	const struct layer_driver *driver;
 	char *why_not;
+	struct kept kept;
 };
 
 static FALLIBLE make_dir(int root_fd, const char *name, int *out_fd)
@@ -70,6 +71,7 @@ FALLIBLE snapshotter_open(int root_fd, const struct snapshotter_opts *o, struct 
 	s->root_fd = root_fd;
 	s->layers_fd = s->tmp_fd = s->shared_fd = -1;
 	(void)pthread_mutex_init(&s->lock, NULL);
+	(void)pthread_mutex_init(&s->kept.lock, NULL);
 	TRY(make_dir(root_fd, "layers", &s->layers_fd));
 	TRY(make_dir(root_fd, "tmp", &s->tmp_fd));
 	(void)snprintf(link, sizeof link, "/proc/self/fd/%d", s->layers_fd);
@@ -97,6 +99,8 @@ void snapshotter_close(struct snapshotter *s)
 	own_close(&s->tmp_fd);
 	own_close(&s->shared_fd);
 	(void)pthread_mutex_destroy(&s->lock);
+	kept_fini(&s->kept);
+	(void)pthread_mutex_destroy(&s->kept.lock);
 	free(s->layers_path);
 	free(s->why_not);
 	free(s);
@@ -119,9 +123,16 @@ bool snapshotter_keeps_tars(struct snapshotter *s)
 	return known && s->driver->keeps_tars;
 }
 
-struct rootfs_store snapshotter_store(const struct snapshotter *s)
+struct rootfs_store snapshotter_store(struct snapshotter *s)
 {
-	return (struct rootfs_store){ s->layers_fd, s->shared_fd, s->layers_path };
+	return (struct rootfs_store){ s->layers_fd, s->shared_fd, &s->kept, s->layers_path };
+}
+
+void snapshotter_keep_mounts(struct snapshotter *s)
+{
+	(void)pthread_mutex_lock(&s->kept.lock);
+	s->kept.is_on = true;
+	(void)pthread_mutex_unlock(&s->kept.lock);
 }
 
 bool layer_exists(const struct snapshotter *s, const char *diff_id)

@@ -28,6 +28,9 @@ void snapshotter_close(struct snapshotter *s);
 /* The driver of new layers, and why one that would come before it is not used ("erofs: …") or NULL; borrowed. Probes at first use. */
 FALLIBLE snapshotter_driver(struct snapshotter *s, const char **out_name, const char **out_why_not);
 
+/* From now on layers that are mounted stay so until s is closed: for who mounts the same ones again and again. */
+void snapshotter_keep_mounts(struct snapshotter *s);
+
 /* Whether layer_adopt of a tar copies nothing. */
 bool snapshotter_keeps_tars(struct snapshotter *s);
 const char *layer_driver_name(const struct snapshotter *s, const char *diff_id); /* "" when it is not there */
