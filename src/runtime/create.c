@@ -149,6 +149,8 @@ static FALLIBLE next_report(int sync, struct child_report *out_r, int *out_fd)
 	ssize_t n = sys_recv_fds(sync, out_r, sizeof *out_r, &fd, 1, &n_fds);
 
 	*out_fd = n_fds ? fd : -1;
+	if (n == -ECONNRESET) /* it ended without reading what we said; what it said itself comes after that */
+		n = sys_recv_fds(sync, out_r, sizeof *out_r, &fd, 1, &n_fds);
 	if (n == -ECONNRESET)
 		n = 0;
 	if (n < 0)
