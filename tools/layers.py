@@ -10,12 +10,12 @@ import sys
 
 
 def read_rules(path):
-    may, only, child = {}, {}, {}
+    may, only, child = {}, {}, []
     for line in path.read_text().splitlines():
         line = line.split("#", 1)[0].strip()
         if line.startswith("!!"):
-            words = line[2:].split()
-            child[words[0]] = set(words[1:])
+            roots, names = line[2:].split(":")
+            child.append((roots.split(), set(names.split())))
         elif line.startswith("!"):
             words = line[1:].split()
             for name in words[1:]:
@@ -53,7 +53,7 @@ def symbols(obj):
     return {re.sub(r"^__(.*)_chk$", r"\1", n) for n in names} | names
 
 
-def check_symbols(build, only, child):
+def check_symbols(build, only):
     bad = []
     for obj in sorted(build.glob("libhoy_*.a.p/*.o")) + sorted(build.glob("src/main/**/*.o")):
         match = re.match(r"src_([a-z]+)_(.*)\.c\.o$", obj.name)
@@ -65,8 +65,61 @@ def check_symbols(build, only, child):
             if only[name] != folder:
                 who = "nobody may" if only[name] == "-" else f"only {only[name]} may"
                 bad.append(f"src/{folder}/{module}.c: calls {name}(), which {who}")
-        for name in sorted(used & child.get(f"{folder}/{module}", set())):
-            bad.append(f"src/{folder}/{module}.c: references {name}, forbidden between clone3 and execve")
+    return bad
+
+
+def call_graph(build, folders):
+    """What each function of these folders calls or takes the address of: {(object, function): names}."""
+    calls = {}
+    for obj in sorted(build.glob("libhoy_*.a.p/*.o")):
+        match = re.match(r"src_([a-z]+)_", obj.name)
+        if not match or match.group(1) not in folders:
+            continue
+        out = subprocess.run(["objdump", "-dr", "--no-show-raw-insn", str(obj)], capture_output=True, text=True, check=True).stdout
+        here = None
+        for line in out.splitlines():
+            if match := re.match(r"[0-9a-f]+ <([^>]+)>:$", line):
+                here = calls.setdefault((obj.name, match.group(1)), {match.group(1) + ".cold"})
+            elif here is not None:
+                match = re.search(r"\bR_[A-Z0-9_]+\s+([A-Za-z_][\w.]*)", line) or \
+                    re.search(r"\t(?:call|j\w+|lea|bl?|adr)\b.*<([A-Za-z_][\w.]*)>", line)
+                if match:
+                    here.add(match.group(1))
+    return calls
+
+
+def reached(calls, roots):
+    """Every function that can run below the roots, with who calls it; a name of the same file goes before others'."""
+    homes = {}
+    for obj, name in calls:
+        homes.setdefault(name, []).append((obj, name))
+    found, todo = {}, [(home, None) for r in roots for home in homes.get(r, [])]
+    while todo:
+        function, caller = todo.pop()
+        if function in found:
+            continue
+        found[function] = caller
+        for name in calls[function]:
+            own = [h for h in homes.get(name, []) if h[0] == function[0]]
+            todo += [(h, function) for h in own or homes.get(name, [])]
+    return found
+
+
+def check_child(build, may, rules):
+    """No function between clone3 and execve may get to the forbidden ones, by whatever way."""
+    bad = []
+    calls = call_graph(build, may["runtime"] | {"runtime"}) if rules else {}
+    for roots, names in rules:
+        missing = set(roots) - {name for _, name in calls}
+        bad += [f"layers.txt: there is no function {r}" for r in sorted(missing)]
+        found = reached(calls, roots)
+        for function in found:
+            for name in sorted({re.sub(r"^__(.*)_chk$", r"\1", n) for n in calls[function]} & names):
+                way, at = [], function
+                while at:
+                    way.append(at[1])
+                    at = found[at]
+                bad.append(f"{name}, forbidden between clone3 and execve, is called: {' > '.join(reversed(way))} > {name}")
     return bad
 
 
@@ -75,7 +128,8 @@ def main():
     may, only, child = read_rules(top / "layers.txt")
     bad = check_includes(top / "src", may)
     if len(sys.argv) > 2:
-        bad += check_symbols(pathlib.Path(sys.argv[2]), only, child)
+        build = pathlib.Path(sys.argv[2])
+        bad += check_symbols(build, only) + check_child(build, may, child)
     for line in bad:
         print(line)
     return 1 if bad else 0

@@ -699,6 +699,35 @@ static FALLIBLE check_mount(const struct plan_mount *m)
 	return NULL;
 }
 
+static FALLIBLE last_word(struct launch *l)
+{
+	struct child_report r = { .kind = CHILD_READY };
+
+	while (r.kind) {
+		auto_fd int fd = -1;
+
+		TRY(next_report(l->sync, &r, &fd));
+		if (r.kind == CHILD_ERROR)
+			return report_error(&r);
+	}
+	return FAIL(ERR_INTERNAL, "the process that mounts ended before it was done");
+}
+
+/* That the mount stands is told by the exit status: a word about it could get lost. */
+static FALLIBLE wait_mounted(struct launch *l)
+{
+	struct err *e = last_word(l);
+	int status, os;
+
+	if ((os = sys_wait(l->pid, &status, 0)) < 0 && (os = sys_wait(l->pid, &status, 0)) < 0)
+		return e;
+	l->pid = 0;
+	if (status != 0)
+		return e;
+	err_free(e);
+	return NULL;
+}
+
 static FALLIBLE mount_launch(struct launch *l, pid_t container_pid)
 {
 	auto_fd int target = sys_pidfd_open(container_pid);
@@ -716,7 +745,7 @@ static FALLIBLE mount_launch(struct launch *l, pid_t container_pid)
 	TRY(clone_in(l, l->child.target_ns & CLONE_NEWPID ? target : -1, clone_plain, 0, child_run_mounts));
 	own_close(&l->child.sync);
 	l->child.sync = -1;
-	return wait_ready(l);
+	return wait_mounted(l);
 }
 
 FALLIBLE runtime_mount(struct plan *p, size_t i, pid_t container_pid)

@@ -123,6 +123,20 @@ static FALLIBLE read_within(int fd, void *p, size_t n, int64_t until_ns)
 	return NULL;
 }
 
+/* A systemd that has gone is an error, not a SIGPIPE. */
+static FALLIBLE write_all(int fd, const char *p, size_t n)
+{
+	while (n) {
+		int r = sys_unix_send(fd, &(struct iovec){ (char *)(uintptr_t)p, n }, 1);
+
+		if (r < 0)
+			return FAIL_OS(-r, "write to D-Bus");
+		p += r;
+		n -= (size_t)r;
+	}
+	return NULL;
+}
+
 /*
  * EXTERNAL: the socket tells the server who we are. BEGIN goes along, as from systemd's own library: its server forgets
  * what it reads together with a late BEGIN until more arrives.
@@ -131,7 +145,7 @@ static FALLIBLE authenticate(int fd)
 {
 	char text[128], line[128], uid[16];
 	size_t n = 0;
-	int r, m = snprintf(uid, sizeof uid, "%u", (unsigned)geteuid());
+	int m = snprintf(uid, sizeof uid, "%u", (unsigned)geteuid());
 
 	(void)snprintf(text, sizeof text, "%cAUTH EXTERNAL ", '-');
 	for (int i = 0; i < m; i++)
@@ -139,8 +153,7 @@ static FALLIBLE authenticate(int fd)
 	(void)snprintf(text + strlen(text), 10, "\r\nBEGIN\r\n");
 	m = (int)strlen(text);
 	text[0] = 0;
-	if ((r = sys_write_all(fd, text, (size_t)m)) < 0)
-		return FAIL_OS(-r, "write to D-Bus");
+	TRY(write_all(fd, text, (size_t)m));
 	do {
 		TRY(read_within(fd, line + n, 1, time_monotonic_ns() + CALL_MS * INT64_C(1000000)));
 	} while (line[n++] != '\n' && n + 1 < sizeof line);
@@ -173,7 +186,6 @@ static FALLIBLE send(struct dbus *d, struct target t, const char *member, const 
 	struct dbus_out o = { BUF(MESSAGE_MAX) };
 	struct dbus_mark fields;
 	struct err *e;
-	int r;
 
 	buf_add(&o.b, "l\1\0\1", 4);
 	dbus_put_u32(&o, args ? (uint32_t)args->b.n : 0);
@@ -191,8 +203,8 @@ static FALLIBLE send(struct dbus *d, struct target t, const char *member, const 
 	if (args)
 		buf_add(&o.b, args->b.data, args->b.n);
 	e = buf_check(&o.b, "D-Bus message");
-	if (!e && (r = sys_write_all(d->fd, o.b.data, o.b.n)) < 0)
-		e = FAIL_OS(-r, "write to D-Bus");
+	if (!e)
+		e = write_all(d->fd, o.b.data, o.b.n);
 	buf_fini(&o.b);
 	return e;
 }

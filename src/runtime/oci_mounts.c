@@ -73,32 +73,32 @@ static void forget(json_t *mounts, const char *target)
 		}
 }
 
-/* All or none: what was added before one failed goes again. */
-static FALLIBLE add_all(const struct oci_box *b, json_t *have, const json_t *list, struct plan *p)
+/* All or none: what was added before one failed goes again. Not remembered is not added. */
+static FALLIBLE add_all(struct oci_box *b, json_t *have, const json_t *list, struct plan *p)
 {
-	for (size_t i = 0; i < p->mounts.n; i++) {
-		struct err *e = runtime_mount(p, i, b->pid);
+	struct err *e = NULL;
+	size_t n = 0;
 
-		if (!e) {
-			(void)json_array_append(have, json_array_get(list, i));
-			continue;
-		}
-		while (i-- > 0) {
-			err_free(unmount(b, p->mounts.p[i].target));
-			forget(have, p->mounts.p[i].target);
-		}
-		return e;
-	}
-	return NULL;
+	for (; n < p->mounts.n && !(e = runtime_mount(p, n, b->pid)); n++)
+		(void)json_array_append(have, json_array_get(list, n));
+	if (!e)
+		e = oci_box_save_config(b);
+	while (e && n-- > 0)
+		err_free(unmount(b, p->mounts.p[n].target));
+	return e;
 }
 
-static FALLIBLE remove_all(const struct oci_box *b, json_t *have, const struct plan *p)
+/* Forgotten first: what a removal that was cut short leaves can be removed again. */
+static FALLIBLE remove_all(struct oci_box *b, json_t *have, const struct plan *p)
 {
-	for (size_t i = p->mounts.n; i-- > 0;) {
-		TRY(unmount(b, p->mounts.p[i].target));
+	struct err *e = NULL;
+
+	for (size_t i = p->mounts.n; i-- > 0;)
 		forget(have, p->mounts.p[i].target);
-	}
-	return NULL;
+	TRY(oci_box_save_config(b));
+	for (size_t i = p->mounts.n; i-- > 0 && !e;)
+		e = unmount(b, p->mounts.p[i].target);
+	return e;
 }
 
 /* The plan of the configuration with these mounts instead of its own. */
@@ -130,7 +130,7 @@ static FALLIBLE change(struct oci_box *b, bool add, const json_t *list)
 	TRY(compile(b, list, &p));
 	e = add ? add_all(b, have, list, p) : remove_all(b, have, p);
 	plan_free(p);
-	return e ? e : oci_box_save_config(b);
+	return e;
 }
 
 /* SECURITY: else what is removed would be the host's. */

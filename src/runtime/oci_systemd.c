@@ -39,9 +39,12 @@ FALLIBLE oci_slice_path(const char *slice, char **out_path)
 
 /* ---- properties ---- */
 
-static bool is_v2(void)
+static FALLIBLE is_v2(bool *out)
 {
-	return sys_fs_magic(CGROUP_ROOT) == CGROUP2_SUPER_MAGIC;
+	long magic = sys_fs_magic(CGROUP_ROOT);
+
+	*out = magic == CGROUP2_SUPER_MAGIC;
+	return magic < 0 ? FAIL_OS((int)-magic, "look at %s", CGROUP_ROOT) : NULL;
 }
 
 static void prop(struct dbus_out *o, const char *name, const char *signature)
@@ -126,13 +129,14 @@ static void cpu_quota(struct dbus_out *o, const json_t *resources)
 
 static FALLIBLE limits(struct dbus_out *o, const json_t *resources)
 {
-	bool v2 = is_v2();
+	bool v2;
 	int64_t shares = json_int_at(resources, "cpu.shares", 0),
 		memory = json_int_at(resources, "memory.limit", 0),
 		swap = json_int_at(resources, "memory.swap", 0);
 
 	if (!resources)
 		return NULL;
+	TRY(is_v2(&v2));
 	limit(o, resources, "memory.limit", v2 ? "MemoryMax" : "MemoryLimit");
 	limit(o, resources, "pids.limit", "TasksMax");
 	limit(o, resources, "blockIO.weight", v2 ? "IOWeight" : "BlockIOWeight");
@@ -253,6 +257,7 @@ static FALLIBLE unit_properties(struct dbus_out *o, const struct oci_unit *u)
 	bool is_slice = sv_ends(sv_of(u->name), SV(".slice"));
 	auto_free char *about = xasprintf("hoy container %s", u->id);
 	struct dbus_mark m;
+	bool v2;
 
 	prop_str(o, "Description", about);
 	if (is_slice) {
@@ -271,7 +276,8 @@ static FALLIBLE unit_properties(struct dbus_out *o, const struct oci_unit *u)
 	prop_bool(o, "DefaultDependencies", false);
 	for (size_t i = 0; accounting[i]; i++)
 		prop_bool(o, accounting[i], true);
-	prop_bool(o, is_v2() ? "IOAccounting" : "BlockIOAccounting", true);
+	TRY(is_v2(&v2));
+	prop_bool(o, v2 ? "IOAccounting" : "BlockIOAccounting", true);
 	TRY(limits(o, u->resources));
 	return annotated(o, u->annotations);
 }
@@ -287,8 +293,10 @@ static FALLIBLE wait_job(struct dbus *d, const char *job, const char *unit)
 		struct err *e = dbus_signal(d, "JobRemoved", JOB_MS, &m);
 		const char *path;
 
-		if (e)
+		if (e) {
+			dbus_in_fini(&m);
 			return err_ctx(e, "unit %s", unit);
+		}
 		(void)dbus_get_u32(&m);
 		path = dbus_get_str(&m);
 		if (strcmp(path, job) == 0) {
