@@ -7,6 +7,7 @@
 #include "cli/out.h"
 #include "engine/container.h"
 #include "engine/signals.h"
+#include "supervise/health.h"
 #include <stdio.h>
 
 void cmd_tell(struct err *e)
@@ -262,6 +263,20 @@ static FALLIBLE run_keeper_exit(const void *conf, char *const args[], int *out_e
 }
 const struct cmd cmd_keeper_exit = { "keeper-exit", "ID", "What a keeper calls when its container ended",
 				     NULL,	    0,	  1, 1, false, 0, true, run_keeper_exit, NULL, NULL };
+
+static FALLIBLE run_keeper_health(const void *conf, char *const args[], int *out_exit)
+{
+	bool is_starting = true;
+	struct engine *e;
+
+	(void)conf;
+	TRY(cmd_engine(&e));
+	TRY(container_probe(e, args[0], &is_starting));
+	*out_exit = is_starting ? HEALTH_STARTING : 0;
+	return NULL;
+}
+const struct cmd cmd_keeper_health = { "keeper-health", "ID", "What a keeper calls when a health check is due",
+				       NULL, 0, 1, 1, false, 0, true, run_keeper_health, NULL, NULL };
 
 static FALLIBLE run_collect(const void *conf, char *const args[], int *out_exit)
 {

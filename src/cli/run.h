@@ -20,6 +20,9 @@ struct run_conf {
 	const char *name, *cidfile, *pull, *platform, *restart, *log_driver, *volume_driver, *isolation, *runtime, *network, *ip, *ipc, *pid, *uts, *userns, *cgroupns;
 	char **log_opt, **volume, **volumes_from, **mount, **tmpfs, **publish, **expose, **add_host, **dns, **dns_search, **dns_option, **network_alias;
 	char **cap_add, **cap_drop, **security_opt, **device, **ulimit, **sysctl, **annotation;
+	/* the health check */
+	const char *health_cmd, *health_interval, *health_timeout, *health_start_period, *health_start_interval;
+	int health_retries;
 	/* limits */
 	uint64_t memory, memory_swap_bytes, memory_reservation, cpus, shm_size;
 	const char *memory_swap, *cpuset_cpus, *cpuset_mems;

@@ -486,6 +486,44 @@ static FALLIBLE host_part(const struct run_conf *c, json_t *body, json_t *host)
 	return NULL;
 }
 
+/* Time as docker writes it, into nanoseconds. */
+static FALLIBLE health_time(json_t *health, const char *key, const char *option, const char *text)
+{
+	int64_t ns = 0;
+	struct err *e;
+
+	if (text && *text == '-')
+		return FAIL(ERR_INVALID, "--%s cannot be negative", option);
+	e = text ? num_parse_duration(sv_of(text), &ns) : NULL;
+	if (e)
+		return err_ctx(e, "--%s", option);
+	if (ns)
+		(void)json_object_set_new(health, key, json_integer(ns));
+	return NULL;
+}
+
+static FALLIBLE health_part(const struct run_conf *c, json_t *body)
+{
+	auto_json json_t *health = json_object();
+
+	if (c->health_retries < 0)
+		return FAIL(ERR_INVALID, "--health-retries cannot be negative");
+	if (c->health_cmd && *c->health_cmd)
+		(void)json_object_set_new(health, "Test", json_pack("[s, s]", "CMD-SHELL", c->health_cmd));
+	TRY(health_time(health, "Interval", "health-interval", c->health_interval));
+	TRY(health_time(health, "Timeout", "health-timeout", c->health_timeout));
+	TRY(health_time(health, "StartPeriod", "health-start-period", c->health_start_period));
+	TRY(health_time(health, "StartInterval", "health-start-interval", c->health_start_interval));
+	set_int(health, "Retries", c->health_retries);
+	if (c->no_healthcheck && json_object_size(health))
+		return FAIL(ERR_INVALID, "--no-healthcheck conflicts with --health-* options");
+	if (c->no_healthcheck)
+		(void)json_object_set_new(health, "Test", json_pack("[s]", "NONE"));
+	if (json_object_size(health))
+		(void)json_object_set(body, "Healthcheck", health);
+	return NULL;
+}
+
 static FALLIBLE process_part(const struct run_conf *c, char *const args[], json_t *body)
 {
 	(void)json_object_set_new(body, "Image", json_string(args[0]));
@@ -503,8 +541,7 @@ static FALLIBLE process_part(const struct run_conf *c, char *const args[], json_
 	set_str(body, "Domainname", c->domainname);
 	set_str(body, "StopSignal", c->stop_signal);
 	set_int(body, "StopTimeout", c->stop_timeout);
-	if (c->no_healthcheck)
-		(void)json_object_set_new(body, "Healthcheck", json_pack("{s:[s]}", "Test", "NONE"));
+	TRY(health_part(c, body));
 	set_bool(body, "Tty", c->tty);
 	set_bool(body, "OpenStdin", c->interactive);
 	set_bool(body, "StdinOnce", c->interactive && !c->detach);

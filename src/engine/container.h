@@ -10,6 +10,7 @@
  * Layer: engine.  Threads: re-entrant; one container's transitions are serialised by a lock file in RUN.
  */
 #pragma once
+#include "base/buf.h"
 #include "base/err.h"
 #include "codec/json.h"
 #include "codec/zip.h"
@@ -67,6 +68,15 @@ FALLIBLE container_attach(struct engine *e, const char *text, const struct conta
 /* body: API ExecConfig (Cmd Env User WorkingDir Tty Privileged AttachStdin… Detach). out_code: of the command. */
 FALLIBLE container_exec(struct engine *e, const char *text, const json_t *body, const struct container_stdio *io,
 			int *out_code);
+/*
+ * The same for a program: without a terminal and input, both outputs into out (borrowed, at most max_bytes; the rest is dropped),
+ * killed after timeout_ns: then *out_late, and the code is 137.
+ */
+FALLIBLE container_exec_capture(struct engine *e, const char *text, const json_t *body, int64_t timeout_ns, size_t max_bytes,
+				struct buf *out, int *out_code, bool *out_late);
+/* Called by `hoy keeper-health ID`, which the keeper starts when a health check is due: runs it, notes its outcome. ERR_CONFLICT
+ * there is nothing to check now. out_is_starting: neither healthy nor unhealthy yet. */
+FALLIBLE container_probe(struct engine *e, const char *id, bool *out_is_starting);
 /* One sample, API shape reduced: {cpu_percent, mem_usage, mem_limit, net_rx, net_tx, blk_read, blk_write, pids}. */
 FALLIBLE container_stats(struct engine *e, const char *text, json_t **out_stats);
 FALLIBLE container_top(struct engine *e, const char *text, char *const *ps_args, json_t **out_table); /* Titles, Processes */

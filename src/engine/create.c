@@ -13,6 +13,7 @@
 #include "engine/create_check.h"
 #include "engine/ctr.h"
 #include "engine/endpoint.h"
+#include "engine/health.h"
 #include "engine/mounts.h"
 #include "engine/names.h"
 #include "engine/volume_work.h"
@@ -206,7 +207,7 @@ static void merge_command(json_t *config, const json_t *image)
 static json_t *merged_config(const json_t *body, const json_t *image, const char *id)
 {
 	static const char *const texts[] = { "User", "WorkingDir", "StopSignal" };
-	json_t *config = json_deep_copy(body);
+	json_t *config = json_deep_copy(body), *health;
 	char hostname[13];
 
 	(void)json_object_del(config, "HostConfig");
@@ -220,6 +221,13 @@ static json_t *merged_config(const json_t *body, const json_t *image, const char
 		if (!is_given(json_object_get(config, texts[i])))
 			(void)json_object_set_new(config, texts[i], json_string(json_str_at(image, texts[i], "")));
 	merge_command(config, image);
+	health = health_merge(json_object_get(config, "Healthcheck"), json_object_get(image, "Healthcheck"));
+	if (health)
+		(void)json_object_set_new(config, "Healthcheck", health);
+	else
+		(void)json_object_del(config, "Healthcheck");
+	if (json_array_size(json_object_get(image, "Shell")))
+		(void)json_object_set(config, "Shell", json_object_get(image, "Shell"));
 	(void)snprintf(hostname, sizeof hostname, "%.12s", id);
 	if (!is_given(json_object_get(config, "Hostname")))
 		(void)json_object_set_new(config, "Hostname", json_string(hostname));

@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "base/num.h"
 #include "base/own.h"
+#include "engine/health.h"
 #include <arpa/inet.h>
 #include <stdio.h>
 #include <string.h>
@@ -167,7 +168,6 @@ static FALLIBLE check_names(const json_t *body, const json_t *h)
 	const char *runtime = json_str_at(h, "Runtime", ""), *isolation = json_str_at(h, "Isolation", "");
 	const char *umask = json_str_at(h, "HoyUmask", "");
 	int64_t score = json_int_at(h, "OomScoreAdj", 0);
-	const json_t *test = json_at(body, "Healthcheck.Test");
 	uint64_t n;
 
 	if (*runtime && strcmp(runtime, "hoy") != 0)
@@ -178,8 +178,7 @@ static FALLIBLE check_names(const json_t *body, const json_t *h)
 	if (score < -1000 || score > 1000)
 		return FAIL(ERR_INVALID, "Invalid value %lld, range for oom score adj is [-1000, 1000]",
 			    (long long)score);
-	if (json_array_size(test) && strcmp(text_of(json_array_get(test, 0)), "NONE") != 0)
-		return FAIL(ERR_UNSUPPORTED, "health checks are not supported");
+	TRY(health_check(json_object_get(body, "Healthcheck")));
 	return *umask ? num_parse(sv_of(umask), 8, 0, 0777, &n) : NULL;
 }
 

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "base/own.h"
 #include "base/text.h"
+#include "base/time.h"
 #include "engine/container.h"
 #include "engine/ctr.h"
 #include "engine/stream.h"
@@ -218,23 +219,89 @@ static FALLIBLE foreground(struct exec *x, int *out_code)
 	return NULL;
 }
 
+/* What is there now of one output; false at its end. */
+static bool collect(int *fd, size_t max_bytes, struct buf *out)
+{
+	char p[4096];
+	ssize_t n = sys_read(*fd, p, sizeof p);
+
+	if (n > 0)
+		buf_add(out, p, (size_t)n < max_bytes - out->n ? (size_t)n : max_bytes - out->n);
+	if (n == 0 || (n < 0 && n != -EAGAIN))
+		drop(fd);
+	return n > 0;
+}
+
+/* Until the process ended; what it left running may hold its outputs: they are not waited for. */
+static FALLIBLE collect_all(struct exec *x, int64_t timeout_ns, size_t max_bytes, struct buf *out, int *out_code, bool *out_late)
+{
+	int64_t until = time_monotonic_ns() + timeout_ns;
+	struct pollfd f[3] = { { x->proc.pid_fd, POLLIN, 0 } };
+	int code;
+
+	(void)sys_nonblock(x->out, true);
+	(void)sys_nonblock(x->err, true);
+	while (!f[0].revents && !*out_late) {
+		int64_t left = (until - time_monotonic_ns() + 999999) / 1000000;
+
+		f[1] = (struct pollfd){ x->out, POLLIN, 0 };
+		f[2] = (struct pollfd){ x->err, POLLIN, 0 };
+		if (left > 0 && sys_poll(f, 3, left < INT32_MAX ? (int)left : INT32_MAX) < 0)
+			break;
+		*out_late = left <= 0;
+		if (f[1].revents)
+			(void)collect(&x->out, max_bytes, out);
+		if (f[2].revents)
+			(void)collect(&x->err, max_bytes, out);
+	}
+	if (*out_late)
+		(void)sys_pid_fd_kill(x->proc.pid_fd, SIGKILL);
+	code = sys_pid_fd_wait(x->proc.pid_fd, false, NULL);
+	while (x->out >= 0 && collect(&x->out, max_bytes, out))
+		;
+	while (x->err >= 0 && collect(&x->err, max_bytes, out))
+		;
+	*out_code = code;
+	return code < 0 ? FAIL_OS(-code, "wait for the process") : NULL;
+}
+
+static FALLIBLE open_exec(struct exec *x, const char *text, const json_t *body, char id[CTR_ID_MAX])
+{
+	auto_json json_t *status = NULL;
+
+	TRY(ctr_find(x->e, text, id, &x->doc));
+	if (!ctr_live(x->e, id, &status) || json_int_at(status, "Pid", 0) <= 0)
+		return FAIL(ERR_CONFLICT, "Container %s is not running", id);
+	if (json_bool_at(x->doc, "State.Paused", false))
+		return FAIL(ERR_CONFLICT, "Container %s is paused, unpause the container before exec", text);
+	x->target = (pid_t)json_int_at(status, "Pid", 0);
+	x->tty = json_bool_at(body, "Tty", false);
+	x->detach = json_bool_at(body, "Detach", false);
+	return build_process(x, body);
+}
+
+FALLIBLE container_exec_capture(struct engine *e, const char *text, const json_t *body, int64_t timeout_ns, size_t max_bytes,
+				struct buf *out, int *out_code, bool *out_late)
+{
+	static const struct container_stdio none = { .in = -1, .out = -1, .err = -1 };
+	CLEANUP(exec_fini) struct exec x = { .e = e, .io = &none, .in = -1, .out = -1, .err = -1,
+					     .proc = { .pid_fd = -1, .tty_fd = -1, .go_fd = -1 } };
+	char id[CTR_ID_MAX];
+
+	TRY(open_exec(&x, text, body, id));
+	TRY(launch(&x, id));
+	*out_late = false;
+	return collect_all(&x, timeout_ns, max_bytes, out, out_code, out_late);
+}
+
 FALLIBLE container_exec(struct engine *e, const char *text, const json_t *body, const struct container_stdio *io,
 			int *out_code)
 {
 	CLEANUP(exec_fini) struct exec x = { .e = e, .io = io, .in = -1, .out = -1, .err = -1,
 					     .proc = { .pid_fd = -1, .tty_fd = -1, .go_fd = -1 } };
-	auto_json json_t *status = NULL;
 	char id[CTR_ID_MAX];
 
-	TRY(ctr_find(e, text, id, &x.doc));
-	if (!ctr_live(e, id, &status) || json_int_at(status, "Pid", 0) <= 0)
-		return FAIL(ERR_CONFLICT, "Container %s is not running", id);
-	if (json_bool_at(x.doc, "State.Paused", false))
-		return FAIL(ERR_CONFLICT, "Container %s is paused, unpause the container before exec", text);
-	x.target = (pid_t)json_int_at(status, "Pid", 0);
-	x.tty = json_bool_at(body, "Tty", false);
-	x.detach = json_bool_at(body, "Detach", false);
-	TRY(build_process(&x, body));
+	TRY(open_exec(&x, text, body, id));
 	TRY(launch(&x, id));
 	*out_code = 0;
 	return x.detach ? NULL : foreground(&x, out_code);

@@ -5,6 +5,7 @@
 #include "base/time.h"
 #include "engine/container.h"
 #include "engine/ctr.h"
+#include "engine/health.h"
 #include "engine/signals.h"
 #include "runtime/runtime.h"
 #include "state/db.h"
@@ -53,7 +54,8 @@ static void read_exit(struct engine *e, const char *id, json_t **out_facts)
 	}
 }
 
-static void set_exited(json_t *doc, const json_t *facts)
+/* health: what was known of it, or NULL. */
+static void set_exited(json_t *doc, const json_t *facts, json_t *health)
 {
 	json_t *state = json_object_get(doc, "State");
 	char now[TIME_TEXT_MAX];
@@ -71,6 +73,8 @@ static void set_exited(json_t *doc, const json_t *facts)
 		(void)json_object_set_new(state, "StartedAt", json_string(json_str_at(facts, "StartedAt", "")));
 	if (json_int_at(facts, "RestartCount", 0))
 		(void)json_object_set_new(doc, "RestartCount", json_integer(json_int_at(facts, "RestartCount", 0)));
+	if (health)
+		(void)json_object_set(state, "Health", health);
 	(void)json_object_set_new(json_object_get(doc, "NetworkSettings"), "IPAddress", json_string(""));
 	(void)json_object_set_new(json_object_get(doc, "NetworkSettings"), "Ports", json_object());
 }
@@ -87,7 +91,9 @@ FALLIBLE ctr_end(struct engine *e, const char *id, json_t *doc)
 		return ctr_unmark(e, id);
 	}
 	if (facts || strcmp(before, "running") == 0) {
-		set_exited(doc, facts);
+		auto_json json_t *health = health_of(e, id, doc, false);
+
+		set_exited(doc, facts, health);
 		TRY(ctr_save(e, id, doc));
 	}
 	return ctr_unmark(e, id);

@@ -6,14 +6,15 @@
 #include "engine/container.h"
 #include "engine/ctr.h"
 #include "engine/filter.h"
+#include "engine/health.h"
 #include "image/ref.h"
 #include "state/db.h"
 #include <stdio.h>
 
-static void merge_live(json_t *doc, const json_t *status)
+static void merge_live(struct engine *e, json_t *doc, const json_t *status)
 {
 	static const char *const keys[] = { "ExitCode", "OOMKilled", "StartedAt", "FinishedAt", "Pid" };
-	json_t *state = json_object_get(doc, "State");
+	json_t *state = json_object_get(doc, "State"), *health;
 	enum ctr_state now = ctr_now(doc, status);
 
 	(void)json_object_set_new(state, "Status", json_string(ctr_state_name(now)));
@@ -22,6 +23,9 @@ static void merge_live(json_t *doc, const json_t *status)
 	(void)json_object_set_new(state, "Paused", json_boolean(now == CTR_PAUSED));
 	if (!status)
 		return;
+	health = health_of(e, json_str_at(doc, "Id", ""), doc, now == CTR_RUNNING || now == CTR_PAUSED);
+	if (health)
+		(void)json_object_set_new(state, "Health", health);
 	for (size_t i = 0; i < LEN(keys); i++) {
 		json_t *v = json_object_get(status, keys[i]);
 
@@ -39,10 +43,20 @@ FALLIBLE container_inspect(struct engine *e, const char *text, json_t **out_obje
 
 	TRY(ctr_find(e, text, id, &doc));
 	(void)ctr_live(e, id, &status);
-	merge_live(doc, status);
+	merge_live(e, doc, status);
 	(void)json_object_del(doc, "Hoy");
 	*out_object = TAKE(doc);
 	return NULL;
+}
+
+/* " (healthy)", " (health: starting)" */
+static const char *health_text(const json_t *doc)
+{
+	const char *health = json_str_at(doc, "State.Health.Status", "");
+
+	if (strcmp(health, "starting") == 0)
+		return " (health: starting)";
+	return strcmp(health, "healthy") == 0 ? " (healthy)" : *health ? " (unhealthy)" : "";
 }
 
 /* "Up 5 minutes (Paused)", "Exited (0) 2 hours ago", "Created" */
@@ -60,7 +74,7 @@ static void status_text(const json_t *doc, char out[128])
 	else if (strcmp(status, "restarting") == 0)
 		(void)snprintf(out, 128, "Restarting (%d) %s ago", (int)json_int_at(doc, "State.ExitCode", 0), age);
 	else if (strcmp(status, "running") == 0 || strcmp(status, "paused") == 0)
-		(void)snprintf(out, 128, "Up %s%s", age, strcmp(status, "paused") == 0 ? " (Paused)" : "");
+		(void)snprintf(out, 128, "Up %s%s", age, strcmp(status, "paused") == 0 ? " (Paused)" : health_text(doc));
 	else
 		(void)snprintf(out, 128, "Created");
 }
@@ -175,7 +189,7 @@ static bool keeps(const json_t *filters, bool all, const json_t *doc)
 	return filter_is(filters, "status", status) && filter_prefix(filters, "id", json_str_at(doc, "Id", "")) &&
 	       filter_contains(filters, "name", json_str_at(doc, "Name", "")) &&
 	       filter_labels(filters, json_at(doc, "Config.Labels")) && keeps_ancestor(filters, doc) &&
-	       keeps_volume(filters, doc) && filter_is(filters, "network", ctr_network(doc)) &&
+	       filter_is(filters, "health", json_str_at(doc, "State.Health.Status", "none")) && keeps_volume(filters, doc) && filter_is(filters, "network", ctr_network(doc)) &&
 	       (!json_array_size(json_object_get(filters, "exited")) ||
 		(strcmp(status, "exited") == 0 && filter_is(filters, "exited", code)));
 }
@@ -219,7 +233,7 @@ static json_t **sorted(json_t *docs)
 FALLIBLE container_list(struct engine *e, bool all, const json_t *filters, json_t **out_array)
 {
 	static const char *const known[] = { "id",     "name",	 "label",  "status",  "exited",
-					     "ancestor", "volume", "network", NULL };
+					     "ancestor", "volume", "network", "health", NULL };
 	auto_json json_t *docs = json_array(), *out = json_array();
 	auto_txn struct db_txn *txn = NULL;
 	auto_free json_t **list = NULL;
@@ -239,7 +253,7 @@ FALLIBLE container_list(struct engine *e, bool all, const json_t *filters, json_
 			err_free(ctr_load(e, id, &live)); /* its network stands beside the keeper's status */
 			doc = live ? live : doc;
 		}
-		merge_live(doc, status);
+		merge_live(e, doc, status);
 		if (keeps(filters, all, doc))
 			(void)json_array_append_new(out, summary(doc));
 	}

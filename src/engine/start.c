@@ -16,6 +16,7 @@
 #include "engine/container.h"
 #include "engine/ctr.h"
 #include "engine/endpoint.h"
+#include "engine/health.h"
 #include "engine/mounts.h"
 #include "network/network.h"
 #include "runtime/runtime.h"
@@ -254,6 +255,7 @@ static FALLIBLE pack_conf(struct start *s, const struct plan *plan)
 	c.restart = (uint8_t)policy(json_str_at(s->doc, "HostConfig.RestartPolicy.Name", ""));
 	c.restart_max = (uint32_t)json_int_at(s->doc, "HostConfig.RestartPolicy.MaximumRetryCount", 0);
 	TRY(log_options(s->doc, &c));
+	health_conf(json_at(s->doc, "Config.Healthcheck"), &c);
 	plan_pack(plan, &p);
 	TRY(buf_check(&p, "plan"));
 	keeper_conf_pack(&c, &p, &b);

@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define KEEPER_VERSION	3u
+#define KEEPER_VERSION	4u
 #define KEEPER_PATH_MAX 1024
 #define KEEPER_PACKET	32768 /* largest payload of one message */
 
@@ -40,6 +40,8 @@ struct keeper_conf {
 	uint64_t log_max_bytes; /* 0: no limit */
 	uint32_t log_files;	/* kept in all, at least 1 */
 	uint32_t timeout_s;	/* SIGKILL after so long; 0: never */
+	uint64_t health_ms;	/* a health check so often; 0: there is none */
+	uint64_t health_start_ms, health_period_ms; /* as often as that in the first so many, until one has passed */
 };
 
 /* On the start socket, in this order. */

@@ -13,6 +13,7 @@
 #include "runtime/runtime.h"
 #include "state/record.h"
 #include "supervise/client.h"
+#include "supervise/health.h"
 #include "supervise/jsonlog.h"
 #include "supervise/restart.h"
 #include "sys/event.h"
@@ -23,7 +24,7 @@
 #include <stdio.h>
 #include <sys/mman.h>
 
-enum key { KEY_LISTEN, KEY_START, KEY_EXIT, KEY_OUT, KEY_ERR, KEY_IN, KEY_CLIENT };
+enum key { KEY_LISTEN, KEY_START, KEY_EXIT, KEY_OUT, KEY_ERR, KEY_IN, KEY_HEALTH, KEY_CLIENT };
 
 struct keeper {
 	struct keeper_conf conf;
@@ -40,6 +41,7 @@ struct keeper {
 	int exit_code;
 	int64_t started_ns, finished_ns, restart_at_ns;
 	struct restart restart;
+	struct health health;
 	struct clients clients;
 	struct jsonlog log;
 	char in[KEEPER_PACKET], packet[KEEPER_PACKET + 1], chunk[KEEPER_PACKET]; /* last: untouched, they take no memory */
@@ -280,6 +282,7 @@ static FALLIBLE container_run(struct keeper *k)
 	k->started_ns = time_now_ns();
 	k->finished_ns = 0;
 	watch_output(k, true);
+	health_begin(&k->health, &k->conf, time_monotonic_ns());
 	write_status(k, "running");
 	return NULL;
 }
@@ -303,6 +306,7 @@ static void container_exited(struct keeper *k)
 	runtime_proc_fini(&k->proc);
 	k->proc = (struct runtime_proc){ .pid_fd = -1, .tty_fd = -1, .go_fd = -1 };
 	k->is_alive = false;
+	health_stop(&k->health, k->ep);
 	k->is_draining = true;
 }
 
@@ -524,6 +528,10 @@ static void event(struct keeper *k, uint64_t key, uint32_t events)
 	case KEY_IN:
 		input_push(k);
 		break;
+	case KEY_HEALTH:
+		if (k->health.pid_fd >= 0)
+			health_ended(&k->health, &k->conf, k->ep, time_monotonic_ns());
+		break;
 	default:
 		if (key >= KEY_CLIENT)
 			client_event(k, (unsigned)(key - KEY_CLIENT), events);
@@ -531,24 +539,36 @@ static void event(struct keeper *k, uint64_t key, uint32_t events)
 	}
 }
 
+/* Until the container has had its time, -1: it may run for ever. */
+static int64_t time_left(struct keeper *k)
+{
+	int64_t left;
+
+	if (!k->is_alive || !k->conf.timeout_s || k->was_timed_out)
+		return -1;
+	left = k->started_ns + (int64_t)k->conf.timeout_s * 1000000000 - time_now_ns();
+	if (left > 0)
+		return left;
+	k->was_timed_out = true;
+	(void)sys_pid_fd_kill(k->proc.pid_fd, SIGKILL);
+	return -1;
+}
+
 static int loop_timeout(struct keeper *k)
 {
-	int64_t now, left = -1;
+	int64_t left, check;
 
-	if (k->restart_at_ns)
+	if (k->restart_at_ns) {
 		left = k->restart_at_ns - time_monotonic_ns();
-	else if (k->is_alive && k->conf.timeout_s && !k->was_timed_out) {
-		now = time_now_ns();
-		left = k->started_ns + (int64_t)k->conf.timeout_s * 1000000000 - now;
-		if (left <= 0) {
-			k->was_timed_out = true;
-			(void)sys_pid_fd_kill(k->proc.pid_fd, SIGKILL);
-			return -1;
-		}
-	} else {
-		return -1;
+		return left <= 0 ? 0 : (int)((left + 999999) / 1000000);
 	}
-	return left <= 0 ? 0 : (int)((left + 999999) / 1000000);
+	left = time_left(k);
+	check = health_left(&k->health, time_monotonic_ns());
+	if (check >= 0 && (left < 0 || check < left))
+		left = check;
+	if (left > INT32_MAX * INT64_C(1000000)) /* a month: then it looks again */
+		left = INT32_MAX * INT64_C(1000000);
+	return left < 0 ? -1 : (int)((left + 999999) / 1000000);
 }
 
 static void loop(struct keeper *k)
@@ -561,6 +581,8 @@ static void loop(struct keeper *k)
 		n = sys_epoll_wait(k->ep, ev, (int)LEN(ev), timeout);
 		for (int i = 0; i < n && !k->is_done; i++)
 			event(k, ev[i].data.u64, ev[i].events);
+		if (health_left(&k->health, time_monotonic_ns()) == 0)
+			health_run(&k->health, &k->conf, k->ep, KEY_HEALTH, time_monotonic_ns());
 		if (k->is_draining)
 			drain(k);
 		else if (k->restart_at_ns)
@@ -666,7 +688,7 @@ int keeper_main(void)
 	auto_fd int oom = sys_open("/proc/self/oom_score_adj", O_WRONLY, 0);
 
 	k.ep = k.listen_fd = k.net_fd = k.in_fd = k.log.fd = -1;
-	k.out_fd[0] = k.out_fd[1] = -1;
+	k.out_fd[0] = k.out_fd[1] = k.health.pid_fd = -1;
 	k.proc = (struct runtime_proc){ .pid_fd = -1, .tty_fd = -1, .go_fd = -1 };
 	if (oom >= 0)
 		(void)sys_write(oom, "-999", 4); /* without the capability: stays as it is */

@@ -246,6 +246,14 @@ def test_inspect_shows_what_was_asked(hoy, files, tmp_path):
     assert v["HostConfig"]["LogConfig"]["Config"] == {"max-size": "1m", "max-file": "2"}
 
 
+def test_inspect_shows_the_health_check(hoy):
+    hoy("create", "--name", "health", "--health-cmd", "true", "--health-interval", "1m30s", "--health-retries", "5",
+        "--health-start-interval", "2s", "--health-start-period", "3s", "--health-timeout", "4s", "busybox", "true")
+    assert json.loads(hoy("inspect", "-f", "{{json .Config.Healthcheck}}", "health").out) == {
+        "Test": ["CMD-SHELL", "true"], "Interval": 90 * 10**9, "Retries": 5, "StartInterval": 2 * 10**9, "StartPeriod": 3 * 10**9,
+        "Timeout": 4 * 10**9}  # what they do: test_health.py
+
+
 def test_names_conflict(hoy):
     cid = hoy("create", "--name", "twice", "busybox", "true").out.strip()
     r = hoy("run", "--name", "twice", "busybox", "true", code=125)
