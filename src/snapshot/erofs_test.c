@@ -225,6 +225,27 @@ TEST(unusual_is_not_wrong)
 	same_as_extracted(&tar);
 }
 
+/* The second entry replaces the link through which it was reached: the third means the new directory. */
+TEST(a_way_that_an_entry_changes)
+{
+	static const struct tar_entry e[] = {
+		{ .name = "c", .type = '2', .link = "/", .mtime_ns = 5 },
+		{ .name = "c/c", .type = '5', .mode = 0755, .mtime_ns = 5 },
+		{ .name = "c/c", .type = '0', .mode = 0600, .mtime_ns = 5 },
+	};
+	auto_buf struct buf tar = BUF(1 << 20), indexed = BUF(1 << 20), extracted = BUF(1 << 20);
+	auto_fd int fd = scratch("image");
+	struct err *error;
+	uint64_t size;
+
+	make_tar(e, LEN(e), &tar);
+	CHECK_OK(index_of(&tar, fd, &size));
+	image_text(&tar, fd, &indexed);
+	extracted_text(&tar, &extracted, &error);
+	CHECK_OK(error);
+	CHECK(strstr(buf_text(&indexed), "/c/c 100600 ") && strstr(buf_text(&extracted), "/c/c 100600 "));
+}
+
 static bool line_has(const struct buf *text, const char *begin, const char *part)
 {
 	const char *line = strstr(buf_text(text), begin), *end = line ? strchr(line + 1, '\n') : NULL,
@@ -428,6 +449,43 @@ TEST(mount_of_index_equals_extraction)
 		err_free(other);
 	}
 	CHECK(good > rounds / 10 && good < rounds);
+}
+
+/* Archives of other programs, of every form (tests/corpus/make.sh). */
+TEST(the_corpus_is_what_extraction_makes)
+{
+	static const char *const names[] = { "posix",       "gnu",           "ustar",         "sparse-gnu",
+					     "sparse-0.1",  "sparse-1.0",    "replaced",      "through-links",
+					     "whiteouts",   "escapes",       "loops",         "nothing",
+					     "device-zero", "cut-in-header", "cut-in-content" };
+	size_t good = 0;
+
+	for (size_t i = 0; i < LEN(names); i++) {
+		auto_free char *path = xasprintf("tests/corpus/tar/%s.tar", names[i]);
+		struct buf tar = { 0 };
+		auto_buf struct buf text = BUF(1 << 24), extracted = BUF(1 << 24);
+		auto_fd int fd = scratch("image");
+		auto_err struct err *error = NULL, *other = NULL;
+		uint64_t size;
+
+		tar.data = t_source_file(path, &tar.n);
+		other = index_of(&tar, fd, &size);
+		extracted_text(&tar, &extracted, &error);
+		if (!error != !other || (error && error->kind != other->kind))
+			t_fail(__FILE__, __LINE__, "%s: %s; extraction: %s", names[i],
+			       other ? other->msg : "good", error ? error->msg : "good");
+		if (!error) {
+			auto_free char *got = NULL, *want = plain(&extracted);
+
+			image_text(&tar, fd, &text);
+			got = plain(&text);
+			if (strcmp(got, want) != 0)
+				t_fail(__FILE__, __LINE__, "%s: got\n%swant\n%s", names[i], got, want);
+			good++;
+		}
+		free(tar.data);
+	}
+	CHECK_INT(good, 11); /* the others are refused by both */
 }
 
 TEST(what_extraction_refuses_the_index_refuses)

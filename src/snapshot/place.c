@@ -76,6 +76,7 @@ struct err *place_init(struct place *p, int root_fd)
 
 	p->root_fd = root_fd;
 	p->n = 0;
+	p->is_stale = false;
 	p->path[0] = '\0';
 	return fd < 0 ? FAIL_OS(-fd, "open the layer's root") : push(p, fd, 0, "/");
 }
@@ -91,14 +92,7 @@ void place_fini(struct place *p)
 
 void place_forget(struct place *p)
 {
-	struct place_dir last = p->chain[p->n - 1];
-
-	if (p->n < 3)
-		return;
-	for (size_t i = 1; i < p->n - 1; i++)
-		own_close(&p->chain[i].fd);
-	p->chain[1] = last;
-	p->n = 2;
+	p->is_stale = true;
 }
 
 static void note_made(struct place *p, const char *path, int64_t mtime_ns)
@@ -207,6 +201,9 @@ struct err *place_enter(struct place *p, const char *path, int64_t mtime_ns, con
 	size_t n = slash ? (size_t)(slash - path) : 0;
 
 	*out_base = slash ? slash + 1 : path;
+	while (p->is_stale && p->n > 1)
+		pop(p);
+	p->is_stale = false;
 	for (;;) { /* up to the last directory that is a prefix of the wanted one */
 		size_t len = place_at(p)->len;
 

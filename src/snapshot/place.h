@@ -27,6 +27,7 @@ struct place {
 	size_t n;    /* the chain of open directories from the root (chain[0]) down to the current one */
 	struct place_dir chain[PLACE_DEPTH];
 	char path[PLACE_NAME_MAX]; /* of the last of the chain */
+	bool is_stale; /* the chain may lead elsewhere than its path does */
 	VEC(struct place_made) made; /* directories no entry asked for, to get the time of the first entry below */
 };
 FALLIBLE place_init(struct place *p, int root_fd);
@@ -48,6 +49,9 @@ static inline struct place_dir *place_at(struct place *p)
 {
 	return &p->chain[p->n - 1];
 }
-/* After a directory was removed or replaced: the others of the chain may be it. */
+/*
+ * After something was removed or replaced: a directory of the chain, the current one too, may be it, or have been reached
+ * through it. The current one stays for this entry; the next begins at the root.
+ */
 void place_forget(struct place *p);
 FALLIBLE place_escapes(const char *name); /* ERR_INVALID "NAME escapes the layer" */
