@@ -350,13 +350,16 @@ static void set_filter(const struct child *c)
 		struct sock_filter *out;
 	} u = { .in = c->p->filter };
 	struct sock_fprog f = { (unsigned short)c->p->n_filter, u.out };
+	int r;
 
-	if (f.len && c->agent >= 0)
-		child_need(c,
-			   sys_seccomp_listener(&f, c->p->filter_flags, c->agent, c->p->listener_text,
-						strlen(c->p->listener_text)),
-			   "install the seccomp filter and tell its agent", c->p->listener);
-	else if (f.len)
+	if (f.len && c->agent >= 0) {
+		r = sys_seccomp_listener(&f, c->p->filter_flags, c->agent, c->p->listener_text,
+					 strlen(c->p->listener_text));
+		if (r == -EINVAL && c->p->filter_flags & SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)
+			child_fail(c, EINVAL, "install the seccomp filter: SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV needs Linux 5.19",
+				   NULL);
+		child_need(c, r, "install the seccomp filter and tell its agent", c->p->listener);
+	} else if (f.len)
 		child_need(c, sys_seccomp(&f, c->p->filter_flags), "install the seccomp filter", NULL);
 }
 

@@ -453,6 +453,15 @@ static FALLIBLE better_error(struct launch *l, struct err *e)
 	return report_error(&r);
 }
 
+/* What a container without a mount namespace mounts stands in a tree of its own, which nothing else shows. */
+static FALLIBLE hint(const struct plan *p, struct err *e)
+{
+	for (size_t i = 0; i < p->ns.n; i++)
+		if (p->ns.p[i].kind == CLONE_NEWNS)
+			return e;
+	return e->os == EINVAL ? err_ctx(e, "a container without a mount namespace of its own needs Linux 6.15") : e;
+}
+
 static void kill_child(struct launch *l)
 {
 	int status;
@@ -480,7 +489,7 @@ FALLIBLE runtime_create(const struct plan *p, const struct runtime_stdio *io, in
 	e = launch(&l, net_fd);
 	if (e) {
 		if (l.pid > 0)
-			e = better_error(&l, e);
+			e = hint(p, better_error(&l, e));
 		kill_child(&l);
 		if (l.has_group)
 			err_free(runtime_cleanup(p));
