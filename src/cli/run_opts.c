@@ -61,8 +61,8 @@ const struct opt run_opts[] = {
 	{ OPT_STR, 0, "memory-swap", "bytes", AT(memory_swap), 0, "Memory and swap together; -1: unlimited swap" },
 	{ OPT_UINT, 0, "memory-swappiness", NULL, AT(memory_swappiness), 100, "Memory swappiness, 0 to 100" },
 	{ OPT_LIST, 0, "mount", "SPEC", AT(mount), 0,
-	  "Mount: type=bind|volume|tmpfs,source=…,target=…[,readonly] and what the type knows (bind-recursive=, "
-	  "bind-propagation=, volume-subpath=, volume-nocopy, volume-opt=, tmpfs-size=, tmpfs-mode=, U, idmap=)" },
+	  "Mount: type=bind|volume|tmpfs|image,source=…,target=…[,readonly] and what the type knows (bind-recursive=, "
+	  "bind-propagation=, volume-subpath=, volume-nocopy, volume-opt=, tmpfs-size=, tmpfs-mode=, image-subpath=, U, idmap=)" },
 	{ OPT_STR, 0, "name", NULL, AT(name), 0, "Name of the container" },
 	{ OPT_STR, 0, "net", "NETWORK", AT(network), 0, "Same as --network" },
 	{ OPT_STR, 0, "network", "NETWORK", AT(network), 0, "Network: bridge, none, host, container:NAME or a network" },

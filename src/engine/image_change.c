@@ -12,6 +12,7 @@
 #include "content/store.h"
 #include "engine/ctr.h"
 #include "engine/image_store.h"
+#include "engine/mounts.h"
 #include "image/ref.h"
 #include "state/db.h"
 #include "sys/sys.h"
@@ -77,13 +78,16 @@ FALLIBLE image_reach(struct engine *e, const char *manifest, struct map *m)
 static struct err *reach_container(void *ctx, struct sv key, struct sv value)
 {
 	auto_json json_t *doc = NULL;
-	auto_list char **layers = NULL;
+	auto_list char **layers = NULL, **images = NULL;
 
 	(void)key;
 	TRY(json_parse(value, "container record", 1u << 20, &doc));
 	TRY(json_list_at(doc, "Hoy.Layers", &layers));
+	mounts_images(doc, &layers, &images);
 	for (size_t i = 0; layers && layers[i]; i++)
 		reach(ctx, layers[i]);
+	for (size_t i = 0; images && images[i]; i++)
+		reach(ctx, images[i]);
 	reach(ctx, json_str_at(doc, "Image", ""));
 	return NULL;
 }
@@ -263,10 +267,12 @@ static struct err *find_user(void *ctx, struct sv key, struct sv value)
 {
 	struct user_search *u = ctx;
 	auto_json json_t *doc = NULL;
+	auto_list char **images = NULL;
 	char id[65];
 
 	TRY(json_parse(value, "container record", 1u << 20, &doc));
-	if (strcmp(json_str_at(doc, "Image", ""), u->image) != 0)
+	mounts_images(doc, NULL, &images);
+	if (strcmp(json_str_at(doc, "Image", ""), u->image) != 0 && !(images && text_list_has(images, u->image)))
 		return NULL;
 	(void)snprintf(id, sizeof id, "%.*s", SV_ARG(key));
 	memcpy(ctr_live(u->e, id, NULL) ? u->running : u->stopped, id, sizeof id);

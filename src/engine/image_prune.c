@@ -10,6 +10,7 @@
 #include "content/store.h"
 #include "engine/filter.h"
 #include "engine/image_store.h"
+#include "engine/mounts.h"
 #include "engine/prune.h"
 #include "image/ref.h"
 #include "state/db.h"
@@ -37,10 +38,14 @@ static FALLIBLE parts_bytes(struct engine *e, uint64_t *out_bytes)
 static struct err *add_used(void *ctx, struct sv key, struct sv value)
 {
 	auto_json json_t *doc = NULL;
+	auto_list char **images = NULL;
 
 	(void)key;
 	TRY(json_parse(value, "container record", 1u << 20, &doc));
 	*map_put(ctx, json_str_at(doc, "Image", "")) = ctx;
+	mounts_images(doc, NULL, &images);
+	for (size_t i = 0; images && images[i]; i++)
+		*map_put(ctx, images[i]) = ctx;
 	return NULL;
 }
 

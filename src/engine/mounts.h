@@ -4,7 +4,7 @@
  *
  * Layer: engine (internal).  Shapes: API MountPoint plus what is ours: HoyOptions (array of mount options),
  * HoyFlat (bind, not rbind), HoyTopOnly, HoyNoCopy, HoySubpath, HoyChown, HoyOverlay, HoyIdmap,
- * HoyAnonymous.
+ * HoyAnonymous, HoyLayers and HoyImage (of type image).
  */
 #pragma once
 #include "base/err.h"
@@ -30,8 +30,12 @@ FALLIBLE mounts_plan(struct engine *e, const struct engine_image *image, json_t 
 		     struct mounts_hold *hold);
 
 /*
- * doc.Mounts as OCI mounts, owned array. Makes what they need (directories for overlays, missing volume
+ * doc.Mounts as OCI mounts, owned array. views: what must stay open until the container was started (images that are
+ * mounted). Makes what they need (directories for overlays, missing volume
  * directories) and gives files to the container's user where that was asked for. root_fd: where users are
  * looked up. ERR_INVALID a source that can't be given away or shared.
  */
-FALLIBLE mounts_spec(struct engine *e, const json_t *doc, int root_fd, json_t **out_mounts);
+FALLIBLE mounts_spec(struct engine *e, const json_t *doc, int root_fd, struct mounts_hold *views, json_t **out_mounts);
+
+/* The layers (diff ids) and the ids of the images that doc has mounted; added to the lists (NULL: not wanted). */
+void mounts_images(const json_t *doc, char ***layers, char ***ids);

@@ -20,10 +20,13 @@
 #include <fcntl.h>
 #include <stdio.h>
 
+static const char *const image_options[] = { "bind", "hoy.held", "exec", "suid", "rprivate" };
+
 struct making {
 	struct engine *e;
 	const json_t *doc;
 	int root_fd;
+	struct mounts_hold *views;
 	json_t *list;
 };
 
@@ -283,10 +286,36 @@ static FALLIBLE volume(struct making *k, const json_t *m, json_t *options)
 					 : of_its_own(k, m, type, source, options);
 }
 
-FALLIBLE mounts_spec(struct engine *e, const json_t *doc, int root_fd, json_t **out_mounts)
+/* A read-only view of the image's layers, which the keeper copies while we hold it. */
+static FALLIBLE image(struct making *k, const json_t *m, json_t *options)
+{
+	CLEANUP(rootfs_fini) struct rootfs rootfs = { 0 };
+	auto_list char **layers = NULL;
+	auto_free char *source = NULL;
+	int fd = -1;
+	struct err *err;
+
+	TRY(json_list_at(m, "HoyLayers", &layers));
+	if (!layers)
+		layers = xcalloc(1, sizeof *layers); /* FROM scratch */
+	err = rootfs_prepare(engine_snapshotter(k->e), layers, NULL, &rootfs);
+	if (!err)
+		err = rootfs_view_read(&rootfs, &fd);
+	if (err)
+		return err_ctx(err, "mount image %s", json_str_at(m, "Source", ""));
+	*vec_push(&k->views->fds) = fd;
+	source = xasprintf("/proc/%d/fd/%d", (int)getpid(), fd);
+	/* the view is for looking only; in a container its programs may run, as those of the container's own image */
+	for (size_t i = 0; i < LEN(image_options); i++)
+		add_option(options, image_options[i]);
+	add_mount(k, m, "bind", source, options);
+	return NULL;
+}
+
+FALLIBLE mounts_spec(struct engine *e, const json_t *doc, int root_fd, struct mounts_hold *views, json_t **out_mounts)
 {
 	auto_json json_t *list = json_array();
-	struct making k = { e, doc, root_fd, list };
+	struct making k = { e, doc, root_fd, views, list };
 	size_t i;
 	json_t *m;
 
@@ -300,6 +329,8 @@ FALLIBLE mounts_spec(struct engine *e, const json_t *doc, int root_fd, json_t **
 			TRY(bind(&k, m, json_str_at(m, "Source", ""), options));
 		else if (strcmp(type, "volume") == 0)
 			TRY(volume(&k, m, options));
+		else if (strcmp(type, "image") == 0)
+			TRY(image(&k, m, options));
 		else
 			add_mount(&k, m, "tmpfs", "tmpfs", options);
 	}

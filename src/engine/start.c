@@ -39,6 +39,7 @@ struct start {
 	int run_fd, home_fd, sock, net_fd, conf_fd;
 	bool is_marked; /* RUN/<id> is ours to sweep */
 	struct rootfs rootfs; /* the keeper copies its mounts while we live */
+	struct mounts_hold views; /* the same */
 	int keeper;
 };
 
@@ -50,6 +51,7 @@ static void start_fini(struct start *s)
 	own_close(&s->net_fd);
 	own_close(&s->conf_fd);
 	rootfs_fini(&s->rootfs);
+	mounts_hold_fini(&s->views);
 }
 
 static FALLIBLE open_run(struct start *s)
@@ -185,7 +187,7 @@ static FALLIBLE build_plan(struct start *s, struct plan **out_plan)
 	TRY(ctr_rootfs(s->e, s->id, s->doc, &s->rootfs));
 	TRY(user_root(&s->rootfs, &root));
 	in.root_fd = root;
-	TRY(mounts_spec(s->e, s->doc, root, &mounts));
+	TRY(mounts_spec(s->e, s->doc, root, &s->views, &mounts));
 	in.mounts = mounts;
 	in.seccomp = profile;
 	TRY(join_target(s, json_str_at(s->doc, "HostConfig.NetworkMode", ""), &pid));
@@ -479,7 +481,9 @@ static int exit_code_of(const struct err *e)
 
 FALLIBLE ctr_start(struct engine *e, const char *id, json_t *doc, struct err *(*on_ready)(void *ctx), void *ctx)
 {
-	CLEANUP(start_fini) struct start s = { e, id, doc, -1, -1, -1, -1, -1, false, { 0 }, -1 };
+	CLEANUP(start_fini) struct start s = {
+		.e = e, .id = id, .doc = doc, .run_fd = -1, .home_fd = -1, .sock = -1, .net_fd = -1, .conf_fd = -1, .keeper = -1
+	};
 	bool is_rm = json_bool_at(doc, "HostConfig.AutoRemove", false);
 	struct err *err = launch(&s, on_ready, ctx);
 

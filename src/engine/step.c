@@ -250,6 +250,7 @@ static FALLIBLE compile(struct run *r)
 	auto_json json_t *doc = record(r), *spec = NULL, *mounts = NULL;
 	const struct rootfs *root = r->s->rootfs, lower = { .lower = root->lower, .is_user = root->is_user };
 	char cgroup[80];
+	CLEANUP(mounts_hold_fini) struct mounts_hold views = { 0 }; /* a step mounts no images */
 	struct spec_in in = { .doc = doc, .home = r->home.path };
 	struct plan_opts o = { .id = r->home.id, .bundle = r->home.path, .die_with_parent = true, .cgroup_path = cgroup };
 
@@ -257,7 +258,7 @@ static FALLIBLE compile(struct run *r)
 	in.root_fd = r->view_fd;
 	if (r->s->host_ca && !(in.ca_path = spec_host_ca()))
 		return FAIL(ERR_NOT_FOUND, "--host-ca: this host has no CA bundle (looked at /etc/ssl, /etc/pki, $SSL_CERT_FILE)");
-	TRY(mounts_spec(r->e, doc, r->view_fd, &mounts));
+	TRY(mounts_spec(r->e, doc, r->view_fd, &views, &mounts));
 	in.mounts = mounts;
 	TRY(spec_build(&in, &spec));
 	find_stubs(r, spec);

@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "content/store.h"
 #include "engine/ctr.h"
+#include "engine/mounts.h"
 #include "engine/verify_int.h"
 #include "image/ref.h"
 #include "state/record.h"
@@ -350,6 +351,7 @@ static struct err *check_container(void *ctx, struct sv key, struct sv value)
 		return NULL;
 	}
 	TRY(json_list_at(doc, "Hoy.Layers", &layers));
+	mounts_images(doc, &layers, NULL);
 	for (size_t i = 0; layers && layers[i]; i++) {
 		if (layer_exists(engine_snapshotter(v->e), layers[i]) || is_of_an_image(v, layers[i]))
 			continue;

@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "content/store.h"
 #include "engine/ctr.h"
+#include "engine/mounts.h"
 #include "engine/verify_int.h"
 #include "state/record.h"
 #include "sys/sys.h"
@@ -217,6 +218,7 @@ static struct err *look_for_runner(void *ctx, struct sv key, struct sv value)
 
 	TRY(json_parse(value, "container record", 1u << 20, &doc));
 	TRY(json_list_at(doc, "Hoy.Layers", &layers));
+	mounts_images(doc, &layers, NULL);
 	(void)snprintf(id, sizeof id, "%.*s", SV_ARG(key));
 	for (size_t i = 0; layers && layers[i]; i++)
 		if (strcmp(layers[i], r->diff_id) == 0 && ctr_live(r->e, id, NULL))

@@ -7,9 +7,10 @@
 #include <fcntl.h>
 #include <stdio.h>
 
-static FALLIBLE hold(struct plan *p, size_t i, bool is_held)
+/* *source becomes the i-th copy. */
+static FALLIBLE hold(struct plan *p, const char **source, size_t i, bool is_held)
 {
-	auto_fd int copy = is_held ? -1 : sys_open_tree(AT_FDCWD, p->lower[i], OPEN_TREE_CLONE);
+	auto_fd int copy = is_held ? -1 : sys_open_tree(AT_FDCWD, *source, OPEN_TREE_CLONE);
 	char path[40];
 	int at = RUNTIME_LAYER_FD + (int)i, r;
 
@@ -18,14 +19,17 @@ static FALLIBLE hold(struct plan *p, size_t i, bool is_held)
 	if (!is_held && ((r = sys_dup2(copy, at)) < 0 || (r = sys_cloexec(at, 1)) < 0))
 		return FAIL_OS(-r, "keep the mount of a layer");
 	(void)snprintf(path, sizeof path, "/proc/self/fd/%d", at);
-	p->lower[i] = plan_text(p, path);
-	return p->lower[i] ? NULL : FAIL(ERR_LIMIT, "too many layers");
+	*source = plan_text(p, path);
+	return *source ? NULL : FAIL(ERR_LIMIT, "too many layers");
 }
 
 FALLIBLE runtime_hold_layers(struct plan *p, bool is_held)
 {
 	for (size_t i = 0; i < p->n_lower; i++)
 		if (strncmp(p->lower[i], "/proc/", 6) == 0)
-			TRY(hold(p, i, is_held));
+			TRY(hold(p, &p->lower[i], i, is_held));
+	for (size_t i = 0, n = p->n_lower; i < p->mounts.n; i++)
+		if (p->mounts.p[i].is_held)
+			TRY(hold(p, &p->mounts.p[i].source, n++, is_held));
 	return NULL;
 }

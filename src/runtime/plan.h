@@ -33,6 +33,7 @@ struct plan_mount {
 	const char *subpath;		    /* NULL, or what of it is mounted; links do not lead out */
 	struct plan_idset uids, gids;	    /* with idmap: what is inside on the file system is seen as outside */
 	bool recursive, is_cgroup, copy_up, copy_link, source_nofollow, target_nofollow, remount, idmap, idmap_tree;
+	bool is_held; /* its source is a mount of another process that we copy: runtime_hold_layers */
 	bool by_parent; /* it is made whole by sources.c: the child could not open it, or not so safely */
 };
 struct plan_device {

@@ -106,6 +106,7 @@ static bool flag(struct reading *r, const char *text)
 		    { "copy-symlink", offsetof(struct plan_mount, copy_link) },
 		    { "src-nofollow", offsetof(struct plan_mount, source_nofollow) },
 		    { "dest-nofollow", offsetof(struct plan_mount, target_nofollow) },
+		    { "hoy.held", offsetof(struct plan_mount, is_held) },
 		    { "remount", offsetof(struct plan_mount, remount) } };
 
 	for (size_t i = 0; i < LEN(own); i++)
@@ -393,7 +394,7 @@ static struct err *one_mount(struct plan *p, const json_t *item, size_t i, const
 	}
 	/* a disk is not for the container to open: its control group forbids it */
 	m->by_parent = !m->is_cgroup && !m->remount &&
-		       (m->subpath || m->n_lower || (m->type && m->source[0] == '/'));
+		       (m->subpath || m->n_lower || m->is_held || (m->type && m->source[0] == '/'));
 	return NULL;
 }
 

@@ -351,7 +351,8 @@ def test_specifications_that_are_refused(hoy, tmp_path, spec, text):
     ("type=volume,source=vol,target=/m,volume-driver=rex", 'plugin "rex" not found'),
     ("type=volume,source=vol,target=/m,volume-opt=bogus=1", 'invalid option: "bogus"'),
     ("type=image,target=/m", "field Source must not be empty"),
-    ("type=image,source=busybox,target=/m", "images can't be mounted yet"),
+    ("type=image,source=nosuch,target=/m", "No such image: nosuch"),
+    ("type=image,source=busybox,target=/m,image-subpath=../x", "relative path"),
     ('type=bind,"source={t},target=/m', 'a " is missing'),
 ])
 def test_mounts_that_are_refused(hoy, tmp_path, spec, text):
