@@ -2,6 +2,7 @@
 #include "codec/json.h"
 #include "runtime/oci.h"
 #include "sys/entropy.h"
+#include "sys/entry.h"
 #include "sys/proc.h"
 #include "sys/self.h"
 #include <malloc.h>
@@ -11,27 +12,27 @@
 #include <sys/prctl.h>
 
 /* Of these commands a process of ours enters a container. */
+const char *const sys_entry_words[] = { "create", "run", "exec", "restore", NULL };
+
 static bool enters(char *argv[])
 {
-	static const char *const names[] = { "create", "run", "exec", "restore" };
-
 	for (int i = 1; argv[0] && argv[i]; i++)
-		for (size_t k = 0; k < sizeof names / sizeof *names; k++)
-			if (strcmp(argv[i], names[k]) == 0)
+		for (size_t k = 0; sys_entry_words[k]; k++)
+			if (strcmp(argv[i], sys_entry_words[k]) == 0)
 				return true;
 	return false;
 }
 
-/* SECURITY: see sys/self.h. On success our file is out of reach; perhaps this program has begun again for
- * that. */
+/*
+ * SECURITY: see sys/self.h. 1: our file is out of reach, for we were executed again before main (sys/entry.h) or now; or from a
+ * read-only mount in the first place.
+ */
 static int shield(char *argv[])
 {
 	int fd, r = sys_self_is_shielded();
 
 	if (r != 0)
 		return r;
-	if (sys_shield_in_place(argv) == 0)
-		return 0;
 	fd = sys_shield("/proc/self/exe");
 	return fd < 0 ? fd : sys_shield_exec(fd, argv);
 }
@@ -51,6 +52,7 @@ int main(int argc, char *argv[])
 	(void)mallopt(M_TOP_PAD, 1 << 20);
 	(void)mallopt(M_TRIM_THRESHOLD, 64 << 20);
 	json_region_begin();
-	json_object_seed(sys_random_below(UINT32_MAX) + 1); /* its own way is to read /dev/urandom: three calls */
+	json_object_seed(sys_random_below(UINT32_MAX) +
+			 1); /* its own way is to read /dev/urandom: three calls */
 	return oci_main(argc, argv);
 }

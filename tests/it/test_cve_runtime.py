@@ -112,21 +112,24 @@ def test_cve_2019_5736_our_binary_cannot_be_overwritten(box, program):
         assert "opened" in seen and "Read-only file system" in seen and "written" not in seen, seen
 
 
-@pytest.mark.parametrize("refused,way", [(None, "PR_SET_MM_MAP"), ("prctl:error=EPERM:when=1", "MOUNT_ATTR_RDONLY"),
-                                         ("mremap:error=ENOMEM:when=1", "MOUNT_ATTR_RDONLY"), ("open_tree:error=EPERM:when=1..2", "F_SEAL_WRITE")])
+@pytest.mark.parametrize("refused,way", [(None, "MOUNT_ATTR_RDONLY"), ("execveat:error=ENOSYS:when=1", "MOUNT_ATTR_RDONLY"),
+                                         ("mount_setattr:error=ENOSYS:when=1", "MOUNT_ATTR_RDONLY"), ("open_tree:error=EPERM:when=1", "MOUNT_ATTR_RDONLY"),
+                                         ("open_tree:error=EPERM:when=1..2", "F_SEAL_WRITE")])
 def test_cve_2019_5736_ways(box, refused, way):
-    """The running program moves to a read-only mount; where the kernel refuses that, it is executed again from one; where a mount is
-    refused (here by strace in its place) from a sealed copy. Each way the program's file is out of reach before there is a child."""
+    """The program executes itself from a read-only mount before libc begins; where that is refused (here by strace in its place) main does
+    it, and where mounts are refused from a sealed copy. Each way its file is out of reach before there is a child."""
     if not shutil.which("strace"):
         pytest.skip("needs strace")
     box.script("true").write()
     log = box.base / "log"
-    subprocess.run(["strace", "-o", str(log), "-e", "trace=open_tree,mount_setattr,memfd_create,execveat,fcntl,prctl,mremap,clone3"]
+    subprocess.run(["strace", "-o", str(log), "-e", "trace=open_tree,mount_setattr,memfd_create,execveat,fcntl,brk,clone3"]
                    + (["-e", "inject=" + refused] if refused else [])
                    + [str(RUNTIME), "--root", str(box.state), "run", "--bundle", str(box.base), "s"],
                    stdin=subprocess.DEVNULL, check=True, timeout=120)
-    text = log.read_text().split("clone3(")[0]
-    assert ("execveat(" in text) == bool(refused) and way in text.split("execveat(")[0], text
+    before_child = log.read_text().split("clone3(")[0]
+    before, after = before_child.rsplit("execveat(", 1)
+    assert way in before and ") = 0" in after.splitlines()[0] and "execveat(" not in after, before_child
+    assert ("brk(" in before) == bool(refused), before_child  # libc's first call
 
 
 @pytest.mark.parametrize("where", ["/proc/self/fd/{n}", "/proc/self/fd/{n}/../..", "/proc/1/fd/{n}", "/proc/thread-self/fd/{n}", "/proc/self/cwd"])
