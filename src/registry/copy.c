@@ -4,6 +4,7 @@
  * when something in it must change (--format, layers that are compressed on their way).
  */
 #include "registry/copy.h"
+#include "base/map.h"
 #include "base/mem.h"
 #include "base/own.h"
 #include "image/manifest.h"
@@ -19,6 +20,7 @@ struct copy {
 	struct end *from, *to;
 	bool is_squeezing; /* plain layers are compressed on their way */
 	uint64_t bytes;    /* of what was copied */
+	struct map placed; /* documents that were: digest to owned struct placed */
 };
 struct parts { /* the blobs of one manifest */
 	struct copy *c;
@@ -43,6 +45,15 @@ static void parts_fini(struct parts *p)
 static void placed_fini(struct placed *p)
 {
 	free(p->media_type);
+}
+
+static void copy_fini(struct copy *c)
+{
+	for (size_t i = 0; i < c->placed.n; i++) {
+		placed_fini(c->placed.entries[i].value);
+		free(c->placed.entries[i].value);
+	}
+	map_fini(&c->placed);
 }
 
 void end_close(struct end *end)
@@ -189,6 +200,26 @@ static struct err *put_document(struct copy *c, const struct remote_doc *doc, co
 static struct err *copy_document(struct copy *c, const struct descriptor *d, bool is_top, unsigned depth,
 				 struct placed *out);
 
+/* A part that an index names twice, or two of its indexes, is copied once. */
+static struct err *copy_part(struct copy *c, const struct descriptor *d, unsigned depth,
+			     const struct placed **out)
+{
+	CLEANUP(placed_fini) struct placed placed = { 0 };
+	void **slot = map_get(&c->placed, d->digest);
+	struct placed *kept;
+
+	if (!slot) {
+		TRY(copy_document(c, d, false, depth, &placed));
+		kept = xnew(struct placed);
+		*kept = placed;
+		placed = (struct placed){ 0 };
+		slot = map_put(&c->placed, d->digest);
+		*slot = kept;
+	}
+	*out = *slot;
+	return NULL;
+}
+
 /* All parts of an index; *out_changed (owned): the index with other parts, or NULL. */
 static struct err *copy_parts(struct copy *c, const struct manifest *m, unsigned depth, json_t **out_changed)
 {
@@ -196,16 +227,16 @@ static struct err *copy_parts(struct copy *c, const struct manifest *m, unsigned
 	bool is_other = false;
 
 	for (size_t i = 0; i < m->n; i++) {
-		CLEANUP(placed_fini) struct placed placed = { 0 };
 		json_t *entry = json_array_get(json_object_get(copy, "manifests"), i);
+		const struct placed *placed = NULL;
 
-		TRY(copy_document(c, &m->parts[i], false, depth + 1, &placed));
-		if (strcmp(placed.digest, m->parts[i].digest) == 0)
+		TRY(copy_part(c, &m->parts[i], depth + 1, &placed));
+		if (strcmp(placed->digest, m->parts[i].digest) == 0)
 			continue;
 		is_other = true;
-		(void)json_object_set_new(entry, "mediaType", json_string(placed.media_type));
-		(void)json_object_set_new(entry, "digest", json_string(placed.digest));
-		(void)json_object_set_new(entry, "size", json_integer((json_int_t)placed.n));
+		(void)json_object_set_new(entry, "mediaType", json_string(placed->media_type));
+		(void)json_object_set_new(entry, "digest", json_string(placed->digest));
+		(void)json_object_set_new(entry, "size", json_integer((json_int_t)placed->n));
 	}
 	*out_changed = is_other ? TAKE(copy) : NULL;
 	return NULL;
@@ -263,7 +294,7 @@ struct err *transfer_copy(const struct copy_conf *conf, struct transfer_result *
 {
 	auto_end struct end *from = NULL, *to = NULL;
 	CLEANUP(placed_fini) struct placed placed = { 0 };
-	struct copy c = { .conf = conf };
+	CLEANUP(copy_fini) struct copy c = { .conf = conf };
 	bool is_docker = sv_starts(sv_of(conf->to), SV("docker-archive:"));
 
 	if (is_docker && (conf->format == FORMAT_OCI || conf->keep_digests || conf->is_all))

@@ -158,6 +158,7 @@ static struct err *walk(struct question *q, struct registry *r, struct remote_do
 	for (int depth = 0;; depth++) {
 		const struct descriptor *part = NULL;
 		char digest[DIGEST_MAX];
+		uint64_t size;
 
 		manifest_fini(m);
 		TRY(manifest_parse(sv_from(doc->body, doc->n), *doc->media_type ? doc->media_type : NULL, m));
@@ -169,8 +170,12 @@ static struct err *walk(struct question *q, struct registry *r, struct remote_do
 			*out_platforms = platforms_of(m);
 		TRY(manifest_choose(m, q->t->platform ? q->t->platform : &host, &part));
 		memcpy(digest, part->digest, DIGEST_MAX);
+		size = part->size;
 		remote_doc_fini(doc);
 		TRY(remote_get(r, q->t->ref, digest, digest, doc));
+		if (doc->n != size)
+			return FAIL(ERR_CORRUPT, "manifest %s: size mismatch: wanted %llu bytes, got %zu",
+				    digest, (unsigned long long)size, doc->n);
 	}
 }
 

@@ -388,8 +388,8 @@ struct err *upload_blob(const struct upload_conf *c, struct http_client *http)
 	e = upload(&u, http);
 	if (e) {
 		/* perhaps that is why */
-		struct err *damage =
-		    e->kind == ERR_CANCELLED ? NULL : store_blob_verify(c->store, c->d->digest);
+		bool is_here = e->kind != ERR_CANCELLED && store_has(c->store, c->d->digest, NULL);
+		struct err *damage = is_here ? store_blob_verify(c->store, c->d->digest) : NULL;
 
 		if (damage)
 			err_free(e);
