@@ -205,6 +205,13 @@ static FALLIBLE use_image(struct planning *p, const struct want *w, json_t **out
 	return NULL;
 }
 
+bool mounts_at(const json_t *doc, const char *target)
+{
+	size_t i;
+
+	return find_target(json_object_get(doc, "Mounts"), target, &i) != NULL;
+}
+
 void mounts_images(const json_t *doc, char ***layers, char ***ids)
 {
 	size_t i, k;

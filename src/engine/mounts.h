@@ -37,5 +37,7 @@ FALLIBLE mounts_plan(struct engine *e, const struct engine_image *image, json_t 
  */
 FALLIBLE mounts_spec(struct engine *e, const json_t *doc, int root_fd, struct mounts_hold *views, json_t **out_mounts);
 
+/* Whether doc has a mount at a place. */
+bool mounts_at(const json_t *doc, const char *target);
 /* The layers (diff ids) and the ids of the images that doc has mounted; added to the lists (NULL: not wanted). */
 void mounts_images(const json_t *doc, char ***layers, char ***ids);

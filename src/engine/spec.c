@@ -411,19 +411,24 @@ static void hidden_paths(const json_t *doc, bool privileged, json_t *linux_part)
 				  json_is_array(readonly) ? json_deep_copy(readonly) : spec_readonly_paths());
 }
 
-/* /dev/shm belongs to the IPC namespace: the host's with the host's, none with none. */
-static void shared_memory(const json_t *doc, json_t *mounts)
+/* /dev/shm belongs to the IPC namespace: the host's with the host's, another container's with its, none with none. */
+static void shared_memory(const struct spec_in *in, json_t *mounts)
 {
+	const json_t *doc = in->doc;
 	const char *ipc = json_str_at(doc, "HostConfig.IpcMode", "");
 	bool host = strcmp(ipc, "host") == 0;
 
-	if ((!host && strcmp(ipc, "none") != 0) || is_mounted(doc, "/dev/shm"))
+	if ((!host && !in->shm_path && strcmp(ipc, "none") != 0) || is_mounted(doc, "/dev/shm"))
 		return;
 	for (size_t i = json_array_size(mounts); i-- > 0;)
 		if (strcmp(json_str_at(json_array_get(mounts, i), "destination", ""), "/dev/shm") == 0)
 			(void)json_array_remove(mounts, i);
 	if (host)
 		spec_add_bind(mounts, "/dev/shm", "/dev/shm", false);
+	if (in->shm_path)
+		(void)json_array_append_new(mounts, json_pack("{s:s, s:s, s:s, s:[s, s, s, s, s, s]}", "destination", "/dev/shm", "type",
+							      "bind", "source", in->shm_path, "options", "bind", "hoy.held", "nosuid",
+							      "noexec", "nodev", "rprivate"));
 }
 
 FALLIBLE spec_build(const struct spec_in *in, json_t **out_spec)
@@ -435,7 +440,7 @@ FALLIBLE spec_build(const struct spec_in *in, json_t **out_spec)
 	bool host_uts = strcmp(json_str_at(doc, "HostConfig.UTSMode", ""), "host") == 0;
 
 	drop_replaced(mounts, doc);
-	shared_memory(doc, mounts);
+	shared_memory(in, mounts);
 	TRY(process(in, mounts, &process_part));
 	(void)json_array_extend(mounts, (json_t *)(uintptr_t)in->mounts);
 	own_files(in, mounts); /* they stand also in an /etc of the user's */

@@ -18,6 +18,7 @@ struct spec_in {
 	const char *ca_path;   /* the host's CA bundle; NULL: not wanted */
 	const char *net_path;  /* network namespace to join (container mode); NULL: by NetworkMode */
 	pid_t join_pid[2];     /* pid and ipc namespaces of another container, 0: own */
+	const char *shm_path;  /* /dev/shm that is shared with other containers: a mount for the keeper to copy; NULL: own */
 	const json_t *mounts;  /* the user's, in the specification's words; NULL: none */
 	const json_t *seccomp; /* a profile of the user's; NULL: none in the specification */
 };

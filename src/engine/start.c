@@ -18,6 +18,7 @@
 #include "engine/endpoint.h"
 #include "engine/health.h"
 #include "engine/mounts.h"
+#include "engine/share.h"
 #include "network/network.h"
 #include "runtime/runtime.h"
 #include "state/record.h"
@@ -40,6 +41,7 @@ struct start {
 	bool is_marked; /* RUN/<id> is ours to sweep */
 	struct rootfs rootfs; /* the keeper copies its mounts while we live */
 	struct mounts_hold views; /* the same */
+	int shm;		  /* the same, of a shareable container; -1 */
 	int keeper;
 };
 
@@ -52,6 +54,7 @@ static void start_fini(struct start *s)
 	own_close(&s->conf_fd);
 	rootfs_fini(&s->rootfs);
 	mounts_hold_fini(&s->views);
+	own_close(&s->shm);
 }
 
 static FALLIBLE open_run(struct start *s)
@@ -123,18 +126,25 @@ static FALLIBLE write_hosts(struct start *s, const char *ip, const char *gateway
 
 /* ---- the plan ---- */
 
-static FALLIBLE join_target(struct start *s, const char *mode, pid_t *out_pid)
+/* The namespaces and the shared memory of other containers. *out_net owned. */
+static FALLIBLE join_others(struct start *s, struct spec_in *in, char **out_net, char **out_shm)
 {
-	auto_json json_t *status = NULL;
-	char id[CTR_ID_MAX];
+	const char *ipc = json_str_at(s->doc, "HostConfig.IpcMode", "");
+	pid_t pid;
 
-	*out_pid = 0;
-	if (strncmp(mode, "container:", 10) != 0)
+	TRY(share_target(s->e, json_str_at(s->doc, "HostConfig.NetworkMode", ""), "network", &pid));
+	in->net_path = *out_net = pid ? xasprintf("/proc/%d/ns/net", (int)pid) : NULL;
+	TRY(share_target(s->e, json_str_at(s->doc, "HostConfig.PidMode", ""), "PID", &in->join_pid[0]));
+	TRY(share_target(s->e, ipc, "IPC", &in->join_pid[1]));
+	if (strcmp(ipc, "shareable") == 0 && !mounts_at(s->doc, "/dev/shm")) {
+		TRY(share_shm_make(json_int_at(s->doc, "HostConfig.ShmSize", 0), &s->shm));
+		in->shm_path = *out_shm = xasprintf("/proc/%d/fd/%d", (int)getpid(), s->shm);
+	}
+	if (!in->join_pid[1])
 		return NULL;
-	TRY(ctr_resolve(s->e, mode + 10, id));
-	if (!ctr_live(s->e, id, &status) || json_int_at(status, "Pid", 0) <= 0)
-		return FAIL(ERR_CONFLICT, "cannot join network of a non running container: %s", mode + 10);
-	*out_pid = (pid_t)json_int_at(status, "Pid", 0);
+	TRY(share_check_ipc(s->e, ipc));
+	TRY(share_shm_find(s->e, ipc, out_shm));
+	in->shm_path = *out_shm;
 	return NULL;
 }
 
@@ -176,12 +186,11 @@ static FALLIBLE build_plan(struct start *s, struct plan **out_plan)
 {
 	auto_json json_t *spec = NULL, *profile = NULL, *mounts = NULL;
 	auto_list char **lower = NULL;
-	auto_free char *home = ctr_path(s->e, s->id, NULL), *net = NULL, *init = NULL;
+	auto_free char *home = ctr_path(s->e, s->id, NULL), *net = NULL, *shm = NULL, *init = NULL;
 	auto_fd int root = -1;
 	struct spec_in in = { .doc = s->doc, .home = home };
 	struct plan_opts o = { .id = s->id, .bundle = home, .die_with_parent = true };
 	char cgroup[80];
-	pid_t pid;
 
 	TRY(security(s->doc, &o.default_seccomp, &profile));
 	TRY(ctr_rootfs(s->e, s->id, s->doc, &s->rootfs));
@@ -190,10 +199,7 @@ static FALLIBLE build_plan(struct start *s, struct plan **out_plan)
 	TRY(mounts_spec(s->e, s->doc, root, &s->views, &mounts));
 	in.mounts = mounts;
 	in.seccomp = profile;
-	TRY(join_target(s, json_str_at(s->doc, "HostConfig.NetworkMode", ""), &pid));
-	in.net_path = net = pid ? xasprintf("/proc/%d/ns/net", (int)pid) : NULL;
-	TRY(join_target(s, json_str_at(s->doc, "HostConfig.PidMode", ""), &in.join_pid[0]));
-	TRY(join_target(s, json_str_at(s->doc, "HostConfig.IpcMode", ""), &in.join_pid[1]));
+	TRY(join_others(s, &in, &net, &shm));
 	if (json_bool_at(s->doc, "HostConfig.Init", false))
 		TRY(engine_program("hoy-keeper", &init));
 	in.init_path = init;
@@ -461,6 +467,8 @@ static FALLIBLE launch(struct start *s, struct err *(*on_ready)(void *ctx), void
 	plan_free(plan);
 	TRY(e);
 	TRY(spawn(s));
+	if (s->shm >= 0) /* the first that the keeper holds behind the layers */
+		TRY(share_shm_tell(s->run_fd, s->keeper, RUNTIME_LAYER_FD + (int)text_list_len(s->rootfs.lower)));
 	own_close(&s->run_fd); /* the keeper has the lock now */
 	s->run_fd = -1;
 	TRY(hear(s, START_READY, &s->net_fd));
@@ -482,7 +490,7 @@ static int exit_code_of(const struct err *e)
 FALLIBLE ctr_start(struct engine *e, const char *id, json_t *doc, struct err *(*on_ready)(void *ctx), void *ctx)
 {
 	CLEANUP(start_fini) struct start s = {
-		.e = e, .id = id, .doc = doc, .run_fd = -1, .home_fd = -1, .sock = -1, .net_fd = -1, .conf_fd = -1, .keeper = -1
+		.e = e, .id = id, .doc = doc, .run_fd = -1, .home_fd = -1, .sock = -1, .net_fd = -1, .conf_fd = -1, .keeper = -1, .shm = -1
 	};
 	bool is_rm = json_bool_at(doc, "HostConfig.AutoRemove", false);
 	struct err *err = launch(&s, on_ready, ctx);

@@ -269,6 +269,24 @@ def test_namespaces_of_another_container(hoy):
     assert "sleep" in hoy("run", "--rm", "--network", "none", "--pid", "container:first", "busybox", "ps").out
 
 
+def test_shared_memory_of_another_container(hoy):
+    """POSIX shared memory lives in /dev/shm: both see the same files, also after one was started again."""
+    hoy("run", "-d", "--network", "none", "--name", "donor", "--ipc", "shareable", "--shm-size", "3m", "busybox", "sh", "-c",
+        "echo theirs > /dev/shm/x; sleep 100")
+    hoy("run", "-d", "--network", "none", "--name", "guest", "--ipc", "container:donor", "--restart", "on-failure:1", "busybox",
+        "sh", "-c", "until cat /dev/shm/x; do :; done; echo ours > /dev/shm/y; exit 1")
+    assert hoy("wait", "guest").out == "1\n"
+    assert hoy("logs", "guest").out == "theirs\n" * 2 and hoy("exec", "donor", "cat", "/dev/shm/y").out == "ours\n"
+    assert "nosuid,nodev,noexec" in hoy("run", "--rm", "--network", "none", "--ipc", "container:donor", "busybox", "grep", " /dev/shm ",
+                                        "/proc/self/mounts").out
+    hoy("run", "-d", "--network", "none", "--name", "alone", "busybox", "sleep", "100")
+    assert "needs --ipc shareable" in hoy("run", "--rm", "--network", "none", "--ipc", "container:alone", "busybox", "true", code=125).err
+    hoy("stop", "-t", "0", "donor")
+    assert "cannot join IPC of a non running container: donor" in hoy("run", "--rm", "--network", "none", "--ipc", "container:donor",
+                                                                     "busybox", "true", code=125).err
+    hoy("rm", "-f", "donor", "guest", "alone")
+
+
 @pytest.mark.parametrize("flags,sent,code", [
     (["--sig-proxy=false"], signal.SIGTERM, 143), (["--sig-proxy"], signal.SIGTERM, 7), ([], signal.SIGTERM, 7)])
 def test_signals_are_passed_on_or_not(hoy, flags, sent, code):
