@@ -246,8 +246,23 @@ static void set_stdio(struct child *c)
 	for (int i = 0; i < 3; i++)
 		if (from[i] != i)
 			child_need(c, sys_dup2(from[i], i), "place standard streams", NULL);
+	if (c->tty_fd >= 0 && !c->born)
+		child_need(c, sys_ioctl(0, TIOCSCTTY, NULL), "take the terminal", NULL);
+}
+
+/*
+ * SECURITY: the first moment at which processes of the container can see us, by number: with the rights of the program, no
+ * more, so that who may trace us (CAP_SYS_PTRACE) gains nothing by it. Returns in the new process.
+ */
+static void be_born(const struct child *c)
+{
+	if (child_need(c, sys_clone_sibling(c->born), "make a process in the container", NULL) > 0)
+		_exit(0);
+	child_need(c, sys_setsid(), "start a session", NULL);
 	if (c->tty_fd >= 0)
 		child_need(c, sys_ioctl(0, TIOCSCTTY, NULL), "take the terminal", NULL);
+	if (c->p->die_with_parent)
+		child_need(c, sys_prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0), "set the parent-death signal", NULL);
 }
 
 static void set_limits(const struct child *c)
@@ -543,6 +558,8 @@ static _Noreturn void become(struct child *c)
 	if (!p->no_new_privs)
 		set_filter(c);
 	set_caps(c);
+	if (c->born)
+		be_born(c);
 	if (p->no_new_privs) {
 		child_need(c, sys_prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0), "set no_new_privs", NULL);
 		set_filter(c);
@@ -628,7 +645,8 @@ static void open_exec_tty(struct child *c)
 
 void child_run_exec(struct child *c)
 {
-	const int ns = c->target_ns & ~CLONE_NEWPID; /* we were born in that one */
+	/* we were born in its pid namespace, or our sibling will be */
+	const int ns = c->born ? c->target_ns : c->target_ns & ~CLONE_NEWPID;
 
 	if (c->p->die_with_parent)
 		(void)sys_prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0);
@@ -646,7 +664,8 @@ void child_run_exec(struct child *c)
 	}
 	hear_go(c);
 	reset_signals(c);
-	child_need(c, sys_setsid(), "start a session", NULL);
+	if (!c->born)
+		child_need(c, sys_setsid(), "start a session", NULL);
 	(void)umask(0);
 	open_exec_tty(c);
 	become(c);

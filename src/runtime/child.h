@@ -16,6 +16,7 @@ struct child {
 	int agent;       /* socket of the seccomp agent, or -1 */
 	int net_fd;	/* network namespace to join, or -1 */
 	int target_fd;	/* exec: pidfd of the container's process */
+	int *born;	/* exec: what runs the program is born at the very end, as our sibling; its pid, shared with the parent. NULL: we run it */
 	bool is_late;	/* the container runs: no path can be trusted, not even /proc */
 	bool no_rights;	/* exec: the caller had to join the container's user namespace first */
 	int target_ns;	/* exec: its namespaces to join, CLONE_NEW* */

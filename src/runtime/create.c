@@ -6,11 +6,10 @@
  */
 #include "base/log.h"
 #include "base/own.h"
-#include "runtime/child.h"
+#include "runtime/launch.h"
 #include "runtime/netdev.h"
 #include "runtime/pid.h"
 #include "runtime/rdt.h"
-#include "runtime/sources.h"
 #include "sys/event.h"
 #include "sys/proc.h"
 #include "sys/spawn.h"
@@ -23,26 +22,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 
-enum { NS_MAX = 8 };
-
-/* What a creation holds until the child has it all. */
-struct launch {
-	const struct plan *p;
-	struct child child;
-	int ns_fds[NS_MAX];
-	struct cgroup_set groups;
-	struct sources sources;
-	int sync; /* our end */
-	pid_t pid;
-	uint64_t start_time;
-	int pid_fd, tty_fd;
-	bool in_group; /* the child was born in it */
-	bool has_rdt;
-	bool has_group; /* we made it; someone else's stays when we fail */
-	const struct runtime_stdio *io;
-};
-
-static void launch_fini(struct launch *l)
+void launch_fini(struct launch *l)
 {
 	for (int i = 0; i < NS_MAX; i++)
 		own_close(&l->ns_fds[i]);
@@ -54,10 +34,11 @@ static void launch_fini(struct launch *l)
 	own_close(&l->child.hook_out[1]);
 	own_close(&l->pid_fd);
 	own_close(&l->tty_fd);
+	sys_shared_free(l->child.born, sizeof *l->child.born);
 	sources_fini(&l->sources);
 }
 
-static void launch_init(struct launch *l, const struct plan *p, const struct runtime_stdio *io)
+void launch_init(struct launch *l, const struct plan *p, const struct runtime_stdio *io)
 {
 	l->p = p;
 	l->io = io;
@@ -131,7 +112,7 @@ static FALLIBLE report_refused(const struct child_report *r)
 	return refused(kind, space ? space + 1 : r->text, r->os);
 }
 
-static FALLIBLE report_error(const struct child_report *r)
+FALLIBLE launch_error(const struct child_report *r)
 {
 	const char *text = r->text[0] ? r->text : "the container could not be started";
 
@@ -142,7 +123,7 @@ static FALLIBLE report_error(const struct child_report *r)
 }
 
 /* The next report; *out_n_fds descriptors with it. The end of the socket is kind 0. */
-static FALLIBLE next_report(int sync, struct child_report *out_r, int *out_fd)
+FALLIBLE launch_hear(int sync, struct child_report *out_r, int *out_fd)
 {
 	size_t n_fds = 0;
 	int fd = -1;
@@ -162,17 +143,17 @@ static FALLIBLE next_report(int sync, struct child_report *out_r, int *out_fd)
 }
 
 /* Until "ready". */
-static FALLIBLE wait_ready(struct launch *l)
+FALLIBLE launch_ready(struct launch *l)
 {
 	for (;;) {
 		auto_fd int fd = -1;
 		struct child_report r = { 0 };
 
-		TRY(next_report(l->sync, &r, &fd));
+		TRY(launch_hear(l->sync, &r, &fd));
 		if (r.kind == CHILD_READY)
 			return NULL;
 		if (r.kind == CHILD_ERROR || r.kind == CHILD_REFUSED)
-			return report_error(&r);
+			return launch_error(&r);
 		if (r.kind == 0)
 			return FAIL(ERR_INTERNAL, "the container's first process ended before it was ready");
 		if (r.kind == CHILD_TTY)
@@ -188,7 +169,7 @@ static FALLIBLE say(int sync, const struct child_report *r)
 }
 
 /* One look at the child for us both: it has changed none of its signals yet. */
-static FALLIBLE say_go(struct launch *l)
+FALLIBLE launch_go(struct launch *l)
 {
 	struct child_report r = { .kind = CHILD_GO, .os = l->pid };
 	struct pid_stat st;
@@ -229,7 +210,7 @@ static pid_t clone_into(struct launch *l, uint64_t flags)
  * SECURITY: and born untraceable there, so that no process of that namespace can get at it before it is ready
  * (CVE-2016-9962).
  */
-static FALLIBLE clone_in(struct launch *l, int ns_fd, pid_t (*clone)(struct launch *l, uint64_t flags),
+FALLIBLE launch_clone(struct launch *l, int ns_fd, pid_t (*clone)(struct launch *l, uint64_t flags),
 			 uint64_t flags, void (*run)(struct child *c))
 {
 	auto_fd int own = -1;
@@ -269,7 +250,7 @@ static FALLIBLE clone_child(struct launch *l, uint64_t flags)
 	for (size_t i = 0; i < l->p->ns.n && i < NS_MAX; i++)
 		if (l->p->ns.p[i].kind == CLONE_NEWPID)
 			pid_ns = l->ns_fds[i];
-	return clone_in(l, pid_ns, clone_into, flags, child_run);
+	return launch_clone(l, pid_ns, clone_into, flags, child_run);
 }
 
 static uint64_t clone_flags(const struct plan *p, bool own_net)
@@ -284,7 +265,7 @@ static uint64_t clone_flags(const struct plan *p, bool own_net)
 	return own_net ? flags : flags & ~(uint64_t)CLONE_NEWNET;
 }
 
-static FALLIBLE pair(struct launch *l)
+FALLIBLE launch_pair(struct launch *l)
 {
 	int fds[2], r = sys_socketpair(SOCK_SEQPACKET, fds);
 
@@ -297,7 +278,7 @@ static FALLIBLE pair(struct launch *l)
 
 /* By us, who may more than the process. When it is ready, so that no hook inherits a policy that cannot fork.
  */
-static FALLIBLE set_scheduling(const struct launch *l)
+FALLIBLE launch_scheduling(const struct launch *l)
 {
 	const struct plan *p = l->p;
 	int r;
@@ -319,7 +300,7 @@ static bool file_says(const char *path, char what)
 
 /* A label for a security module that this kernel does not run is a warning, as in crun: the configuration is
  * for many hosts. */
-static void check_labels(struct launch *l)
+void launch_labels(struct launch *l)
 {
 	const struct plan *p = l->p;
 
@@ -351,14 +332,14 @@ static void check_caps(const struct plan *p)
 }
 
 /* What the child cannot reach from inside any more. */
-static FALLIBLE open_helpers(struct launch *l)
+FALLIBLE launch_helpers(struct launch *l)
 {
 	const char *path = NULL;
 	int r = hook_open_out(l->p, l->child.hook_out, &path);
 
 	if (r < 0)
 		return FAIL_OS(-r, "open %s for the hooks", path);
-	check_labels(l);
+	launch_labels(l);
 	check_caps(l->p);
 	if (l->p->listener && (l->child.agent = sys_unix_connect_stream(l->p->listener)) < 0)
 		return FAIL_OS(-l->child.agent, "connect to the seccomp agent %s", l->p->listener);
@@ -385,8 +366,8 @@ static FALLIBLE launch(struct launch *l, int net_fd)
 	const struct plan *p = l->p;
 
 	TRY(open_namespaces(l));
-	TRY(open_helpers(l));
-	TRY(pair(l));
+	TRY(launch_helpers(l));
+	TRY(launch_pair(l));
 	if (p->cgroup)
 		TRY(cgroup_set_find(&l->groups));
 	if (l->io->out_groups)
@@ -420,12 +401,12 @@ static FALLIBLE launch(struct launch *l, int net_fd)
 	if (p->netdevs.n)
 		TRY(move_devices(l, net_fd));
 	TRY(hooks_before(l));
-	TRY(say_go(l));
-	TRY(wait_ready(l));
-	return set_scheduling(l);
+	TRY(launch_go(l));
+	TRY(launch_ready(l));
+	return launch_scheduling(l);
 }
 
-static void hand_out(struct launch *l, struct runtime_proc *out_proc)
+void launch_hand_out(struct launch *l, struct runtime_proc *out_proc)
 {
 	*out_proc = (struct runtime_proc){ .pid = l->pid,
 					   .start_time = l->start_time,
@@ -435,7 +416,7 @@ static void hand_out(struct launch *l, struct runtime_proc *out_proc)
 }
 
 /* What the child said while we failed at something else says more than our own error. */
-static FALLIBLE better_error(struct launch *l, struct err *e)
+FALLIBLE launch_better_error(struct launch *l, struct err *e)
 {
 	struct child_report r = { 0 };
 	struct err *ours;
@@ -443,14 +424,14 @@ static FALLIBLE better_error(struct launch *l, struct err *e)
 
 	if (e->os != EPIPE && e->os != ESRCH)
 		return e;
-	ours = next_report(l->sync, &r, &fd);
+	ours = launch_hear(l->sync, &r, &fd);
 	own_close(&fd);
 	if (ours || (r.kind != CHILD_ERROR && r.kind != CHILD_REFUSED)) {
 		err_free(ours);
 		return e;
 	}
 	err_free(e);
-	return report_error(&r);
+	return launch_error(&r);
 }
 
 /* What a container without a mount namespace mounts stands in a tree of its own, which nothing else shows. */
@@ -462,14 +443,18 @@ static FALLIBLE hint(const struct plan *p, struct err *e)
 	return e->os == EINVAL ? err_ctx(e, "a container without a mount namespace of its own needs Linux 6.15") : e;
 }
 
-static void kill_child(struct launch *l)
+void launch_kill(struct launch *l)
 {
 	int status;
 
-	if (l->pid <= 0)
-		return;
-	(void)sys_pidfd_kill(l->pid_fd, SIGKILL);
-	(void)sys_wait(l->pid, &status, 0);
+	if (l->pid > 0) {
+		(void)(l->pid_fd >= 0 ? sys_pidfd_kill(l->pid_fd, SIGKILL) : sys_kill(l->pid, SIGKILL));
+		(void)sys_wait(l->pid, &status, 0);
+	}
+	if (l->child.born && *l->child.born > 0) { /* after the other has ended, which may just have made it */
+		(void)sys_kill(*l->child.born, SIGKILL);
+		(void)sys_wait(*l->child.born, &status, 0);
+	}
 }
 
 static void warn(struct err *e)
@@ -489,8 +474,8 @@ FALLIBLE runtime_create(const struct plan *p, const struct runtime_stdio *io, in
 	e = launch(&l, net_fd);
 	if (e) {
 		if (l.pid > 0)
-			e = hint(p, better_error(&l, e));
-		kill_child(&l);
+			e = hint(p, launch_better_error(&l, e));
+		launch_kill(&l);
 		if (l.has_group)
 			err_free(runtime_cleanup(p));
 		else if (l.has_rdt)
@@ -499,7 +484,7 @@ FALLIBLE runtime_create(const struct plan *p, const struct runtime_stdio *io, in
 			warn(runtime_hooks(p, "poststop", "stopped", 0));
 		return e;
 	}
-	hand_out(&l, out_proc);
+	launch_hand_out(&l, out_proc);
 	return NULL;
 }
 
@@ -512,9 +497,9 @@ FALLIBLE runtime_start_by(int sync)
 		auto_fd int fd = -1;
 		struct child_report r = { 0 };
 
-		TRY(next_report(sync, &r, &fd));
+		TRY(launch_hear(sync, &r, &fd));
 		if (r.kind == CHILD_ERROR || r.kind == CHILD_REFUSED)
-			return report_error(&r);
+			return launch_error(&r);
 		if (r.kind == 0)
 			return execs ? NULL
 				     : FAIL(ERR_INTERNAL,
@@ -569,212 +554,4 @@ FALLIBLE runtime_hooks(const struct plan *p, const char *which, const char *stat
 	own_close(&out[0]);
 	own_close(&out[1]);
 	return failed.n ? FAIL(ERR_CANCELLED, "%s", buf_text(&failed)) : NULL;
-}
-
-/* ---- exec ---- */
-
-/* Namespaces of the container that are not ours: joining one's own user namespace is refused. SECURITY: one
- * that we cannot look at is an error, never left out. */
-static FALLIBLE foreign_namespaces(pid_t pid, int *out_flags)
-{
-	static const struct {
-		const char *name;
-		int kind;
-	} all[] = { { "user", CLONE_NEWUSER },     { "mnt", CLONE_NEWNS },  { "pid", CLONE_NEWPID },
-		    { "net", CLONE_NEWNET },       { "ipc", CLONE_NEWIPC }, { "uts", CLONE_NEWUTS },
-		    { "cgroup", CLONE_NEWCGROUP }, { "time", PLAN_NEWTIME } };
-
-	*out_flags = 0;
-	for (size_t i = 0; i < LEN(all); i++) {
-		char theirs[64], ours[64];
-		struct stat a, b;
-		int r;
-
-		(void)snprintf(theirs, sizeof theirs, "/proc/%d/ns/%s", (int)pid, all[i].name);
-		(void)snprintf(ours, sizeof ours, "/proc/self/ns/%s", all[i].name);
-		r = sys_fstatat(AT_FDCWD, ours, &b, 0);
-		if (r == -ENOENT && sys_fstatat(AT_FDCWD, theirs, &a, 0) == -ENOENT)
-			continue; /* this kernel has no such namespace */
-		if (r < 0 || (r = sys_fstatat(AT_FDCWD, theirs, &a, 0)) < 0)
-			return FAIL_OS(-r, "look at namespace %s of process %d", all[i].name, (int)pid);
-		if (a.st_ino != b.st_ino)
-			*out_flags |= all[i].kind;
-	}
-	return NULL;
-}
-
-static FALLIBLE set_cpus(const struct launch *l, const struct plan_bits *bits, const char *which)
-{
-	int r = bits->n ? sys_sched_setaffinity(l->pid, bits->p, bits->n) : 0;
-
-	return r < 0 ? FAIL_OS(-r, "set CPU affinity (process.execCPUAffinity.%s)", which) : NULL;
-}
-
-/* SECURITY: the pid may have been given away; while its pidfd answers it was not. */
-static FALLIBLE open_target_root(struct launch *l, pid_t pid, int pid_fd)
-{
-	char path[64];
-	int r;
-
-	(void)snprintf(path, sizeof path, "/proc/%d/root", (int)pid);
-	l->child.target_root = sys_open_dir(path);
-	if (l->child.target_root < 0)
-		return FAIL_OS(-l->child.target_root, "open the root of process %d", (int)pid);
-	r = sys_pidfd_kill(pid_fd, 0);
-	return r < 0 ? FAIL_OS(-r, "process %d of the container", (int)pid) : NULL;
-}
-
-static pid_t clone_plain(struct launch *l, uint64_t flags)
-{
-	return sys_clone(flags, -1, &l->pid_fd);
-}
-
-static FALLIBLE exec_launch(struct launch *l, pid_t container_pid)
-{
-	auto_fd int target = sys_pidfd_open(container_pid);
-
-	if (target < 0)
-		return FAIL_OS(-target, "open process %d of the container", (int)container_pid);
-	TRY(open_helpers(l));
-	TRY(pair(l));
-	l->child.target_fd = target;
-	TRY(foreign_namespaces(container_pid, &l->child.target_ns));
-	if (!(l->child.target_ns & CLONE_NEWNS))
-		TRY(open_target_root(l, container_pid, target));
-	if (l->p->cgroup) {
-		TRY(cgroup_check_path(l->p->cgroup));
-		TRY(cgroup_set_find(&l->groups));
-		/* what is set before it joins, and who moves it on afterwards, want it joined by us */
-		l->child.joins = !l->groups.v2 && !l->p->cpus_initial.n && !l->io->on_born;
-	}
-	TRY(clone_in(l, l->child.target_ns & CLONE_NEWPID ? target : -1, clone_plain, 0, child_run_exec));
-	own_close(&l->child.sync);
-	l->child.sync = -1;
-	TRY(set_cpus(l, &l->p->cpus_initial, "initial"));
-	if (l->p->cgroup && !l->child.joins)
-		TRY(cgroup_enter(&l->groups, l->p->cgroup, l->pid));
-	if (l->io->on_born)
-		TRY(l->io->on_born(l->io->ctx, l->pid));
-	TRY(set_cpus(l, &l->p->cpus_final, "final"));
-	TRY(say_go(l));
-	TRY(wait_ready(l));
-	TRY(set_scheduling(l));
-	return runtime_start_by(l->sync);
-}
-
-FALLIBLE runtime_exec(const struct plan *p, pid_t container_pid, const struct runtime_stdio *io,
-		      struct runtime_proc *out_proc)
-{
-	CLEANUP(launch_fini) struct launch l;
-	struct err *e;
-
-	launch_init(&l, p, io);
-	e = exec_launch(&l, container_pid);
-	if (e) {
-		if (l.pid > 0)
-			e = better_error(&l, e);
-		kill_child(&l);
-		return e;
-	}
-	own_close(&l.sync);
-	l.sync = -1;
-	hand_out(&l, out_proc);
-	return NULL;
-}
-
-/* ---- mounts of a running container ---- */
-
-/* A file system that shows the namespaces or ids of who makes it: the child does. All others name things of the host. */
-static bool is_inner(const char *type)
-{
-	static const char *const inner[] = { "tmpfs", "ramfs", "proc", "sysfs", "mqueue", "devpts" };
-
-	for (size_t i = 0; i < LEN(inner); i++)
-		if (strcmp(type, inner[i]) == 0)
-			return true;
-	return false;
-}
-
-static FALLIBLE check_mount(const struct plan_mount *m)
-{
-	struct stat st;
-
-	if (m->remount || m->is_cgroup)
-		return FAIL(ERR_UNSUPPORTED, "mount %s: %s is not supported while a container runs", m->target,
-			    m->remount ? "option \"remount\"" : "a mount of control groups");
-	if (m->copy_link && sys_fstatat(AT_FDCWD, m->source, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(st.st_mode))
-		return FAIL(ERR_UNSUPPORTED, "mount %s: option \"copy-symlink\" is not supported while a container runs",
-			    m->target);
-	return NULL;
-}
-
-static FALLIBLE last_word(struct launch *l)
-{
-	struct child_report r = { .kind = CHILD_READY };
-
-	while (r.kind) {
-		auto_fd int fd = -1;
-
-		TRY(next_report(l->sync, &r, &fd));
-		if (r.kind == CHILD_ERROR)
-			return report_error(&r);
-	}
-	return FAIL(ERR_INTERNAL, "the process that mounts ended before it was done");
-}
-
-/* That the mount stands is told by the exit status: a word about it could get lost. */
-static FALLIBLE wait_mounted(struct launch *l)
-{
-	struct err *e = last_word(l);
-	int status, os;
-
-	if ((os = sys_wait(l->pid, &status, 0)) < 0 && (os = sys_wait(l->pid, &status, 0)) < 0)
-		return e;
-	l->pid = 0;
-	if (status != 0)
-		return e;
-	err_free(e);
-	return NULL;
-}
-
-static FALLIBLE mount_launch(struct launch *l, pid_t container_pid)
-{
-	auto_fd int target = sys_pidfd_open(container_pid);
-
-	if (target < 0)
-		return FAIL_OS(-target, "open process %d of the container", (int)container_pid);
-	TRY(pair(l));
-	check_labels(l);
-	l->child.target_fd = target;
-	TRY(foreign_namespaces(container_pid, &l->child.target_ns));
-	if (!(l->child.target_ns & CLONE_NEWNS))
-		return FAIL(ERR_UNSUPPORTED, "the container has no mount namespace of its own");
-	TRY(sources_open(l->p, &l->sources));
-	l->child.mount_fds = l->sources.fds;
-	TRY(clone_in(l, l->child.target_ns & CLONE_NEWPID ? target : -1, clone_plain, 0, child_run_mounts));
-	own_close(&l->child.sync);
-	l->child.sync = -1;
-	return wait_mounted(l);
-}
-
-FALLIBLE runtime_mount(struct plan *p, size_t i, pid_t container_pid)
-{
-	struct plan one = { .id = p->id, .root = p->root, .ns = p->ns, .uid_map = p->uid_map, .gid_map = p->gid_map,
-			    .mount_label = p->mount_label, .mount_context = p->mount_context };
-	const struct runtime_stdio none = { .fd = { -1, -1, -1 } };
-	struct plan_mount *m = &p->mounts.p[i];
-	CLEANUP(launch_fini) struct launch l;
-	struct err *e;
-
-	launch_init(&l, &one, &none);
-	TRY(check_mount(m));
-	if (!m->type || !is_inner(m->type))
-		m->by_parent = true;
-	one.mounts.p = m;
-	one.mounts.n = 1;
-	e = mount_launch(&l, container_pid);
-	if (e && l.pid > 0)
-		e = better_error(&l, e);
-	kill_child(&l);
-	return e;
 }

@@ -377,3 +377,68 @@ struct err *filter_compile(const struct filter_policy *f, struct plan *p)
 	p->n_filter = n;
 	return NULL;
 }
+
+/* ---- one call, tried ---- */
+
+#ifdef __x86_64__
+#define OUR_ARCH AUDIT_ARCH_X86_64
+#elif defined __aarch64__
+#define OUR_ARCH AUDIT_ARCH_AARCH64
+#else
+#define OUR_ARCH 0
+#endif
+
+static bool load(const struct seccomp_data *d, uint32_t at, uint32_t *out)
+{
+	if (at % 4 || at + 4 > sizeof *d)
+		return false;
+	memcpy(out, (const char *)d + at, 4);
+	return true;
+}
+
+static bool jump(const struct sock_filter *i, uint32_t a, bool *out)
+{
+	switch (BPF_OP(i->code)) {
+	case BPF_JEQ:
+		*out = a == i->k;
+		return true;
+	case BPF_JGT:
+		*out = a > i->k;
+		return true;
+	case BPF_JGE:
+		*out = a >= i->k;
+		return true;
+	case BPF_JSET:
+		*out = (a & i->k) != 0;
+		return true;
+	default:
+		return false;
+	}
+}
+
+bool filter_passes(const struct sock_filter *f, size_t n, int nr, uint64_t first, uint64_t second)
+{
+	struct seccomp_data d = { .nr = nr, .arch = OUR_ARCH, .args = { first, second } };
+	uint32_t a = 0;
+
+	for (size_t at = 0; at < n; at++) {
+		const struct sock_filter *i = &f[at];
+		bool yes;
+
+		if (i->code == (BPF_LD | BPF_W | BPF_ABS)) {
+			if (!load(&d, i->k, &a))
+				return false;
+		} else if (i->code == (BPF_ALU | BPF_AND | BPF_K)) {
+			a &= i->k;
+		} else if (i->code == (BPF_JMP | BPF_JA)) {
+			at += i->k;
+		} else if (BPF_CLASS(i->code) == BPF_JMP && BPF_SRC(i->code) == BPF_K && jump(i, a, &yes)) {
+			at += yes ? i->jt : i->jf;
+		} else {
+			uint32_t action = i->k & SECCOMP_RET_ACTION_FULL;
+
+			return i->code == (BPF_RET | BPF_K) && (action == SECCOMP_RET_ALLOW || action == SECCOMP_RET_LOG);
+		}
+	}
+	return false;
+}

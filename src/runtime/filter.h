@@ -49,6 +49,12 @@ struct filter_policy {
 	VEC(struct filter_use) uses;
 };
 
+/*
+ * Whether a program of the packet filter lets a system call of our own architecture pass unseen (ALLOW or LOG). An instruction
+ * that is not understood, and whoever is asked first, say no. For what we do ourselves under a filter.
+ */
+bool filter_passes(const struct sock_filter *f, size_t n, int nr, uint64_t first, uint64_t second);
+
 /* The number of a name, or -1: no such call in this ABI. */
 int filter_number(enum filter_abi_kind abi, const char *name);
 /* The same for all ABIs; false: in none. near: where the name before was found, so that sorted lists go fast;

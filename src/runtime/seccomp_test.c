@@ -81,7 +81,10 @@ static uint32_t ask_arch(const struct plan *p, uint32_t arch, int nr, uint64_t a
 
 static uint32_t ask(const struct plan *p, int nr, uint64_t arg0)
 {
-	return ask_arch(p, AUDIT_ARCH_X86_64, nr, arg0, 0);
+	uint32_t ret = ask_arch(p, AUDIT_ARCH_X86_64, nr, arg0, 0), action = ret & SECCOMP_RET_ACTION_FULL;
+
+	CHECK(filter_passes(p->filter, p->n_filter, nr, arg0, 0) == (action == ALLOW || action == SECCOMP_RET_LOG));
+	return ret;
 }
 
 static void fini(struct plan *p)
@@ -98,6 +101,19 @@ static struct err *compile(struct plan *p, const char *text)
 
 	TRY(json_parse(sv_of(text), "profile", 1 << 20, &v));
 	return plan_seccomp(p, v);
+}
+
+TEST(a_filter_that_is_not_understood_lets_nothing_pass)
+{
+	const struct sock_filter odd[] = { BPF_STMT(BPF_ALU | BPF_XOR | BPF_K, 1), BPF_STMT(BPF_RET | BPF_K, ALLOW) };
+	const struct sock_filter far[] = { BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 64), BPF_STMT(BPF_RET | BPF_K, ALLOW) };
+	const struct sock_filter flags[] = { BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 16), BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 0x8000, 0, 1),
+					     BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS), BPF_STMT(BPF_RET | BPF_K, ALLOW) };
+
+	CHECK(filter_passes(odd + 1, 1, SYS_clone, 0, 0));
+	CHECK(!filter_passes(odd, 2, SYS_clone, 0, 0) && !filter_passes(far, 2, SYS_clone, 0, 0) && !filter_passes(odd, 0, 0, 0, 0));
+	CHECK(!filter_passes(flags, 4, SYS_clone, 0x8000, 0) && filter_passes(flags, 4, SYS_clone, 17, 0));
+	CHECK(!filter_passes(flags, 1, SYS_clone, 17, 0)); /* runs off the end */
 }
 
 TEST(names_have_their_numbers)

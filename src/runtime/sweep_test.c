@@ -149,7 +149,8 @@ static struct err *exec_once(const struct plan *p, pid_t pid, char *out, size_t 
 	return e;
 }
 
-static void sweep_exec(int side, const int *few)
+/* is_traced: the container has CAP_SYS_PTRACE, and the program of exec is born last. */
+static void sweep_exec(int side, const int *few, bool is_traced)
 {
 	auto_json json_t *v = NULL, *process = NULL;
 	struct plan_opts o = { .id = GROUP, .cgroup_path = GROUP, .bundle = t_tmppath() };
@@ -160,6 +161,9 @@ static void sweep_exec(int side, const int *few)
 
 	rig_root();
 	v = rig_spec("exec sleep 1000");
+	if (is_traced)
+		(void)json_array_append_new(json_object_get(json_at(v, "process.capabilities"), "bounding"),
+					    json_string("CAP_SYS_PTRACE"));
 	CHECK_OK(plan_compile(v, &o, &plan));
 	CHECK_OK(runtime_create(plan, &io, -1, &box));
 	CHECK_OK(runtime_start(&box));
@@ -204,17 +208,27 @@ static void sweep_exec(int side, const int *few)
 
 TEST(a_call_of_exec_s_parent_that_fails_is_told_or_got_round)
 {
-	sweep_exec(PARENT, (const int[]){ ENOMEM, ENOSYS, 0 });
+	sweep_exec(PARENT, (const int[]){ ENOMEM, ENOSYS, 0 }, false);
 }
 
 TEST(a_call_of_exec_s_child_that_fails_is_told_or_got_round)
 {
-	sweep_exec(CHILD, (const int[]){ EIO, ENOSYS, 0 });
+	sweep_exec(CHILD, (const int[]){ EIO, ENOSYS, 0 }, false);
 }
 
 TEST(exec_s_child_ends_at_every_call)
 {
-	sweep_exec(CHILD, (const int[]){ END, 0 });
+	sweep_exec(CHILD, (const int[]){ END, 0 }, false);
+}
+
+TEST(a_call_of_the_parent_fails_when_exec_s_program_is_born_last)
+{
+	sweep_exec(PARENT, (const int[]){ ENOMEM, 0 }, true);
+}
+
+TEST(a_call_of_the_child_fails_when_exec_s_program_is_born_last)
+{
+	sweep_exec(CHILD, (const int[]){ EIO, END, 0 }, true);
 }
 
 /* ---- the command line ---- */

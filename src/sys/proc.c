@@ -46,6 +46,28 @@ pid_t sys_clone(uint64_t flags, int cgroup_fd, int *out_pid_fd)
 	return clone_args(&a, out_pid_fd);
 }
 
+pid_t sys_clone_sibling(int *out_pid)
+{
+	SYS_FAULT("clone");
+	return sys_ret((int)syscall(SYS_clone, CLONE_PARENT | CLONE_PARENT_SETTID | SIGCHLD, NULL, out_pid, NULL, NULL));
+}
+
+void *sys_shared_new(size_t n)
+{
+	void *p;
+
+	if (sys_fault && sys_fault("mmap"))
+		return NULL;
+	p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	return p == MAP_FAILED ? NULL : p;
+}
+
+void sys_shared_free(void *p, size_t n)
+{
+	if (p)
+		(void)munmap(p, n);
+}
+
 int sys_setns(int fd, int kind)
 {
 	SYS_FAULT("setns");

@@ -12,6 +12,15 @@
 
 /* clone3 with these namespace flags, fork-like. 0 in the child. out_pid_fd owned. cgroup_fd >= 0: born in that v2 cgroup. */
 pid_t sys_clone(uint64_t flags, int cgroup_fd, int *out_pid_fd);
+/*
+ * The last birth of a process that is to be born with nothing its program may not have: a child of our parent, whose number (in
+ * our pid namespace) the kernel writes to *out_pid before either returns. 0 in the child, which begins in the pid namespace that
+ * setns gave us for children. clone(2), because profiles of seccomp know its flags and not those of clone3.
+ */
+pid_t sys_clone_sibling(int *out_pid);
+/* Zeroed memory that children share; NULL: none to be had. */
+void *sys_shared_new(size_t n);
+void sys_shared_free(void *p, size_t n); /* p may be NULL */
 int sys_setns(int fd, int kind);
 int sys_unshare(int flags);
 int sys_pidfd_open(pid_t pid);

@@ -77,6 +77,34 @@ def test_cve_2016_9962_exec_cannot_be_traced(box):
     assert "busybox" in seen and "hoy-runtime" not in seen and str(box.state) not in seen
 
 
+@pytest.mark.parametrize("filtered", [False, True])
+def test_cve_2016_9962_who_may_trace_sees_no_rights_but_its_own(box, filtered):
+    """A container with CAP_SYS_PTRACE and no user namespace may trace whatever it can name, not dumpable or not: so what it can name
+    never has more capabilities than exec's program. (Both of crun and runc show processes with all of the host's.)"""
+    caps = ["CAP_SYS_PTRACE", "CAP_KILL"]
+    box.config["process"]["capabilities"] = {k: caps for k in ("bounding", "effective", "permitted")}
+    if filtered:
+        box.config["linux"]["seccomp"] = {"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"],
+                                          "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_ERRNO"}]}
+    box.mount("/tmp", None, "mode=1777", type="tmpfs")
+    name = background(box, "while ! [ -e /tmp/end ]; do for p in /proc/[0-9]*; do while read -r k v; do "
+                           "[ $k != CapPrm: ] || echo $v; done <$p/status; done 2>/dev/null; done | sort -u >/caps; sleep 100")
+    for _ in range(60):
+        assert box.command("exec", name, "true", stdin=subprocess.DEVNULL).code == 0
+    tty = box.command("exec", "-t", name, "sh", "-c", "tty; echo $PPID", stdin=subprocess.DEVNULL)
+    assert tty.code == 0 and tty.out.startswith("/dev/pts/0\n0\n"), tty
+    assert box.command("exec", name, "sh", "-c", "exit 7", stdin=subprocess.DEVNULL).code == 7
+    missing = box.command("exec", name, "none-such", stdin=subprocess.DEVNULL)
+    assert missing.code == 255 and "none-such" in missing.err
+    box.command("exec", name, "touch", "/tmp/end", stdin=subprocess.DEVNULL)
+    deadline = time.monotonic() + 10
+    while not (seen := (box.root / "caps").read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    box.command("delete", "-f", name)
+    assert seen.split() == [f"{1 << 19 | 1 << 5:016x}"], seen
+
+
 def attack(box, program, argv):
     """The classic attack, without its race: `program` of the container is ours and waits on a fifo; a process of the container opens it
     by /proc/PID/exe, lets it end, and writes by that descriptor. Returns what the attacker saw."""

@@ -131,6 +131,19 @@ def test_logs_follow_ends_with_the_container(hoy):
     assert hoy("logs", "-f", "slow", timeout=20).out == "1\n2\n3\n"
 
 
+def test_exec_where_processes_may_be_traced(hoy):
+    """The program of exec is born last there (docs/security-runtime.md): to it and to us all is as ever."""
+    hoy("run", "-d", "--name", "traced", "--cap-add", "SYS_PTRACE", "busybox", "sleep", "100")
+    assert hoy("exec", "traced", "sh", "-c", "echo out; exit 3", code=3).out == "out\n"
+    assert hoy("exec", "-i", "traced", "cat", stdin="in").out == "in"
+    assert hoy("exec", "-t", "traced", "tty").out.strip() == "/dev/pts/0"
+    assert hoy("exec", "-u", "1000", "traced", "id", "-u").out == "1000\n"
+    assert "none-such" in hoy("exec", "traced", "none-such", code=127).err
+    hoy("exec", "-d", "traced", "sh", "-c", "echo here >/f; sleep 100")
+    assert hoy("exec", "traced", "sh", "-c", "while ! [ -s /f ]; do sleep 0.05; done; cat /f").out == "here\n"
+    hoy("rm", "-f", "traced")
+
+
 def test_exec(hoy):
     hoy("run", "-d", "--name", "ex", "-e", "A=1", "busybox", "sleep", "100")
     assert hoy("exec", "ex", "sh", "-c", "echo $A $B", code=0).out == "1\n"
