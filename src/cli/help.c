@@ -59,7 +59,7 @@ void cmd_help(const struct cmd *c, const char *path)
 		(void)printf("\nGlobal Options:\n"
 			     "      --root DIR      where images, containers and volumes are kept ($HOY_ROOT, /var/lib/hoy)\n"
 			     "      --run DIR       where the state of running containers is kept ($HOY_RUN, /run/hoy)\n"
-			     "      --storage-driver NAME  erofs or overlay ($HOY_STORAGE_DRIVER, the first that works)\n"
+			     "      --storage-driver NAME  erofs, erofs-loop or overlay ($HOY_STORAGE_DRIVER, the first that works)\n"
 			     "      --debug         tell on standard error what happens\n"
 			     "  -v, --version       print the version\n\n"
 			     "Run 'hoy COMMAND --help' for more information on a command.\n");

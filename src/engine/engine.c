@@ -15,6 +15,7 @@
 #include "snapshot/snapshot.h"
 #include "state/db.h"
 #include "sys/spawn.h"
+#include "sys/loop.h"
 #include "sys/sys.h"
 #include <fcntl.h>
 #include <limits.h>
@@ -289,6 +290,15 @@ static int add_keeper(void *ctx, const char *name)
 	return 0;
 }
 
+static int add_loop(void *ctx, const char *device, const char *file)
+{
+	char ***lines = ctx;
+	auto_free char *line = xasprintf("loop device %s: %s", device, file);
+
+	text_list_add(lines, line);
+	return 0;
+}
+
 FALLIBLE engine_footprint(struct engine *e, char ***out_lines)
 {
 	auto_list char **lines = NULL, **net = NULL;
@@ -300,6 +310,7 @@ FALLIBLE engine_footprint(struct engine *e, char ***out_lines)
 	text_list_add(&lines, run);
 	if ((r = sys_each_entry(e->run_fd, add_keeper, &lines)) < 0)
 		return FAIL_OS(-r, "list %s", e->run);
+	(void)sys_loop_each(e->root, add_loop, &lines); /* of the driver erofs-loop */
 	TRY(engine_network(e, &n));
 	TRY(network_footprint(n, &net));
 	for (size_t i = 0; net && net[i]; i++)

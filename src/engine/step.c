@@ -249,6 +249,7 @@ static FALLIBLE compile(struct run *r)
 {
 	auto_json json_t *doc = record(r), *spec = NULL, *mounts = NULL;
 	const struct rootfs *root = r->s->rootfs, lower = { .lower = root->lower, .is_user = root->is_user };
+	auto_list char **once = rootfs_lower_once(root);
 	char cgroup[80];
 	CLEANUP(mounts_hold_fini) struct mounts_hold views = { 0 }; /* a step mounts no images */
 	struct spec_in in = { .doc = doc, .home = r->home.path };
@@ -264,7 +265,7 @@ static FALLIBLE compile(struct run *r)
 	find_stubs(r, spec);
 	ctr_cgroup(r->home.id, cgroup);
 	o.default_seccomp = !r->s->privileged;
-	o.lower = (const char *const *)root->lower;
+	o.lower = (const char *const *)once;
 	o.upper = root->upper;
 	o.work = root->work;
 	o.is_volatile = root->is_volatile;

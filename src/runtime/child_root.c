@@ -192,6 +192,16 @@ int child_target(const struct child *c, const char *path, unsigned how)
 
 /* ---- root ---- */
 
+/* Without a namespace for mounts they would be the host's: the tree then stays detached, and nobody else sees
+ * it. */
+static bool has_mount_ns(const struct plan *p)
+{
+	for (size_t i = 0; i < p->ns.n; i++)
+		if (p->ns.p[i].kind == CLONE_NEWNS)
+			return true;
+	return false;
+}
+
 /* Owned fd of a detached mount, or -errno. */
 static int make_root(const struct child *c)
 {
@@ -201,18 +211,10 @@ static int make_root(const struct child *c)
 		return sys_dup(c->root_mount_fd);
 	if (p->n_lower > 1 || p->upper)
 		return fs_overlay_mount(
-		    &(struct fs_overlay){ p->lower, p->n_lower, p->upper, p->work, p->is_volatile, p->is_user }, 0);
-	return sys_open_tree(AT_FDCWD, p->root, OPEN_TREE_CLONE | (p->n_lower ? 0 : AT_RECURSIVE));
-}
-
-/* Without a namespace for mounts they would be the host's: the tree then stays detached, and nobody else sees
- * it. */
-static bool has_mount_ns(const struct plan *p)
-{
-	for (size_t i = 0; i < p->ns.n; i++)
-		if (p->ns.p[i].kind == CLONE_NEWNS)
-			return true;
-	return false;
+		    &(struct fs_overlay){ p->lower, p->n_lower, p->upper, p->work, p->is_volatile, p->is_user, has_mount_ns(p) }, 0);
+	if (p->n_lower)
+		return fs_lower_mount(p->lower[0]);
+	return sys_open_tree(AT_FDCWD, p->root, OPEN_TREE_CLONE | AT_RECURSIVE);
 }
 
 /*

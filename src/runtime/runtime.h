@@ -41,8 +41,9 @@ void plan_pack(const struct plan *p, struct buf *out);
 FALLIBLE plan_unpack(const void *bytes, size_t n, struct plan **out_plan);
 /*
  * Lowers that are mounts of another process ("/proc/PID/fd/N", which must still live) become copies of our own, lower i as fd
- * RUNTIME_LAYER_FD + i, for as long as we live: so that the container can start again, and others can copy them from us. So do
- * the sources of mounts with the option hoy.held, behind the lowers.
+ * RUNTIME_LAYER_FD + i, for as long as we live: so that the container can start again, and others can copy them from us. Those
+ * that are described (FS_LOWER_EROFS) are mounted so, anew for each start. So do the sources of mounts with the option hoy.held,
+ * behind the lowers.
  */
 #define RUNTIME_LAYER_FD 64
 FALLIBLE runtime_hold_layers(struct plan *p, bool is_held); /* is_held: they are, from an earlier plan of the same container */

@@ -23,6 +23,8 @@ struct layer_driver {
 	const char *name;
 	const char
 	    *mark; /* the name in a layer's directory by which the layer is known to be this driver's */
+	/* NULL, or whether this kernel is one that it is for: else it is used only when it was asked for. */
+	bool (*is_for_here)(void);
 	/* NULL, or why it can't work on this root: ERR_UNSUPPORTED, ERR_DENIED. scratch_fd: an empty
 	 * directory on its file system. */
 	struct err *(*probe)(int root_fd, int scratch_fd);
@@ -41,7 +43,8 @@ struct layer_driver {
 	uint64_t (*size)(int layer_fd); /* 0: not to be told */
 	/*
 	 * What overlayfs takes as lower: an absolute path (owned), or the mount it stands for (owned) in
-	 * *out_mount, and a path to that. path: of the layer's directory.
+	 * *out_mount, and a path to that, or its description (FS_LOWER_EROFS). path: of the layer's directory.
+	 * ERR_UNSUPPORTED: of a driver whose probe says so.
 	 */
 	struct err *(*lower)(int layer_fd, const char *path, char **out_path, int *out_mount);
 	/*
@@ -53,8 +56,8 @@ struct layer_driver {
 	struct err *(*verify)(int layer_fd, const char *diff_id, struct zip_source tar, int scratch_fd,
 			      const struct layer_tell *tell, uint64_t *out_size);
 };
-extern const struct layer_driver overlay_driver, erofs_driver;
-/* The driver of the layer in layer_fd; NULL: none knows it. */
+extern const struct layer_driver overlay_driver, erofs_driver, erofs_loop_driver;
+/* The driver of the layer in layer_fd; NULL: none knows it. What both erofs drivers can read is erofs_driver's. */
 const struct layer_driver *layer_driver_of(int layer_fd);
 
 /*
@@ -95,5 +98,6 @@ struct rootfs_store {
 	int layers_fd, shared_fd; /* borrowed */
 	struct kept *kept;	  /* borrowed */
 	const char *layers_path;
+	bool wants_loops; /* erofs-loop was asked for */
 };
 struct rootfs_store snapshotter_store(struct snapshotter *s);

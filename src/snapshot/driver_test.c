@@ -4,13 +4,15 @@
 #include "snapshot/erofs.h"
 #include "snapshot/tree_text_test.h"
 #include "sys/fs.h"
+#include "sys/loop.h"
 #include "sys/mount.h"
 #include <sched.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
-static const struct snapshotter_opts drivers[] = { { .driver = "overlay" }, { .driver = "erofs" } };
+static const struct snapshotter_opts drivers[] = { { .driver = "overlay" }, { .driver = "erofs" }, { .driver = "erofs-loop" } };
 
-#define FOR_EACH_DRIVER(o) for (const struct snapshotter_opts *o = drivers; o < drivers + 2; o++)
+#define FOR_EACH_DRIVER(o) for (const struct snapshotter_opts *o = drivers; o < drivers + LEN(drivers); o++)
 
 /* False: it cannot work here, which the drivers before it have shown not to matter. */
 static bool open_with(const struct snapshotter_opts *o, struct snapshotter **s)
@@ -102,7 +104,7 @@ TEST(a_stack_shows_the_same)
 			continue;
 		make_stack(s, ids, list);
 		for (size_t i = 0; i < STACK; i++) {
-			CHECK_STR(layer_driver_name(s, ids[i]), o->driver);
+			CHECK_STR(layer_driver_name(s, ids[i]), o == drivers ? "overlay" : "erofs");
 			CHECK(layer_exists(s, ids[i]) && layer_size(s, ids[i]) % 3 == 0);
 		}
 		CHECK_OK(rootfs_prepare(s, list, NULL, &r));
@@ -271,7 +273,7 @@ TEST(what_a_container_changed_becomes_a_layer)
 		CHECK(strstr(first, "/made 100") && !strstr(first, "/z/hard") && !strstr(first, "/only/f"));
 		CHECK_INT(layer_size(s, id), 23);
 		CHECK(fstat(blob, &st) == 0 &&
-		      st.st_nlink == (strcmp(o->driver, "erofs") ? 1 : 2)); /* no second copy */
+		      st.st_nlink == (o == drivers ? 1 : 2)); /* no second copy */
 		CHECK_OK(layer_delete(s, id));
 		CHECK_OK(layer_adopt(s, blob, NULL, -1, id)); /* of the tar alone */
 		CHECK(layer_exists(s, id));
@@ -435,6 +437,99 @@ TEST(a_root_on_tmpfs_takes_the_other_driver)
 	CHECK(why && strstr(why, "erofs: "));
 	snapshotter_close(s);
 	CHECK_ERR(ERR_UNSUPPORTED, snapshotter_open(root, &drivers[1], &s));
+}
+
+/* ---- loop devices ---- */
+
+static int count_loop(void *ctx, const char *device, const char *file)
+{
+	(void)device;
+	(void)file;
+	++*(int *)ctx;
+	return 0;
+}
+
+static int loops(void)
+{
+	int n = 0;
+
+	CHECK(sys_loop_each(t_tmppath(), count_loop, &n) == 0);
+	return n;
+}
+
+/* A device is given back by a worker of the kernel's. */
+static bool loops_are_gone(void)
+{
+	for (int i = 0; i < 200 && loops(); i++)
+		(void)usleep(10000);
+	return loops() == 0;
+}
+
+static void need_loops(struct snapshotter **s)
+{
+	if (!open_with(&drivers[2], s))
+		t_skip("needs EROFS and loop devices");
+}
+
+TEST(loop_devices_are_shared_and_go_with_their_last_user)
+{
+	char id[DIGEST_MAX], *list[2] = { id, NULL };
+	struct rootfs a, b;
+	struct snapshotter *s;
+	int view;
+
+	need_loops(&s);
+	CHECK_OK(apply_nth(s, 0, id));
+	CHECK(loops_are_gone()); /* of the probe */
+	CHECK_OK(rootfs_prepare(s, list, NULL, &a));
+	CHECK_OK(rootfs_prepare(s, list, NULL, &b));
+	CHECK_STR(a.lower[0], b.lower[0]);
+	CHECK_INT(loops(), 2);
+	CHECK_OK(rootfs_view(&a, &view));
+	rootfs_fini(&a);
+	rootfs_fini(&b);
+	CHECK_INT(loops(), 2); /* the view still reads */
+	own_close(&view);
+	CHECK(loops_are_gone());
+	snapshotter_close(s);
+}
+
+static void use_loops(void)
+{
+	char id[DIGEST_MAX], *list[2] = { id, NULL };
+	struct rootfs r = { 0 };
+	struct snapshotter *s;
+	struct err *e = snapshotter_open(t_tmpdir(), &drivers[2], &s);
+	int view = -1;
+
+	if (!e)
+		e = apply_nth(s, 0, id);
+	if (!e)
+		e = rootfs_prepare(s, list, NULL, &r);
+	if (!e)
+		e = rootfs_view(&r, &view);
+	err_free(e);
+	own_close(&view);
+	rootfs_fini(&r);
+}
+
+static void judge_loops(void)
+{
+	struct snapshotter *s;
+
+	CHECK(loops_are_gone());
+	CHECK(open_with(&drivers[2], &s));
+	whole(s);
+	snapshotter_close(s);
+}
+
+TEST(a_kill_leaves_no_loop_device)
+{
+	struct snapshotter *s;
+
+	need_loops(&s);
+	snapshotter_close(s);
+	t_crash_sweep(start_over, use_loops, judge_loops);
 }
 
 /* ---- sharing ---- */

@@ -11,6 +11,7 @@
 #include "snapshot/pump.h"
 #include "sys/cgroup.h"
 #include "sys/fs.h"
+#include "sys/loop.h"
 #include "sys/mount.h"
 #include "sys/spawn.h"
 #include "sys/sys.h"
@@ -18,6 +19,7 @@
 #include <limits.h>
 #include <linux/magic.h>
 #include <stdio.h>
+#include <sys/file.h>
 
 #define TAR_NAME   "layer.tar"
 #define IMAGE_NAME "layer.erofs"
@@ -137,43 +139,136 @@ static FALLIBLE make_sample(int tar_fd, int image_fd)
 	return erofs_index(zip_source_file(&tar_fd), image_fd, &size);
 }
 
-static FALLIBLE try_sample(int tar_fd, int image_fd, int scratch_fd)
+static FALLIBLE mount_failed(int r, const char *what)
 {
-	auto_fd int mount = erofs_mount(image_fd, tar_fd), file = -1, overlay = -1;
-	char upper[40], lower[40], text[4] = "";
-	const char *const both[] = { upper, lower, NULL };
-
-	if (mount == -ENODEV)
+	if (r == -ENODEV)
 		return FAIL(ERR_UNSUPPORTED, "this kernel has no EROFS (modprobe erofs)");
-	if (mount == -ENOTBLK)
+	if (r == -ENOTBLK)
 		return FAIL(ERR_UNSUPPORTED,
 			    "this kernel (6.12 can) or the file system of the root cannot mount a file");
-	if (mount == -EPERM)
+	if (r == -EPERM)
 		return FAIL(ERR_DENIED, "mounting needs root");
-	if (mount < 0)
-		return FAIL_OS(-mount, "mount a sample");
-	file = sys_openat(mount, "file", O_RDONLY, 0);
+	return FAIL_OS(-r, "mount %s", what);
+}
+
+/* lower: of the sample, as overlayfs gets it; mount: the same. */
+static FALLIBLE try_lower(const char *lower, int mount, int scratch_fd)
+{
+	auto_fd int file = sys_openat(mount, "file", O_RDONLY, 0), overlay = -1;
+	char link[40], upper[PATH_MAX], text[4] = "";
+	const char *const both[] = { upper, lower, NULL };
+	int r;
+
 	if (file < 0 || sys_read(file, text, 3) != 3 || strcmp(text, "abc") != 0)
 		return FAIL(ERR_UNSUPPORTED, "a sample cannot be read (blocks of 512 bytes need 6.4)");
-	(void)snprintf(lower, sizeof lower, "/proc/self/fd/%d", mount);
-	(void)snprintf(upper, sizeof upper, "/proc/self/fd/%d", scratch_fd);
+	(void)snprintf(link, sizeof link, "/proc/self/fd/%d", scratch_fd);
+	if ((r = (int)sys_readlink(AT_FDCWD, link, upper, sizeof upper)) < 0) /* by path: it may be mounted in another namespace */
+		return FAIL_OS(-r, "find the path of a sample");
 	overlay = fs_overlay_mount(&(struct fs_overlay){ .lower = both, .n_lower = 2 }, MOUNT_ATTR_RDONLY);
-	if (overlay == -EINVAL)
-		return FAIL(ERR_UNSUPPORTED,
-			    "this kernel cannot stack upon a mount that has no place (6.15 can)");
 	return overlay < 0 ? FAIL_OS(-overlay, "stack upon a sample") : NULL;
 }
 
-static struct err *erofs_probe(int root_fd, int scratch_fd)
+/* Overlayfs and the keeper want copies of mounts that have no place. */
+static FALLIBLE check_copy(int mount)
+{
+	auto_fd int copy = sys_open_tree(mount, "", OPEN_TREE_CLONE | AT_EMPTY_PATH);
+
+	return copy < 0 ? FAIL(ERR_UNSUPPORTED, "this kernel cannot copy a mount that has no place (6.15 can)") : NULL;
+}
+
+static FALLIBLE loops_failed(int r)
+{
+	if (r == -ENOENT || r == -ENODEV)
+		return FAIL(ERR_UNSUPPORTED, "no loop devices here (modprobe loop)");
+	if (r == -EPERM || r == -EACCES)
+		return FAIL(ERR_DENIED, "loop devices need root");
+	return FAIL_OS(-r, "make a loop device");
+}
+
+/* As overlayfs and the keeper of a container get it. */
+static FALLIBLE mount_loops(int image_fd, int tar_fd, char **out_lower, int *out_mount)
+{
+	char image_path[SYS_LOOP_PATH_MAX], tar_path[SYS_LOOP_PATH_MAX];
+	auto_fd int image = sys_loop_of(image_fd, image_path), tar = image < 0 ? image : sys_loop_of(tar_fd, tar_path);
+	int r;
+
+	if (tar < 0)
+		return loops_failed(tar);
+	r = fs_erofs_mount(image_path, tar_path);
+	if (r < 0)
+		return mount_failed(r, image_path);
+	*out_lower = xasprintf(FS_LOWER_EROFS "%s:%s", image_path, tar_path);
+	*out_mount = r;
+	return NULL;
+}
+
+/* One caller at a time, so that two share their devices. The device keeps our open file, and with it the lock: so that is given back. */
+static FALLIBLE lower_of_loops(int image_fd, int tar_fd, char **out_lower, int *out_mount)
+{
+	int r = sys_flock(image_fd, LOCK_EX);
+	struct err *e = r < 0 ? FAIL_OS(-r, "lock a layer") : mount_loops(image_fd, tar_fd, out_lower, out_mount);
+
+	(void)sys_flock(image_fd, LOCK_UN);
+	return e;
+}
+
+static FALLIBLE try_sample(int tar_fd, int image_fd, int scratch_fd)
+{
+	auto_fd int mount = erofs_mount(image_fd, tar_fd);
+	char lower[40];
+
+	if (mount < 0)
+		return mount_failed(mount, "a sample");
+	TRY(check_copy(mount));
+	(void)snprintf(lower, sizeof lower, "/proc/self/fd/%d", mount);
+	return try_lower(lower, mount, scratch_fd);
+}
+
+static FALLIBLE try_loops(int tar_fd, int image_fd, int scratch_fd)
+{
+	auto_free char *lower = NULL;
+	auto_fd int mount = -1;
+
+	TRY(lower_of_loops(image_fd, tar_fd, &lower, &mount));
+	return try_lower(lower, mount, scratch_fd);
+}
+
+static FALLIBLE probe(int scratch_fd, struct err *(*try)(int tar_fd, int image_fd, int scratch_fd))
 {
 	auto_fd int tar = sys_openat(scratch_fd, TAR_NAME, O_RDWR | O_CREAT | O_TRUNC, 0600);
 	auto_fd int image = sys_openat(scratch_fd, IMAGE_NAME, O_RDWR | O_CREAT | O_TRUNC, 0600);
 
-	(void)root_fd;
 	if (tar < 0 || image < 0)
 		return FAIL_OS(tar < 0 ? -tar : -image, "make a sample");
 	TRY(make_sample(tar, image));
-	return try_sample(tar, image, scratch_fd);
+	return try(tar, image, scratch_fd);
+}
+
+static struct err *erofs_probe(int root_fd, int scratch_fd)
+{
+	(void)root_fd;
+	return probe(scratch_fd, try_sample);
+}
+
+/* Where mounts without a place can be copied (6.15), files can be mounted as well (6.12). */
+static bool loops_are_for_here(void)
+{
+	auto_fd int fs = sys_fsopen("tmpfs"), mount = -1;
+	struct err *e;
+	bool can_copy;
+
+	if (fs < 0 || sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL) < 0 || (mount = sys_fsmount(fs, 0)) < 0)
+		return false;
+	e = check_copy(mount);
+	can_copy = !e;
+	err_free(e);
+	return !can_copy;
+}
+
+static struct err *loops_probe(int root_fd, int scratch_fd)
+{
+	(void)root_fd;
+	return probe(scratch_fd, try_loops);
 }
 
 /* ---- making ---- */
@@ -269,17 +364,37 @@ static uint64_t erofs_size(int layer_fd)
 	return size;
 }
 
-static struct err *erofs_lower(int layer_fd, const char *path, char **out_path, int *out_mount)
+static FALLIBLE open_files(int layer_fd, const char *path, int *out_image, int *out_tar)
 {
-	auto_fd int tar = sys_openat(layer_fd, TAR_NAME, O_RDONLY, 0),
-		    image = sys_openat(layer_fd, IMAGE_NAME, O_RDONLY, 0);
-	auto_fd int mount = -1;
+	auto_fd int image = sys_openat(layer_fd, IMAGE_NAME, O_RDONLY, 0),
+		    tar = sys_openat(layer_fd, TAR_NAME, O_RDONLY, 0);
 
 	if (tar < 0 || image < 0)
 		return FAIL(ERR_CORRUPT, "layer %s is damaged ('hoy verify --repair' mends it)", path);
+	*out_image = TAKE_FD(image);
+	*out_tar = TAKE_FD(tar);
+	return NULL;
+}
+
+static struct err *loops_lower(int layer_fd, const char *path, char **out_path, int *out_mount)
+{
+	auto_fd int tar = -1, image = -1;
+	struct err *e;
+
+	TRY(open_files(layer_fd, path, &image, &tar));
+	e = lower_of_loops(image, tar, out_path, out_mount);
+	return e ? err_ctx(e, "mount layer %s", path) : NULL;
+}
+
+static struct err *erofs_lower(int layer_fd, const char *path, char **out_path, int *out_mount)
+{
+	auto_fd int tar = -1, image = -1, mount = -1;
+
+	TRY(open_files(layer_fd, path, &image, &tar));
 	mount = erofs_mount(image, tar);
 	if (mount < 0)
-		return FAIL_OS(-mount, "mount layer %s", path);
+		return err_ctx(mount_failed(mount, "it"), "mount layer %s", path);
+	TRY(check_copy(mount));
 	*out_path = xasprintf("/proc/self/fd/%d", mount);
 	*out_mount = TAKE_FD(mount);
 	return NULL;
@@ -365,5 +480,21 @@ const struct layer_driver erofs_driver = {
 	.seal = erofs_seal,
 	.size = erofs_size,
 	.lower = erofs_lower,
+	.verify = erofs_verify,
+};
+
+/* The same layers, on kernels that mount only devices, or stack only upon what has a place. */
+const struct layer_driver erofs_loop_driver = {
+	.name = "erofs-loop",
+	.mark = IMAGE_NAME,
+	.keeps_tars = true,
+	.is_for_here = loops_are_for_here,
+	.probe = loops_probe,
+	.begin = erofs_begin,
+	.fill = erofs_fill,
+	.adopt = erofs_adopt,
+	.seal = erofs_seal,
+	.size = erofs_size,
+	.lower = loops_lower,
 	.verify = erofs_verify,
 };

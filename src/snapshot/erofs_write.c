@@ -403,7 +403,8 @@ static void put_head(const struct image *m, uint64_t blocks, unsigned char head[
 	put64(sb + 16, m->n_inodes);
 	put32(sb + 36, blocks);
 	put32(sb + 40, m->meta_at / EROFS_BLOCK);
-	(void)snprintf(size, sizeof size, "%016llx", (unsigned long long)m->t->content);
+	/* with its NUL: 6.1 for one refuses a name without */
+	(void)snprintf(size, sizeof size, "%015llx", (unsigned long long)m->t->content & (UINT64_MAX >> 4));
 	memcpy(sb + 64, size, 16);
 	put32(sb + 80, INCOMPAT_DEVICES | (m->has_chunks ? INCOMPAT_CHUNKED : 0u));
 	put16(sb + 86, 1); /* devices */

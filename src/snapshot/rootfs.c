@@ -34,13 +34,33 @@ static void add_lower(struct rootfs *r, const char *path, int mount, const char 
 	text_list_add(&r->layers, hex);
 }
 
+/* Where we can read it. */
+static char *path_of(const char *lower, int mount)
+{
+	return mount < 0 ? xstrdup(lower) : xasprintf("/proc/self/fd/%d", mount);
+}
+
 char **rootfs_lower_of(const struct rootfs *r, int pid)
 {
 	char **list = NULL;
 
 	for (size_t i = 0; r->lower[i]; i++) {
+		auto_free char *path = r->mounts[i] < 0 || r->lower[i][0] != '/'
+					   ? xstrdup(r->lower[i])
+					   : xasprintf("/proc/%d/fd/%d", pid, r->mounts[i]);
+
+		text_list_add(&list, path);
+	}
+	return list;
+}
+
+char **rootfs_lower_once(const struct rootfs *r)
+{
+	char **list = NULL;
+
+	for (size_t i = 0; r->lower[i]; i++) {
 		auto_free char *path =
-		    r->mounts[i] < 0 ? xstrdup(r->lower[i]) : xasprintf("/proc/%d/fd/%d", pid, r->mounts[i]);
+		    r->mounts[i] < 0 || r->lower[i][0] == '/' ? xstrdup(r->lower[i]) : xasprintf(FS_LOWER_FD "%d", r->mounts[i]);
 
 		text_list_add(&list, path);
 	}
@@ -55,7 +75,7 @@ void rootfs_share(struct snapshotter *s, const struct rootfs *r, int pid, int fi
 		auto_free char *name = xasprintf("%d", pid),
 			       *path = xasprintf("/proc/%d/fd/%d", pid, first_fd + (int)i);
 
-		if (r->mounts[i] >= 0)
+		if (r->mounts[i] >= 0 && r->lower[i][0] == '/') /* devices are found by their files */
 			shared_give(at.shared_fd, r->layers[i], name, path);
 	}
 }
@@ -116,14 +136,21 @@ static FALLIBLE lower_of(const struct rootfs_store *s, const char *hex, int laye
 {
 	const struct layer_driver *driver = layer_driver_of(layer_fd);
 	auto_free char *dir = xasprintf("%s/%s", s->layers_path, hex);
+	struct err *e;
 
 	if (!driver)
 		return FAIL(ERR_CORRUPT, "layer sha256:%s is damaged ('hoy verify --repair' mends it)", hex);
+	if (driver == &erofs_driver && s->wants_loops)
+		driver = &erofs_loop_driver;
 	if (driver == &erofs_driver && (*out_mount = shared_take(s->shared_fd, hex)) >= 0) {
-		*out_path = xasprintf("/proc/self/fd/%d", *out_mount);
+		*out_path = path_of("", *out_mount);
 		return NULL;
 	}
-	return driver->lower(layer_fd, dir, out_path, out_mount);
+	e = driver->lower(layer_fd, dir, out_path, out_mount);
+	if (!e || driver != &erofs_driver || e->kind != ERR_UNSUPPORTED)
+		return e;
+	err_free(e); /* an older kernel */
+	return erofs_loop_driver.lower(layer_fd, dir, out_path, out_mount);
 }
 
 static FALLIBLE prepare_layer(const struct rootfs_store *s, const char *diff_id, struct rootfs *r,
@@ -131,17 +158,18 @@ static FALLIBLE prepare_layer(const struct rootfs_store *s, const char *diff_id,
 {
 	const char *hex = digest_hex(diff_id);
 	auto_fd int mount = kept_take(s->kept, hex, out_hides), fd = -1;
-	auto_free char *path = NULL;
+	auto_free char *path = NULL, *at = NULL;
 
 	if (mount >= 0) {
-		path = xasprintf("/proc/self/fd/%d", mount);
+		path = path_of("", mount);
 	} else {
 		fd = sys_openat(s->layers_fd, hex, O_RDONLY | O_DIRECTORY, 0);
 		if (fd < 0)
 			return FAIL_OS(-fd, "open layer %s", diff_id);
 		TRY(lower_of(s, hex, fd, &path, &mount));
-		*out_hides = hides_all(path);
-		if (mount >= 0)
+		at = path_of(path, mount);
+		*out_hides = hides_all(at);
+		if (mount >= 0 && path[0] == '/')
 			kept_give(s->kept, hex, mount, *out_hides);
 	}
 	add_lower(r, path, TAKE_FD(mount), hex);
@@ -178,8 +206,11 @@ FALLIBLE rootfs_prepare(struct snapshotter *s, char *const *diff_ids, const char
 	}
 	if (n == 0)
 		TRY(rootfs_empty(&store, &r));
-	if (dir)
-		TRY(make_upper(dir, r.lower[0], &r));
+	if (dir) {
+		auto_free char *top = path_of(r.lower[0], r.mounts[0]);
+
+		TRY(make_upper(dir, top, &r));
+	}
 	*out_rootfs = r;
 	r = (struct rootfs){ 0 };
 	return NULL;
@@ -218,7 +249,7 @@ FALLIBLE rootfs_view(const struct rootfs *r, int *out_root_fd)
 		TRY(view_work(r, &work));
 	o.work = work;
 	if (o.n_lower == 1 && !r->upper) {
-		fd = sys_open_tree(AT_FDCWD, r->lower[0], OPEN_TREE_CLONE);
+		fd = fs_lower_mount(r->lower[0]);
 		if (fd >= 0 && (e = sys_mount_setattr(fd, "", 0, &safe)) < 0)
 			return FAIL_OS(-e, "view %s", r->lower[0]);
 	} else {

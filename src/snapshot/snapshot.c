@@ -125,7 +125,7 @@ bool snapshotter_keeps_tars(struct snapshotter *s)
 
 struct rootfs_store snapshotter_store(struct snapshotter *s)
 {
-	return (struct rootfs_store){ s->layers_fd, s->shared_fd, &s->kept, s->layers_path };
+	return (struct rootfs_store){ s->layers_fd, s->shared_fd, &s->kept, s->layers_path, strcmp(s->wanted, erofs_loop_driver.name) == 0 };
 }
 
 void snapshotter_keep_mounts(struct snapshotter *s)
@@ -236,17 +236,25 @@ static FALLIBLE draft_open(struct snapshotter *s, struct draft *d)
 	return d->fd < 0 ? FAIL_OS(-d->fd, "open a temporary layer") : NULL;
 }
 
+static void add_reason(char **list, const char *name, const char *why)
+{
+	char *longer = xasprintf("%s%s%s: %s", *list ? *list : "", *list ? "; " : "", name, why);
+
+	free(*list);
+	*list = longer;
+}
+
 /* Which driver makes new layers: the one asked for, else the first that can work here. Found out once, when
  * it is needed. */
 static FALLIBLE choose(struct snapshotter *s)
 {
-	static const struct layer_driver *const known[] = { &erofs_driver, &overlay_driver };
+	static const struct layer_driver *const known[] = { &erofs_driver, &erofs_loop_driver, &overlay_driver };
 	struct err *e = NULL;
 
 	for (size_t i = 0; i < LEN(known) && !s->driver; i++) {
 		CLEANUP(draft_drop) struct draft d = DRAFT_NONE;
 
-		if (*s->wanted && strcmp(s->wanted, known[i]->name) != 0)
+		if (*s->wanted ? strcmp(s->wanted, known[i]->name) != 0 : known[i]->is_for_here && !known[i]->is_for_here())
 			continue;
 		TRY(draft_open(s, &d));
 		e = known[i]->probe(s->root_fd, d.fd);
@@ -255,11 +263,11 @@ static FALLIBLE choose(struct snapshotter *s)
 		else if (*s->wanted || i + 1 == LEN(known))
 			return err_ctx(e, "storage driver %s", known[i]->name);
 		else
-			s->why_not = xasprintf("%s: %s", known[i]->name, e->msg);
+			add_reason(&s->why_not, known[i]->name, e->msg);
 		err_free(e);
 	}
 	return s->driver ? NULL
-			 : FAIL(ERR_INVALID, "unknown storage driver \"%s\": erofs or overlay", s->wanted);
+			 : FAIL(ERR_INVALID, "unknown storage driver \"%s\": erofs, erofs-loop or overlay", s->wanted);
 }
 
 static FALLIBLE need_driver(struct snapshotter *s)

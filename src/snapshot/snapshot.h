@@ -15,7 +15,7 @@
 
 struct snapshotter;
 struct snapshotter_opts {
-	const char *driver; /* "erofs", "overlay"; NULL or "": the first of these that works on this root and kernel */
+	const char *driver; /* "erofs", "erofs-loop", "overlay"; NULL or "": the first of these that works on this root and kernel */
 	bool has_run;
 	int run_fd; /* RUN, borrowed: where running containers share their layers */
 };
@@ -60,7 +60,7 @@ FALLIBLE layer_each(const struct snapshotter *s, struct err *(*each)(void *ctx, 
 
 /* What the runtime mounts. Lower paths topmost first, as overlayfs counts. All strings and fds owned. */
 struct rootfs {
-	char **lower;	/* NULL-terminated absolute paths of layer trees; topmost first. "/proc/self/fd/N": one of mounts */
+	char **lower;	/* NULL-terminated absolute paths of layer trees; topmost first. "/proc/self/fd/N", FS_LOWER_EROFS: one of mounts */
 	int *mounts;	/* per lower: a detached mount, or -1 */
 	char **layers;	/* per lower: hex of its diff id, or "" */
 	char *upper;	/* absolute, or NULL: read-only */
@@ -71,6 +71,8 @@ struct rootfs {
 void rootfs_fini(struct rootfs *r);
 /* The lowers as another process names them while we live: a list, owned. */
 char **rootfs_lower_of(const struct rootfs *r, int pid);
+/* The lowers for one child of ours, which may use our mounts up: a list, owned. */
+char **rootfs_lower_once(const struct rootfs *r);
 /*
  * Says that process pid holds a copy of the mount of lower i as fd first_fd + i: whoever mounts the same layer while that process
  * lives takes it from there, so that its pages are in memory once.

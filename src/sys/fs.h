@@ -57,11 +57,21 @@ struct fs_overlay {
 	const char *upper, *work; /* NULL: read-only; then at least two lowers */
 	bool is_volatile;
 	bool is_user; /* marks are user attributes: fs_marks_are_user() of whoever made the layers */
+	bool is_apart; /* our mount namespace is our own: for lowers that are described it can be used */
 };
 /*
  * Owned mount fd. attrs: MOUNT_ATTR_*. Kernels before 6.5 have no lowerdir+: there the calling thread gets a working
  * directory of its own (unshare(CLONE_FS)), and more than FS_OVERLAY_OLD_MAX lowers are -E2BIG.
  */
+/*
+ * A lower can be described instead of being there: "erofs:/dev/loop1:/dev/loop2", an EROFS image and its device, is mounted for the
+ * overlay; whoever describes it holds a mount of it (fs_lower_mount), so that the devices stay. "fd:7" is a detached mount that is used
+ * up, for where devices cannot be opened (a container's control group). At most FS_OVERLAY_OLD_MAX lowers then.
+ */
+#define FS_LOWER_EROFS "erofs:"
+#define FS_LOWER_FD    "fd:"
 int fs_overlay_mount(const struct fs_overlay *o, unsigned attrs);
+int fs_lower_mount(const char *lower);			       /* one lower as a detached mount of its own; owned fd */
+int fs_erofs_mount(const char *source, const char *device); /* owned fd of a detached mount */
 #define FS_OVERLAY_OLD_MAX 127
 int fs_overlay_mount_old(const struct fs_overlay *o, unsigned attrs); /* the way for old kernels, which new ones know too */

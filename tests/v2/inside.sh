@@ -7,7 +7,9 @@ passed=0 failed=0 skipped=0
 mount --bind "$PWD" /media && mount --bind "$build" /mnt && cd /media && build=/mnt || exit 1
 mount -t tmpfs tmpfs /tmp && mount -t tmpfs tmpfs /run && mount -t cgroup2 cgroup2 /sys/fs/cgroup
 ip link set lo up 2>/dev/null
-busybox insmod "$(find /usr/lib/uml/modules -name overlay.ko | head -1)"
+for m in overlay loop erofs; do # loop may be in the kernel already
+	busybox insmod "$(find /usr/lib/uml/modules -name $m.ko | head -1)" 2>/dev/null
+done
 
 count() { # the last count line of a program's output, added to the sums
 	line=$(grep -E '^[0-9]+ passed, [0-9]+ failed' "$1" | tail -1)
@@ -55,6 +57,7 @@ if [ -x "$build/src/main/hoy" ]; then
 	tar -C /tmp/tree -cf /tmp/busybox.tar .
 	hoy="$build/src/main/hoy"
 	check import "$hoy" import /tmp/busybox.tar busybox
+	check driver is " Storage Driver: erofs-loop" sh -c "'$hoy' info | sed -n 's/^Storage/ Storage/p'" # this kernel mounts no files
 	check run is hello "$hoy" run --rm -e GLIBC_TUNABLES --network none busybox echo hello
 	check memory is 67108864 "$hoy" run --rm -e GLIBC_TUNABLES --network none -m 64m busybox cat /sys/fs/cgroup/memory.max
 	check cpus is "50000 100000" "$hoy" run --rm -e GLIBC_TUNABLES --network none --cpus 0.5 busybox cat /sys/fs/cgroup/cpu.max
@@ -64,7 +67,16 @@ if [ -x "$build/src/main/hoy" ]; then
 	check pause "$hoy" pause box
 	check unpause "$hoy" unpause box
 	check stats "$hoy" stats --no-stream box
+	check restart "$hoy" restart -t 0 box
+	check again is in "$hoy" exec box echo in
+	check cp "$hoy" cp box:/bin/busybox /tmp/copied
+	check same cmp /tmp/copied /bin/busybox
+	printf 'FROM busybox\nENV GLIBC_TUNABLES=%s\nRUN --network=none echo built > /made\n' "$GLIBC_TUNABLES" >/tmp/tree/Dockerfile
+	check build "$hoy" build -q -t built /tmp/tree
+	check built is built "$hoy" run --rm -e GLIBC_TUNABLES --network none built cat /made
 	check remove "$hoy" rm -f box
+	check verify "$hoy" verify
+	check loops is "" sh -c 'for i in 1 2 3 4 5; do losetup -a | grep -q hoy-root || break; sleep 1; done; losetup -a | grep hoy-root'
 	sleep 1
 	check clean is "" sh -c 'find /sys/fs/cgroup -mindepth 1 -type d -name "*hoy*"'
 	check reset "$hoy" system reset --force
