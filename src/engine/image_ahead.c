@@ -13,7 +13,9 @@
 #include <pthread.h>
 #include <stdio.h>
 
-#define AHEAD_THREADS 4
+#define AHEAD_THREADS  4
+#define UNPROVEN_BYTES (UINT64_C(64) << 20) /* as much more than UNPROVEN_RATIO times what has come … */
+#define UNPROVEN_RATIO 32u                  /* … may be made of it before the blob is verified */
 
 struct ahead_layer {
 	char media_type[128], digest[DIGEST_MAX], diff_id[DIGEST_MAX];
@@ -52,6 +54,8 @@ struct arriving {
 	size_t nth;
 	int fd; /* borrowed from the layer */
 	uint64_t at, size;
+	struct unzip *unzip; /* what reads it */
+	uint64_t unpacked;   /* bytes that came out */
 };
 
 /* How many bytes may be read; 0: no more will come. */
@@ -90,6 +94,19 @@ static struct err *arriving_read(void *ctx, void *p, size_t n, size_t *out_n)
 	return NULL;
 }
 
+/* SECURITY: who sends other bytes than the manifest names must not fill the disk with what they unpack to. */
+static struct err *unpacked_read(void *ctx, void *p, size_t n, size_t *out_n)
+{
+	struct arriving *in = ctx;
+
+	TRY(unzip_read(in->unzip, p, n, out_n));
+	in->unpacked += *out_n;
+	if (in->unpacked > UNPROVEN_BYTES && (in->unpacked - UNPROVEN_BYTES) / UNPROVEN_RATIO > in->at)
+		return FAIL(ERR_CANCELLED,
+			    "the layer unpacks to so much that its blob has to be verified before");
+	return NULL;
+}
+
 /* Whether the blob became what it should be. */
 static bool wait_whole(struct image_ahead *a, size_t nth)
 {
@@ -106,9 +123,13 @@ static bool wait_whole(struct image_ahead *a, size_t nth)
 /* l: a copy. */
 static FALLIBLE apply_arriving(struct image_ahead *a, size_t nth, const struct ahead_layer *l)
 {
-	struct arriving in = { a, nth, l->fd, 0, l->size };
+	struct arriving in = { .a = a, .nth = nth, .fd = l->fd, .size = l->size };
+	auto_unzip struct unzip *u = NULL;
 
-	TRY(image_unpack(a->e, (struct zip_source){ arriving_read, &in }, l->diff_id));
+	TRY(unzip_open((struct zip_source){ arriving_read, &in }, &u));
+	in.unzip = u;
+	TRY(layer_apply(engine_snapshotter(a->e), (struct zip_source){ unpacked_read, &in }, l->diff_id,
+			NULL));
 	return wait_whole(a, nth) ? image_blob_remember(a->e, l->digest, l->diff_id) : NULL;
 }
 

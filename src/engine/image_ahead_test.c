@@ -14,19 +14,19 @@ struct rig {
 	struct ingest *in;
 };
 
-/* Of 4 MB that do not pack, so that there is something to come in pieces. */
-static void rig_open(struct rig *r)
+/* Of n bytes, which may be such that do not pack, so that there is something to come in pieces. */
+static void rig_open_with(struct rig *r, size_t bytes, bool packs)
 {
-	auto_free char *text = xcalloc(1, 4000001);
-	auto_buf struct buf tar = BUF(16u << 20);
+	auto_free char *text = xcalloc(1, bytes + 1);
+	auto_buf struct buf tar = BUF(256u << 20);
 	auto_tar_writer struct tar_writer *w = NULL;
 	auto_zip struct zip *z = NULL;
 	uint32_t seed = 1;
 
-	for (size_t i = 0; i < 4000000; i++)
+	for (size_t i = 0; !packs && i < bytes; i++)
 		text[i] = (char)((seed = seed * 1664525u + 1013904223u) >> 24);
 	CHECK_OK(tar_writer_new((struct zip_sink){ fixture_write, &tar }, &w));
-	fixture_add(w, "file", text, 4000000);
+	fixture_add(w, "file", text, bytes);
 	CHECK_OK(tar_finish(w));
 	r->packed = BUF(16u << 20);
 	CHECK_OK(zip_open(ZIP_GZIP, 1, (struct zip_sink){ fixture_write, &r->packed }, &z));
@@ -37,6 +37,11 @@ static void rig_open(struct rig *r)
 	r->e = fixture_open();
 	r->ahead = image_ahead_new(r->e);
 	CHECK_OK(ingest_resume(engine_store(r->e), r->digest, &r->in));
+}
+
+static void rig_open(struct rig *r)
+{
+	rig_open_with(r, 4000000, false);
 }
 
 static void rig_close(struct rig *r)
@@ -146,6 +151,20 @@ TEST(what_does_not_come_is_no_layer)
 		CHECK_INT(litter(&r), 0);
 		rig_close(&r);
 	}
+}
+
+/* It may be a lie of 400 KB that unpacks to gigabytes; that it is none is known when the blob is whole. */
+TEST(little_that_becomes_much_waits_for_its_proof)
+{
+	struct rig r = { 0 };
+
+	rig_open_with(&r, 100u << 20, true);
+	say_arriving(&r, r.diff_id, ingest_file(r.in));
+	arrive(&r, r.packed.n);
+	image_ahead_end(r.ahead, false);
+	CHECK_INT(fixture_layers(r.e), 0);
+	CHECK_INT(litter(&r), 0);
+	rig_close(&r);
 }
 
 TEST(a_whole_blob_is_taken_from_the_store)

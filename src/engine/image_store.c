@@ -298,16 +298,9 @@ static struct err *from_unzip(void *ctx, void *p, size_t n, size_t *out_n)
 	return unzip_read(ctx, p, n, out_n);
 }
 
-FALLIBLE image_unpack(struct engine *e, struct zip_source packed, const char *diff_id)
-{
-	auto_unzip struct unzip *u = NULL;
-
-	TRY(unzip_open(packed, &u));
-	return layer_apply(engine_snapshotter(e), (struct zip_source){ from_unzip, u }, diff_id, NULL);
-}
-
 FALLIBLE image_apply_layer(struct engine *e, const struct descriptor *blob, const char *diff_id)
 {
+	auto_unzip struct unzip *u = NULL;
 	auto_fd int fd = -1;
 
 	if (!manifest_is_layer(blob->media_type))
@@ -316,7 +309,8 @@ FALLIBLE image_apply_layer(struct engine *e, const struct descriptor *blob, cons
 	TRY(store_blob_open(engine_store(e), blob->digest, blob->size, &fd));
 	if (strcmp(blob->digest, diff_id) == 0)
 		return layer_adopt(engine_snapshotter(e), fd, NULL, -1, diff_id);
-	TRY(image_unpack(e, zip_source_fd(&fd), diff_id));
+	TRY(unzip_open(zip_source_fd(&fd), &u));
+	TRY(layer_apply(engine_snapshotter(e), (struct zip_source){ from_unzip, u }, diff_id, NULL));
 	return image_blob_remember(e, blob->digest, diff_id);
 }
 

@@ -67,8 +67,6 @@ FALLIBLE image_name_find(struct engine *e, const char *text, struct image_name *
 FALLIBLE image_blob_remember(struct engine *e, const char *blob, const char *diff_id);
 /* Whether the layer of a blob is applied, as far as is known. */
 FALLIBLE image_blob_applied(struct engine *e, const char *blob, bool *out_applied);
-/* Makes the layer diff_id from the bytes of a blob, whose name is not asked for. ERR_CORRUPT it is not that diff id. */
-FALLIBLE image_unpack(struct engine *e, struct zip_source packed, const char *diff_id);
 /* Applies one layer from its blob. ERR_UNSUPPORTED it is no file system layer; ERR_CORRUPT it is not that diff id. */
 FALLIBLE image_apply_layer(struct engine *e, const struct descriptor *blob, const char *diff_id);
 /* Before an image gets a name: every layer blob is there and holds what the configuration says, also where the layer was
