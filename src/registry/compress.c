@@ -2,7 +2,6 @@
 #include "base/mem.h"
 #include "base/num.h"
 #include "base/own.h"
-#include "sys/sys.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -93,24 +92,25 @@ static struct err *into_store(void *ctx, const void *p, size_t n)
 	return ingest_write(ctx, p, n);
 }
 
-static struct err *squeeze(struct report *report, struct compress_how how, int fd, const char *digest,
-			   struct ingest *in)
+static struct err *squeeze(struct report *report, struct compress_how how, struct zip_source source,
+			   const char *digest, struct ingest *in)
 {
 	auto_digest struct digest_state *sum = digest_new();
 	auto_free char *chunk = xmalloc(CHUNK_BYTES);
 	auto_zip struct zip *z = NULL;
 	char got[DIGEST_MAX];
-	ssize_t n;
+	size_t n = 0;
 
 	TRY(zip_open(how.kind, how.level, (struct zip_sink){ into_store, in }, &z));
-	while ((n = sys_read(fd, chunk, CHUNK_BYTES)) > 0) {
+	for (;;) {
+		TRY(source.read(source.ctx, chunk, CHUNK_BYTES, &n));
+		if (!n)
+			break;
 		if (report_is_cancelled(report))
 			return FAIL(ERR_CANCELLED, "cancelled");
-		digest_add(sum, chunk, (size_t)n);
-		TRY(zip_write(z, chunk, (size_t)n));
+		digest_add(sum, chunk, n);
+		TRY(zip_write(z, chunk, n));
 	}
-	if (n < 0)
-		return FAIL_OS((int)-n, "read");
 	digest_end(sum, got);
 	TRY(store_blob_is(digest,
 			  got)); /* or what is pushed would be whole by its name and damaged all the same */
@@ -120,14 +120,21 @@ static struct err *squeeze(struct report *report, struct compress_how how, int f
 struct err *compress_layer(struct store *store, struct report *report, struct compress_how how,
 			   const struct descriptor *plain, struct descriptor *out_layer)
 {
-	struct descriptor layer = { 0 };
-	auto_ingest struct ingest *in = NULL;
 	auto_fd int fd = -1;
-	struct err *e;
 
 	TRY(store_blob_open(store, plain->digest, plain->size, &fd));
+	return compress_stream(store, report, how, plain, zip_source_fd(&fd), out_layer);
+}
+
+struct err *compress_stream(struct store *store, struct report *report, struct compress_how how,
+			    const struct descriptor *plain, struct zip_source source, struct descriptor *out_layer)
+{
+	struct descriptor layer = { 0 };
+	auto_ingest struct ingest *in = NULL;
+	struct err *e;
+
 	TRY(ingest_begin(store, &in));
-	e = squeeze(report, how, fd, plain->digest, in);
+	e = squeeze(report, how, source, plain->digest, in);
 	if (e)
 		return err_ctx(e, "compress layer %s", plain->digest);
 	layer.size = ingest_size(in);

@@ -15,7 +15,7 @@
 
 struct compress_how {
 	enum zip_kind kind; /* ZIP_GZIP, ZIP_ZSTD */
-	int level;	    /* 0: 4 for gzip, 3 for zstd */
+	int level;          /* 0: 4 for gzip, 3 for zstd */
 };
 /* "gzip" or "zstd" (NULL: gzip), level 0 (the usual) to 9 or 19. ERR_INVALID. */
 FALLIBLE compress_parse(const char *format, uint64_t level, struct compress_how *out_how);
@@ -25,8 +25,12 @@ bool compress_applies(const char *media_type);
  * The compressed form of plain in the store, described by out_layer (media_type owned). When that is no smaller: a
  * copy of plain. What became of it is noted for compress_known. ERR_CANCELLED when the report's reader is gone.
  */
-FALLIBLE compress_layer(struct store *store, struct report *report, struct compress_how how, const struct descriptor *plain,
-			struct descriptor *out_layer);
+FALLIBLE compress_layer(struct store *store, struct report *report, struct compress_how how,
+			const struct descriptor *plain, struct descriptor *out_layer);
+/* The same of a plain layer that source gives, and that need not be in the store; ERR_CORRUPT when it is not plain. */
+FALLIBLE compress_stream(struct store *store, struct report *report, struct compress_how how,
+			 const struct descriptor *plain, struct zip_source source,
+			 struct descriptor *out_layer);
 /* What compress_layer has given for the layer before, without doing it (media_type owned); false: not known. */
 bool compress_known(const struct store *store, struct compress_how how, const struct descriptor *plain,
 		    struct descriptor *out_layer);

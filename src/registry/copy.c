@@ -91,14 +91,15 @@ struct err *end_open(const struct copy_conf *conf, const char *text, const struc
 	return end_open_registry(conf, text, source, out_end);
 }
 
-/* Brought, compressed, and put in its compressed form. */
+/* Compressed on its way, and put in that form; one that gets no smaller goes as it is. */
 static struct err *put_squeezed(struct copy *c, struct http_client *http, const struct descriptor *plain,
 				struct descriptor *sent)
 {
 	const struct transfer *t = &c->conf->t;
+	struct archive_file file;
 
-	TRY(c->from->ops->fetch(c->from, http, plain));
-	TRY(compress_layer(t->store, t->report, t->compress, plain, sent));
+	TRY(c->from->ops->stream(c->from, plain, &file));
+	TRY(compress_stream(t->store, t->report, t->compress, plain, archive_source(&file), sent));
 	return c->to->ops->put(c->to, http, sent, c->from);
 }
 

@@ -6,6 +6,7 @@
  * digests alone. Layer: registry (internal).
  */
 #pragma once
+#include "registry/archive.h"
 #include "registry/copy.h"
 #include "registry/remote.h"
 
@@ -15,6 +16,8 @@ struct end_ops {
 	struct err *(*document)(struct end *end, const char *digest, struct remote_doc *out_doc);
 	/* The blob is in the store afterwards, verified. */
 	struct err *(*fetch)(struct end *end, struct http_client *http, const struct descriptor *d);
+	/* The blob's bytes, where they are; what source reads by is *out_file. NULL: they come by fetch. */
+	struct err *(*stream)(struct end *end, const struct descriptor *d, struct archive_file *out_file);
 	/* source: asked for the bytes when they are needed. */
 	struct err *(*put)(struct end *end, struct http_client *http, const struct descriptor *d,
 			   struct end *source);

@@ -254,18 +254,25 @@ static struct err *archive_document(struct end *end, const char *digest, struct 
 	return NULL;
 }
 
-static struct err *archive_fetch(struct end *end, struct http_client *http, const struct descriptor *d)
+static struct err *archive_stream(struct end *end, const struct descriptor *d, struct archive_file *out_file)
 {
 	struct archive_end *a = archive_of(end);
 	auto_free char *blob = NULL;
+
+	TRY(digest_check(sv_of(d->digest)));
+	blob = xasprintf("blobs/sha256/%s", digest_hex(d->digest));
+	return archive_find(a->archive, a->is_docker ? docker_file(a, d->digest) : blob, out_file);
+}
+
+static struct err *archive_fetch(struct end *end, struct http_client *http, const struct descriptor *d)
+{
+	struct archive_end *a = archive_of(end);
 	struct archive_file file;
 
 	(void)http;
 	if (store_has(end->conf->t.store, d->digest, NULL))
 		return NULL;
-	TRY(digest_check(sv_of(d->digest)));
-	blob = xasprintf("blobs/sha256/%s", digest_hex(d->digest));
-	TRY(archive_find(a->archive, a->is_docker ? docker_file(a, d->digest) : blob, &file));
+	TRY(archive_stream(end, d, &file));
 	return end_store_blob(end, a->path, archive_source(&file), d);
 }
 
@@ -286,6 +293,7 @@ static void archive_end_close(struct end *end)
 static const struct end_ops source_ops = {
 	.document = archive_document,
 	.fetch = archive_fetch,
+	.stream = archive_stream,
 	.close = archive_end_close,
 };
 
