@@ -12,7 +12,7 @@
 #include <sys/prctl.h>
 
 /* Of these commands a process of ours enters a container. */
-const char *const sys_entry_words[] = { "create", "run", "exec", "restore", NULL };
+const char *const sys_entry_words[] = { "create", "run", "exec", "restore", "mounts", NULL };
 
 static bool enters(char *argv[])
 {

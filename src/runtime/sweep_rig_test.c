@@ -38,7 +38,9 @@ void rig_start(int side, int os)
 
 void rig_stride(int n)
 {
-	sweep->step = getenv("T_SWEEP") ? 1 : n;
+	const char *more = getenv("T_STRIDE");
+
+	sweep->step = getenv("T_SWEEP") ? 1 : n * (more ? (int)strtol(more, NULL, 10) : 1);
 }
 
 unsigned faults;

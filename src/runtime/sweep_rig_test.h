@@ -22,7 +22,7 @@ struct sweep {
 extern struct sweep *sweep; /* shared with the children */
 
 void rig_start(int side, int os);
-void rig_stride(int n); /* after it: every n-th call only; with T_SWEEP each all the same */
+void rig_stride(int n); /* after it: every n-th call only (times T_STRIDE); with T_SWEEP each all the same */
 /* Another round, one call (or stride) further. false: the last round was the one without a failure. */
 bool rig_next(void);
 void rig_on(void);	/* from here on calls are counted; off: sys_fault = NULL */

@@ -39,7 +39,7 @@ is() { # is WANT COMMAND…: the output equals WANT
 	[ "$got" = "$want" ] || { echo "wanted: $want"; echo "got: $got"; return 1; }
 }
 
-T_SOURCE=$PWD "$build/test_runtime" >/tmp/unit.log 2>&1
+T_SOURCE=$PWD T_STRIDE=5 "$build/test_runtime" >/tmp/unit.log 2>&1
 cat /tmp/unit.log
 count /tmp/unit.log
 
