@@ -383,6 +383,7 @@ static int open_part(const struct store *s, const char *name, struct stat *out_s
 {
 	for (int tries = 0; tries < 100; tries++) {
 		auto_fd int fd = sys_openat(s->tmp_fd, name, O_RDWR | O_CREAT, 0600);
+		struct stat named;
 		int r = fd < 0 ? fd : sys_flock(fd, LOCK_EX | LOCK_NB);
 
 		if (r >= 0)
@@ -391,7 +392,9 @@ static int open_part(const struct store *s, const char *name, struct stat *out_s
 			(void)sys_unlink(s->tmp_fd, name); /* just made */
 		if (r < 0)
 			return r;
-		if (out_st->st_nlink == 1)
+		/* SECURITY: one that has become a blob since it was opened has lost this name */
+		if (out_st->st_nlink == 1 && sys_fstatat(s->tmp_fd, name, &named, AT_SYMLINK_NOFOLLOW) == 0 &&
+		    named.st_ino == out_st->st_ino)
 			return TAKE_FD(fd);
 		if (out_st->st_nlink > 1) /* SECURITY: a blob's second name: never written to */
 			(void)sys_unlink(s->tmp_fd, name);
@@ -426,9 +429,10 @@ struct err *ingest_resume(struct store *s, const char *digest, struct ingest **o
 
 	TRY(digest_check(sv_of(digest)));
 	part_name(digest, name);
+	*out_ingest = NULL;
 	fd = open_part(s, name, &st);
 	if (fd == -EWOULDBLOCK || fd == -EBUSY)
-		return ingest_begin(s, out_ingest);
+		return NULL;
 	if (fd < 0)
 		return FAIL_OS(-fd, "store: open a temporary file");
 	in = xnew(struct ingest);

@@ -54,7 +54,7 @@ struct ingest; /* one blob on its way in */
 FALLIBLE ingest_begin(struct store *s, struct ingest **out_ingest);
 /*
  * The same for a blob whose digest is known and that may take several goes: what ingest_keep left of it is there, hashed again
- * (ingest_size). While somebody else is at it: an empty one.
+ * (ingest_size). NULL: somebody else is at it.
  */
 FALLIBLE ingest_resume(struct store *s, const char *digest, struct ingest **out_ingest);
 FALLIBLE ingest_write(struct ingest *in, const void *p, size_t n);

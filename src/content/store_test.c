@@ -201,7 +201,9 @@ TEST(one_part_has_one_writer)
 	struct ingest *first = resume(s, 0), *second;
 
 	CHECK_OK(ingest_write(first, "hel", 3));
-	second = resume(s, 0);
+	CHECK_OK(ingest_resume(s, HELLO, &second));
+	CHECK(!second);
+	CHECK_OK(ingest_begin(s, &second));
 	CHECK_OK(ingest_write(second, "hello", 5));
 	CHECK_OK(ingest_commit(second, HELLO, 5, NULL));
 	ingest_keep(second); /* nothing to be kept: it was a private one */

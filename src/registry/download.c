@@ -23,6 +23,8 @@
 #define PARTS_MAX      1024u
 #define KEEP_BYTES     (1u << 20) /* less is not worth a file */
 #define TELL_BYTES     (1u << 20) /* so often those who unpack are told */
+#define WAIT_NS	       INT64_C(100000000) /* so often a blob that somebody else fetches is looked at … */
+#define STALLED_MAX    100u		  /* … and so many times without a byte more */
 #define HOLD_BYTES                                                                                           \
 	(256u << 10) /* curl gives 16 KiB: written one by one these cost as much as the whole of unpacking's \
 			writes */
@@ -388,18 +390,48 @@ static struct err *look_in_store(struct store *store, const struct descriptor *d
 	return store_blob_delete(store, d->digest);
 }
 
+/*
+ * Somebody else fetches the same blob: then theirs is waited for, as long as it grows. *out_is_here: it has come. Neither here nor
+ * begun: it does not grow (they may wait for what we fetch), so we do.
+ */
+static struct err *begin_or_wait(struct download *w, bool *out_is_here)
+{
+	struct report *report = registry_report(w->conf.registry);
+	struct store *store = w->conf.store;
+	uint64_t had = 0;
+
+	for (unsigned stalled = 0; stalled < STALLED_MAX; stalled++) {
+		uint64_t have = store_part_size(store, w->conf.d->digest);
+
+		TRY(look_in_store(store, w->conf.d, out_is_here));
+		if (!*out_is_here)
+			TRY(ingest_resume(store, w->conf.d->digest, &w->in));
+		if (w->in)
+			TRY(look_in_store(store, w->conf.d, out_is_here)); /* it came just before we began */
+		if (*out_is_here || w->in)
+			return NULL;
+		tell_locked(w, "Waiting", have);
+		if (have > had)
+			stalled = 0;
+		had = have;
+		if (report_sleep(report, WAIT_NS))
+			return FAIL(ERR_CANCELLED, "cancelled");
+	}
+	return ingest_begin(store, &w->in);
+}
+
 /* At the first job, with the lock held. */
 static struct err *begin(struct download *w)
 {
 	if (w->is_open)
 		return NULL;
 	w->is_open = true;
-	TRY(look_in_store(w->conf.store, w->conf.d, &w->is_here));
+	TRY(begin_or_wait(w, &w->is_here));
 	if (w->is_here) {
+		ingest_free(TAKE(w->in));
 		tell_locked(w, "Already exists", w->conf.d->size);
 		return NULL;
 	}
-	TRY(ingest_resume(w->conf.store, w->conf.d->digest, &w->in));
 	if (ingest_size(w->in) > w->conf.d->size) /* of another manifest, which lied */
 		TRY(ingest_restart(w->in));
 	w->opened_at = ingest_size(w->in);

@@ -293,6 +293,34 @@ def test_the_next_process_goes_on(transfer, liar, end):
     transfer.check()
 
 
+@pytest.mark.parametrize("end", ["whole", "kill"])
+def test_two_pulls_at_once_fetch_it_once(transfer, liar, end):
+    """The second waits for the first; when that is killed, it goes on where the first was."""
+    slow_blob(liar)
+    layer = liar.image.layers[0]["digest"]
+    first = start(transfer, liar)
+    while not parts(transfer) or parts(transfer)[0].stat().st_size < 2 << 20:
+        time.sleep(0.02)
+    log = []
+    liar.routes[f"/v2/x/blobs/{layer}"] = serving(liar.image.blobs[layer], log)
+    second = subprocess.Popen([transfer.binary, "--root", str(transfer.root), "pull", f"{liar.host}/x"], env=transfer.env,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while '"Waiting"' not in second.stdout.readline():
+        assert second.poll() is None
+    if end == "kill":
+        first.kill()
+    assert second.communicate(timeout=60)[1] == "" and second.returncode == 0
+    first.communicate(timeout=60)
+    assert first.returncode == (0 if end == "whole" else -signal.SIGKILL)
+    if end == "whole":
+        assert not log
+    else:
+        (begin, _), = log
+        assert begin > 1 << 20
+    assert not parts(transfer)
+    transfer.check()
+
+
 def test_ctrl_c_of_the_whole_program(tmp_path, liar):
     """The terminal signals hoy and hoy-transfer; the same command later goes on."""
     hoy = Hoy(tmp_path)
