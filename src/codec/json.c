@@ -106,7 +106,7 @@ struct err *json_read_text(int fd, const char *what, struct buf *text, json_t **
 
 	for (;;) {
 		size_t left = text->max - text->n, want = left < CHUNK ? left : CHUNK;
-		char beyond, *room = want ? buf_room(text, want) : &beyond;
+		char beyond = 0, *room = want ? buf_room(text, want) : &beyond;
 		ssize_t n = room ? read(fd, room, want ? want : 1) : 0;
 
 		if (n < 0 && errno == EINTR)

@@ -12,7 +12,7 @@
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 
-#define BARE __attribute__((no_stack_protector, no_sanitize_address, no_sanitize_undefined))
+#define BARE __attribute__((no_stack_protector, no_sanitize("address"), no_sanitize("undefined")))
 
 /* clang-format off */
 __asm__(".pushsection .text\n"
