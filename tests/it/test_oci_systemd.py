@@ -10,6 +10,7 @@ import pytest
 
 from conftest import BUILD
 from test_oci_cli import rootfs  # noqa: F401  (a fixture)
+from test_oci_criu import real  # noqa: F401
 
 RUNTIME = str(BUILD / "src/main/hoy-runtime")
 BOOT = """
@@ -206,3 +207,29 @@ def test_without_systemd_the_error_says_what_to_do(bundle):
     r = subprocess.run(["unshare", "-m", "sh", "-c", script, "sh", RUNTIME, "--root", str(path / "root"), "--systemd-cgroup", "run",
                         "-b", str(path), "five"], capture_output=True, text=True, check=False)
     assert r.returncode == 1 and "systemd cannot be reached" in r.stderr and "--cgroup-manager=cgroupfs" in r.stderr
+
+
+def test_a_restored_container_is_in_a_scope_of_its_own(systemd, bundle, real):  # noqa: F811
+    path, config = bundle
+    config["linux"]["resources"].update(memory={"limit": 67108864})
+
+    def direct(*args):  # with streams that an image can hold
+        (path / "config.json").write_text(json.dumps(config))
+        r = systemd("sh", "-c", f'cd {path}; exec {RUNTIME} --root {path}/root --systemd-cgroup --log {path}/err "$@" >/dev/null 2>&1',
+                    "sh", *args)
+        assert r.returncode == 0, (args, (path / "err").read_text())
+
+    direct("run", "-d", "old")
+    direct(*real, "checkpoint", "--image-path", "img", "old")
+    assert systemd.show("hoy-old.scope", "LoadState")["LoadState"] == "not-found"
+    config["linux"]["resources"].update(memory={"limit": 134217728})
+    direct(*real, "restore", "-d", "--image-path", "img", "new")
+    shown = systemd.show("hoy-new.scope", "ActiveState", "MemoryLimit", "ControlGroup")
+    assert shown == {"ActiveState": "active", "MemoryLimit": "134217728", "ControlGroup": "/system.slice/hoy-new.scope"}
+    pid = json.loads(oci(systemd, bundle, "state", "new"))["pid"]
+    groups = {line.split(":")[2] for line in systemd("cat", f"/proc/{pid}/cgroup").stdout.splitlines() if not line.startswith("0:")}
+    assert groups == {"/system.slice/hoy-new.scope"}
+    assert systemd("cat", "/sys/fs/cgroup/memory/system.slice/hoy-new.scope/memory.limit_in_bytes").stdout == "134217728\n"
+    oci(systemd, bundle, "delete", "-f", "new")
+    assert systemd.show("hoy-new.scope", "LoadState")["LoadState"] == "not-found"
+    assert systemd("find", "/sys/fs/cgroup", "-name", "hoy-new.scope").stdout == ""
