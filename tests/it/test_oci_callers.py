@@ -108,6 +108,28 @@ def test_podman_creates_and_starts_with_a_terminal(podman):
     sh(*podman, "rm", "-f", "-t", "0", "oc2")
 
 
+def test_podman_checkpoints_and_restores(podman, tmp_path):
+    criu = os.environ.get("HOY_CRIU") or shutil.which("criu")
+    if not criu or subprocess.run([criu, "check"], capture_output=True, check=False).returncode:
+        pytest.skip("needs a criu that works with this kernel (tools/criu.sh takes a newer one)")
+    env = dict(os.environ, PATH=f"{os.path.dirname(criu)}:{os.environ['PATH']}")
+    sh(*podman, "run", "-d", "--name", "oc6", *LIMITS, "bb", "sh", "-c", "i=0; while :; do i=$((i+1)); echo $i; sleep 0.05; done")
+    until(lambda: "5" in sh(*podman, "logs", "oc6").split())
+    sh(*podman, "container", "checkpoint", "oc6", env=env)
+    assert sh(*podman, "inspect", "--format", "{{.State.Status}} {{.State.Checkpointed}}", "oc6") == "exited true\n"
+    seen = [int(x) for x in sh(*podman, "logs", "oc6").split()]
+    sh(*podman, "container", "restore", "oc6", env=env)
+    assert sh(*podman, "inspect", "--format", "{{.State.Status}}", "oc6") == "running\n"
+    until(lambda: str(seen[-1] + 5) in sh(*podman, "logs", "oc6").split())
+    assert sh(*podman, "exec", "oc6", "echo", "in") == "in\n"
+    sh(*podman, "container", "checkpoint", "-e", tmp_path / "image.tar", "oc6", env=env)
+    sh(*podman, "rm", "-f", "-t", "0", "oc6")
+    sh(*podman, "container", "restore", "-i", tmp_path / "image.tar", "--name", "oc7", env=env)  # on a root that is new
+    assert sh(*podman, "exec", "oc7", "echo", "in") == "in\n"
+    sh(*podman, "rm", "-f", "-t", "0", "oc7")
+    assert leaves_nothing("libpod_parent")
+
+
 def test_podman_without_control_groups(podman):
     """podman takes only a runtime called crun to be able to do it, whatever its configuration says."""
     before = sh("cat", "/proc/self/cgroup")
