@@ -113,7 +113,7 @@ struct unzip {
 	unsigned char *in;
 	size_t in_at, in_n;
 	uint64_t in_bytes, out_bytes; /* in all */
-	bool source_ended, member_open, any_member;
+	bool source_ended, member_open, any_member, is_proven;
 	struct inflate_state *gzip;
 	ZSTD_DCtx *zstd;
 };
@@ -236,12 +236,17 @@ static struct err *zstd_read(struct unzip *u, void *p, size_t n, size_t *out_n)
 	}
 }
 
+void unzip_is_proven(struct unzip *u)
+{
+	u->is_proven = true;
+}
+
 struct err *unzip_read(struct unzip *u, void *p, size_t n, size_t *out_n)
 {
 	if (u->kind != ZIP_NONE) {
 		TRY(u->kind == ZIP_GZIP ? gzip_read(u, p, n, out_n) : zstd_read(u, p, n, out_n));
 		u->out_bytes += *out_n;
-		if (u->out_bytes > BOMB_BYTES && (u->out_bytes - BOMB_BYTES) / BOMB_RATIO > u->in_bytes)
+		if (!u->is_proven && u->out_bytes > BOMB_BYTES && (u->out_bytes - BOMB_BYTES) / BOMB_RATIO > u->in_bytes)
 			return FAIL(ERR_LIMIT,
 				    "the stream unpacks to more than %u times its size: it looks like a bomb",
 				    BOMB_RATIO);

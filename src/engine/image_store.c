@@ -266,6 +266,7 @@ static FALLIBLE check_diff_id(struct engine *e, const struct descriptor *blob, c
 
 	TRY(store_blob_open(engine_store(e), blob->digest, blob->size, &fd));
 	TRY(unzip_open(zip_source_fd(&fd), &u));
+	unzip_is_proven(u);
 	while (n) {
 		TRY(unzip_read(u, chunk, CHECK_CHUNK, &n));
 		digest_add(digest, chunk, n);
@@ -310,6 +311,7 @@ FALLIBLE image_apply_layer(struct engine *e, const struct descriptor *blob, cons
 	if (strcmp(blob->digest, diff_id) == 0)
 		return layer_adopt(engine_snapshotter(e), fd, NULL, -1, diff_id);
 	TRY(unzip_open(zip_source_fd(&fd), &u));
+	unzip_is_proven(u);
 	TRY(layer_apply(engine_snapshotter(e), (struct zip_source){ from_unzip, u }, diff_id, NULL));
 	return image_blob_remember(e, blob->digest, diff_id);
 }
@@ -424,6 +426,7 @@ FALLIBLE image_layer_import(struct engine *e, struct zip_source source, struct d
 	char diff_id[DIGEST_MAX];
 
 	TRY(unzip_open(source, &u));
+	unzip_is_proven(u); /* the user's own file */
 	if (snapshotter_keeps_tars(engine_snapshotter(e)))
 		return import_blob(e, u, out_layer);
 	TRY(ingest_begin(engine_store(e), &in));

@@ -288,6 +288,7 @@ static FALLIBLE compare_layer(struct verify *v, const char *diff_id, const struc
 		return layer_verify(engine_snapshotter(v->e), diff_id, (struct zip_source){ 0 }, tell);
 	TRY(store_blob_open(engine_store(v->e), blob->digest, blob->size, &fd));
 	TRY(unzip_open(zip_source_fd(&fd), &u));
+	unzip_is_proven(u);
 	return layer_verify(engine_snapshotter(v->e), diff_id, (struct zip_source){ from_unzip, u }, tell);
 }
 

@@ -106,6 +106,7 @@ static FALLIBLE from_compressed(struct verify *v, const char *digest)
 	type = blob.media_type;
 	TRY(store_blob_open(engine_store(v->e), blob.digest, blob.size, &fd));
 	TRY(unzip_open(zip_source_fd(&fd), &u));
+	unzip_is_proven(u);
 	TRY(ingest_begin(engine_store(v->e), &in));
 	while (n) {
 		TRY(from_unzip(u, chunk, 1 << 18, &n));
@@ -178,7 +179,10 @@ static FALLIBLE mend_blob(struct verify *v, const struct damage *d)
 	if (!err)
 		return NULL;
 	err_free(err);
-	return from_registry(v, d);
+	err = from_registry(v, d);
+	return err ? err_ctx(err, "nothing in the store has it, and no registry gives it: if it was made here, import, load or build the "
+				  "image again")
+		   : NULL;
 }
 
 static FALLIBLE mend_blobs(struct verify *v)

@@ -316,16 +316,43 @@ static FALLIBLE fill(void *ctx, struct zip_source tar)
 	return d->driver->fill(&d->layer, tar);
 }
 
+/* What a small blob unpacks to without end must not take the last room from everybody else on the disk. */
+enum { LOOK_BYTES = 256 << 20, SHARE_KEPT = 20 };
+struct watched {
+	struct zip_source source;
+	int dir_fd;
+	uint64_t bytes, looked_at;
+};
+
+static struct err *watched_read(void *ctx, void *p, size_t n, size_t *out_n)
+{
+	struct watched *w = ctx;
+	int64_t room, size;
+
+	TRY(w->source.read(w->source.ctx, p, n, out_n));
+	w->bytes += *out_n;
+	if (w->bytes - w->looked_at < LOOK_BYTES)
+		return NULL;
+	w->looked_at = w->bytes;
+	room = sys_free_bytes(w->dir_fd);
+	size = sys_size_bytes(w->dir_fd);
+	if (room >= 0 && size >= 0 && room < size / SHARE_KEPT)
+		return FAIL_OS(ENOSPC, "the layer unpacks to more than %llu MiB, and less than a twentieth of the disk is free",
+			       (unsigned long long)(w->bytes >> 20));
+	return NULL;
+}
+
 FALLIBLE layer_apply(struct snapshotter *s, struct zip_source source, const char *want_diff_id,
 		     char out_diff_id[DIGEST_MAX])
 {
 	CLEANUP(draft_drop) struct draft d = DRAFT_NONE;
+	struct watched watched = { .source = source, .dir_fd = s->tmp_fd };
 	struct pump_job job = { fill, &d };
 	char got[DIGEST_MAX];
 
 	TRY(draft_begin(s, &d));
 	TRY(d.driver->begin(&d.layer, &job.copy));
-	TRY(pump_run(source, &job, got));
+	TRY(pump_run((struct zip_source){ watched_read, &watched }, &job, got));
 	if (want_diff_id && strcmp(got, want_diff_id) != 0)
 		return FAIL(ERR_CORRUPT, "layer digest mismatch: wanted %s, got %s", want_diff_id, got);
 	TRY(draft_name(&d, got));

@@ -215,6 +215,16 @@ int64_t sys_free_bytes(int fd)
 	return r < 0 ? r : (int64_t)(st.f_bavail * st.f_frsize);
 }
 
+int64_t sys_size_bytes(int fd)
+{
+	struct statvfs st;
+	int r;
+
+	SYS_FAULT("fstatvfs");
+	r = sys_ret(fstatvfs(fd, &st));
+	return r < 0 ? r : (int64_t)(st.f_blocks * st.f_frsize);
+}
+
 off_t sys_lseek(int fd, off_t at, int whence)
 {
 	off_t r;

@@ -65,6 +65,7 @@ int sys_utimens(int dir_fd, const char *name, const struct timespec times[2], in
 int sys_fstat(int fd, struct stat *out_st);
 int sys_fstatat(int dir_fd, const char *name, struct stat *out_st, int flags);
 int64_t sys_free_bytes(int fd); /* of its file system, for who may not use the reserve */
+int64_t sys_size_bytes(int fd); /* of its file system */
 ssize_t sys_readlink(int dir_fd, const char *name, char *out, size_t size); /* terminated; -ENAMETOOLONG if cut */
 int sys_dup(int fd);							    /* owned fd */
 int sys_pipe(int out_fds[2]);						    /* owned fds, close-on-exec */

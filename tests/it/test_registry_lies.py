@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from conftest import BUILD, free_port
+from conftest import BUILD, Hoy, free_port
 from liar import CONFIG, INDEX, MANIFEST, Image, digest
 from registry_rig import HTML, MANIFEST_URL, distant, leaked, liar, other, transfer, want_token  # fixtures among them
 
@@ -471,15 +471,15 @@ def test_names_and_titles_are_only_text(transfer, liar, tmp_path):
 # --- a bomb: a layer that is small on the way and huge unpacked (the other kind: src/codec/codec_test.c)
 
 
-def same_bytes(size):
+def same_bytes(size, packer=("gzip", "-6"), byte=b"x"):
     """A layer of one file of the same byte, which is hardly anything when it is compressed."""
     head = io.BytesIO()
     with tarfile.open(fileobj=head, mode="w") as tar:
         info = tarfile.TarInfo("file")
         info.size = size
         tar.fileobj.write(info.tobuf())
-    block = b"x" * (1 << 20)
-    p = subprocess.Popen(["gzip", "-6"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    block = byte * (1 << 20)
+    p = subprocess.Popen(packer, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     out = []
     reader = threading.Thread(target=lambda: out.append(p.stdout.read()))
     reader.start()
@@ -493,23 +493,41 @@ def same_bytes(size):
     return out[0], "sha256:" + sha.hexdigest()
 
 
-def bomb_image(data, diff_id):
+def bomb_image(data, diff_id, kind="gzip"):
     image = Image([])
-    image.layers = [image.add(data, "application/vnd.oci.image.layer.v1.tar+gzip")]
+    image.layers = [image.add(data, f"application/vnd.oci.image.layer.v1.tar+{kind}")]
     image.doc["layers"] = image.layers
     image.doc["config"] = image.add(json.dumps({"architecture": "amd64", "os": "linux", "config": {},
                                                 "rootfs": {"type": "layers", "diff_ids": [diff_id]}}).encode(), CONFIG)
     return image
 
 
-def test_a_gzip_bomb_ends_with_the_disk(tmp_path, liar):
-    """On a small file system the error says so, and the room is free again."""
-    data, diff_id = same_bytes(256 << 20)
-    liar.image = bomb_image(data, diff_id)
-    script = ('mount -t tmpfs -o size=64m none "$1" && HOY_ROOT=$1/root HOY_RUN=$1/run "$2" pull "$3"; code=$?; '
+@pytest.mark.parametrize("kind,mib,disk,error", [("gzip", 256, 64, "No space left"), ("zstd", 1200, 64, "No space left"),
+                                                 ("zstd", 640, 530, "less than a twentieth of the disk is free")])
+def test_a_bomb_ends_with_the_disk(tmp_path, liar, kind, mib, disk, error):
+    """On a small file system the error says so, and the room is free again. On a larger one others keep some of it."""
+    data, diff_id = same_bytes(mib << 20, [kind, "-3"])
+    liar.image = bomb_image(data, diff_id, kind)
+    script = (f'mount -t tmpfs -o size={disk}m none "$1" && HOY_ROOT=$1/root HOY_RUN=$1/run "$2" pull "$3"; code=$?; '
               'df --output=used -B1 "$1" | tail -1 >&2; exit $code')
     (tmp_path / "disk").mkdir()
     p = subprocess.run(["unshare", "-m", "sh", "-c", script, "sh", tmp_path / "disk", BUILD / "src/main/hoy", f"{liar.host}/x"],
                        capture_output=True, text=True, timeout=120)
-    assert p.returncode == 1 and "No space left" in p.stderr, p
+    assert p.returncode == 1 and error in p.stderr, p
     assert int(p.stderr.split()[-1]) < 8 << 20, p.stderr
+
+
+def test_honest_zeros_are_no_bomb(tmp_path, liar):
+    """1.1 GiB of them are 40 KB of zstd."""
+    data, diff_id = same_bytes(1100 << 20, ["zstd", "-3"], b"\0")
+    assert len(data) < 1 << 17
+    liar.image = bomb_image(data, diff_id, "zstd")
+    hoy = Hoy(tmp_path)
+    hoy.env["HOY_STORAGE_DRIVER"] = "overlay"  # which makes holes of them
+    hoy("pull", f"{liar.host}/x")
+    layer, = (tmp_path / "root/layers").glob("?" * 64)
+    assert (layer / "tree/file").stat().st_size == 1100 << 20
+    hoy("save", "-o", tmp_path / "saved.tar", f"{liar.host}/x")
+    hoy("rmi", f"{liar.host}/x")
+    hoy("load", "-i", tmp_path / "saved.tar")
+    hoy("system", "reset", "--force")
