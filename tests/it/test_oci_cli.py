@@ -521,6 +521,30 @@ def test_a_user_without_rights_runs_a_container(rootfs):
         shutil.rmtree(base)
 
 
+# ---- exec where processes of the container may trace: the program is born last ----
+
+def test_exec_is_as_ever_where_it_is_born_last(oci, tmp_path):
+    for kind in ("bounding", "effective", "permitted"):
+        oci.config["process"]["capabilities"][kind] = ["CAP_SYS_PTRACE", "CAP_KILL"]
+    oci.start("c")
+    oci("exec", "-d", "--pid-file", tmp_path / "pid", "c", "sleep", "500")
+    pid = int(read(tmp_path / "pid"))
+    assert read(f"/proc/{pid}/cmdline") == "sleep\x00500\x00" and f"{pid}\n" in read(group("c") + "/cgroup.procs")
+    status = dict(line.split(":\t", 1) for line in read(f"/proc/{pid}/status").splitlines() if ":\t" in line)
+    assert status["CapEff"] == status["CapBnd"] == f"{1 << 19 | 1 << 5:016x}" and status["NoNewPrivs"] == "1"
+    assert int(read(f"/proc/{pid}/stat").rsplit(")", 1)[1].split()[3]) == pid  # a session of its own
+    end(tmp_path / "pid")
+    (tmp_path / "f").write_text("handed over")
+    r = subprocess.run(["sh", "-c", f'exec {RUNTIME} --root {oci.root} exec --preserve-fds 1 c sh -c "cat <&3; ls /proc/self/fd | wc -l" '
+                        f'3<{tmp_path}/f'], capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL)
+    assert r.stdout == "handed over5\n"
+    oci("exec", "c", "sh", "-c", "kill -9 $$", code=137)
+    oci.fails("exec", "c", "none-such", says="none-such")
+    oci("update", "--pids-limit", "1", "c")
+    oci.fails("exec", "c", "true", says="make a process in the container: Resource temporarily unavailable")
+    assert oci("ps", "c").count("\n") == 2  # nothing of it is left
+
+
 # ---- logs ----
 
 LOG_SERVICES = """
