@@ -172,7 +172,7 @@ static struct err *run_mounts(const struct oci *o, const void *conf, char *const
 
 const struct oci_cmd oci_cmd_mounts = {
 	.name = "mounts",
-	.args = "add|remove CONTAINER FILE",
+	.args = "[add|remove] CONTAINER FILE",
 	.summary = "Add or remove mounts of a running container (FILE: a JSON array of OCI mounts)",
 	.min_args = 3,
 	.max_args = 3,
