@@ -17,7 +17,7 @@ struct run_conf {
 	int stop_timeout, oom_score_adj;
 	/* the container */
 	bool rm, no_healthcheck, oom_kill_disable, publish_all, quiet;
-	const char *name, *cidfile, *pull, *platform, *restart, *log_driver, *volume_driver, *isolation, *runtime, *network, *ip, *ipc, *pid, *uts, *userns, *cgroupns;
+	const char *name, *cidfile, *pull, *platform, *restart, *log_driver, *volume_driver, *isolation, *runtime, *network, *ip, *mac_address, *ipc, *pid, *uts, *userns, *cgroupns;
 	char **log_opt, **volume, **volumes_from, **mount, **tmpfs, **publish, **expose, **add_host, **dns, **dns_search, **dns_option, **network_alias;
 	char **cap_add, **cap_drop, **security_opt, **device, **ulimit, **sysctl, **annotation;
 	/* the health check */

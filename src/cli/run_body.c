@@ -559,6 +559,7 @@ static void network_part(const struct run_conf *c, json_t *body)
 	if (c->ip)
 		(void)json_object_set_new(wish, "IPAMConfig", json_pack("{s:s}", "IPv4Address", c->ip));
 	set_list(wish, "Aliases", c->network_alias);
+	set_str(wish, "MacAddress", c->mac_address);
 	if (json_object_size(wish) == 0)
 		json_decref(wish);
 	else

@@ -56,6 +56,7 @@ const struct opt run_opts[] = {
 	{ OPT_LIST, 0, "label-file", "FILE", AT(label_file), 0, "Read labels from a file" },
 	{ OPT_STR, 0, "log-driver", NULL, AT(log_driver), 0, "Log driver: json-file or none" },
 	{ OPT_LIST, 0, "log-opt", "KEY=VALUE", AT(log_opt), 0, "Log driver option: max-size, max-file" },
+	{ OPT_STR, 0, "mac-address", "MAC", AT(mac_address), 0, "Hardware address of the network card" },
 	{ OPT_BYTES, 'm', "memory", NULL, AT(memory), 0, "Memory limit" },
 	{ OPT_BYTES, 0, "memory-reservation", NULL, AT(memory_reservation), 0, "Memory soft limit" },
 	{ OPT_STR, 0, "memory-swap", "bytes", AT(memory_swap), 0, "Memory and swap together; -1: unlimited swap" },

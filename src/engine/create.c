@@ -67,7 +67,7 @@ static FALLIBLE check_keys(const json_t *object, const char *const *known, const
 /* The network of NetworkMode may be named again, with an address and aliases (endpoint.h); further networks are not to be had. */
 static FALLIBLE check_endpoints(const json_t *body)
 {
-	static const char *const endpoint_keys[] = { "IPAMConfig", "Aliases", NULL }, *const ipam_keys[] = { "IPv4Address", NULL };
+	static const char *const endpoint_keys[] = { "IPAMConfig", "Aliases", "MacAddress", NULL }, *const ipam_keys[] = { "IPv4Address", NULL };
 	const char *mode = json_str_at(body, "HostConfig.NetworkMode", "bridge"), *name;
 	json_t *endpoint;
 

@@ -422,7 +422,7 @@ static FALLIBLE attach_network(struct start *s)
 	}
 	text_list_add(&names, json_str_at(s->doc, "Name", "/") + 1);
 	text_list_add(&names, short_id);
-	endpoint_wishes(s->doc, name, &a.want_ip, &names);
+	endpoint_wishes(s->doc, name, &a.want_ip, a.want_mac, &names);
 	a.names = names;
 	TRY(wanted_ports(s->doc, &ports));
 	a.ports = ports.v.p;

@@ -3,6 +3,7 @@
 #include "base/own.h"
 #include "base/text.h"
 #include "base/time.h"
+#include "network/link.h"
 #include "sys/netlink.h"
 #include <arpa/inet.h>
 #include <stdio.h>
@@ -192,6 +193,8 @@ static struct err *take_endpoint(void *ctx, struct sv key, struct sv value)
 	TRY(json_parse(value, "endpoint record", 1 << 20, &o));
 	copy(e->veth, sizeof e->veth, json_str_at(o, "Veth", ""));
 	TRY(ip_parse(sv_of(json_str_at(o, "IPAddress", "")), &e->ip));
+	if (!link_mac_parse(json_str_at(o, "MacAddress", ""), e->mac))
+		link_mac(e->ip, e->mac);
 	TRY(json_list_at(o, "Names", &e->names));
 	return ports_of(json_object_get(o, "Ports"), e);
 }
@@ -374,7 +377,7 @@ static struct err *write_endpoint(struct db_txn *txn, const struct endpoint *e)
 	auto_json json_t *o = NULL;
 	auto_buf struct buf b = BUF(1 << 20);
 	json_t *ports = json_array();
-	char key[160], ip[16];
+	char key[160], ip[16], mac[LINK_MAC_TEXT];
 
 	for (size_t i = 0; i < e->n_ports; i++) {
 		const struct net_port *p = &e->ports[i];
@@ -383,7 +386,7 @@ static struct err *write_endpoint(struct db_txn *txn, const struct endpoint *e)
 							     ip_text(ntohl(p->host_ip), ip), "HostPort", (int)p->host_port,
 							     "Port", (int)p->port));
 	}
-	o = json_pack("{s:s, s:s, s:o, s:o}", "IPAddress", ip_text(e->ip, ip), "Veth", e->veth, "Names",
+	o = json_pack("{s:s, s:s, s:s, s:o, s:o}", "IPAddress", ip_text(e->ip, ip), "MacAddress", link_mac_text(e->mac, mac), "Veth", e->veth, "Names",
 		      json_from_list(e->names), "Ports", ports);
 	json_print(o, &b);
 	TRY(buf_check(&b, "endpoint record"));
@@ -402,6 +405,8 @@ struct err *endpoint_add(struct db_txn *txn, const struct net_def *d, uint32_t w
 	if (found)
 		return FAIL(ERR_CONFLICT, "container %.12s is already attached to network %s", e->container, d->name);
 	TRY(choose_address(txn, d, want, &e->ip));
+	if (memcmp(e->mac, (const uint8_t[6]){ 0 }, sizeof e->mac) == 0)
+		link_mac(e->ip, e->mac);
 	for (size_t i = 0; i < e->n_ports; i++)
 		TRY(take_port(txn, &e->ports[i], e->container));
 	(void)snprintf(key, sizeof key, "net/%s/%s", e->network, ip_text(e->ip, ip));

@@ -43,6 +43,7 @@ FALLIBLE def_list(struct db_txn *txn, struct defs *out_defs);
 struct endpoint {
 	char container[65], network[65], veth[16];
 	uint32_t ip;
+	uint8_t mac[6]; /* all zero before endpoint_add: by the address (link_mac) */
 	char **names;
 	struct net_port *ports;
 	size_t n_ports;

@@ -10,6 +10,7 @@
 #include "sys/netlink.h"
 #include "sys/sys.h"
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <fcntl.h>
 #include <linux/if_link.h>
 #include <linux/rtnetlink.h>
@@ -198,6 +199,37 @@ void link_mac(uint32_t ip, uint8_t out_mac[6])
 	memcpy(out_mac, mac, sizeof mac);
 }
 
+const char *link_mac_text(const uint8_t mac[6], char out[LINK_MAC_TEXT])
+{
+	(void)snprintf(out, LINK_MAC_TEXT, "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
+	return out;
+}
+
+/* -1: none. */
+static int hex_digit(char c)
+{
+	static const char digits[] = "0123456789abcdef";
+	const char *at = c ? strchr(digits, tolower((unsigned char)c)) : NULL;
+
+	return at ? (int)(at - digits) : -1;
+}
+
+bool link_mac_parse(const char *text, uint8_t out_mac[6])
+{
+	char sep = strlen(text) == LINK_MAC_TEXT - 1 ? text[2] : 0;
+
+	if (sep != ':' && sep != '-')
+		return false;
+	for (size_t i = 0; i < 6; i++) {
+		int high = hex_digit(text[3 * i]), low = hex_digit(text[3 * i + 1]);
+
+		if (high < 0 || low < 0 || (i < 5 && text[3 * i + 2] != sep))
+			return false;
+		out_mac[i] = (uint8_t)(high << 4 | low);
+	}
+	return true;
+}
+
 static void add_address(struct nl_batch *m, int index, uint32_t ip, struct subnet s)
 {
 	const struct ifaddrmsg i = { .ifa_family = AF_INET, .ifa_prefixlen = (uint8_t)s.prefix_len,
@@ -353,10 +385,8 @@ struct err *link_veth_add(int route_fd, const struct link_veth *v)
 	const struct ifinfomsg peer = { 0 };
 	auto_batch struct nl_batch m = NL_BATCH();
 	uint32_t at = 0;
-	uint8_t mac[6];
 	struct err *e;
 
-	link_mac(v->ip, mac);
 	link_msg(&m, RTM_NEWLINK, ADD, 0, true);
 	nl_str(&m, IFLA_IFNAME, v->name);
 	nl_u32(&m, IFLA_MTU, v->mtu);
@@ -367,7 +397,7 @@ struct err *link_veth_add(int route_fd, const struct link_veth *v)
 	nl_nest_head(&m, VETH_INFO_PEER, &peer, sizeof peer);
 	nl_str(&m, IFLA_IFNAME, "eth0");
 	nl_u32(&m, IFLA_MTU, v->mtu);
-	nl_put(&m, IFLA_ADDRESS, mac, sizeof mac);
+	nl_put(&m, IFLA_ADDRESS, v->mac, 6);
 	nl_u32(&m, IFLA_NET_NS_FD, (uint32_t)v->net_fd);
 	/* Hairpin: a container reaches its own published port through the bridge port it came from (bridge-nf-call). */
 	link_msg(&m, RTM_NEWLINK, NLM_F_ACK, 0, false);

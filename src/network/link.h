@@ -48,6 +48,7 @@ struct link_veth {
 	const char *name;     /* on the host */
 	int bridge, net_fd;   /* its master; where the other end is born, as eth0 */
 	struct subnet subnet;
+	const uint8_t *mac; /* 6 bytes, borrowed */
 	uint32_t ip, gateway; /* gateway 0: no default route */
 	unsigned mtu;
 };
@@ -55,6 +56,10 @@ struct link_veth {
 FALLIBLE link_veth_add(int route_fd, const struct link_veth *v);
 /* 02:42 and the address, as docker does: neighbours' caches stay right when an address moves on. */
 void link_mac(uint32_t ip, uint8_t out_mac[6]);
+#define LINK_MAC_TEXT 18
+const char *link_mac_text(const uint8_t mac[6], char out[LINK_MAC_TEXT]);
+/* "02:42:ac:11:00:02" or with dashes; false: it is none. */
+bool link_mac_parse(const char *text, uint8_t out_mac[6]);
 /* lo up in the namespace. */
 FALLIBLE link_loopback(int net_fd);
 FALLIBLE link_sysctl_get(const char *path, char *out, size_t size); /* below /proc/sys/net; "" when absent */

@@ -117,13 +117,11 @@ static struct err *describe(struct db_txn *txn, const char *id, const struct end
 	}
 	for (size_t i = 0; i < all->n; i++) {
 		const struct endpoint *p = &all->p[i];
-		char ip[16], cidr[24], mac[18];
-		uint8_t m[6];
+		char ip[16], cidr[24], mac[LINK_MAC_TEXT];
 
 		if (strcmp(p->network, id) != 0)
 			continue;
-		link_mac(p->ip, m);
-		(void)snprintf(mac, sizeof mac, "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]);
+		(void)link_mac_text(p->mac, mac);
 		(void)snprintf(cidr, sizeof cidr, "%s/%u", ip_text(p->ip, ip), d.subnet.prefix_len);
 		(void)json_object_set_new(containers, p->container,
 					  json_pack("{s:s, s:s, s:s, s:s}", "Name", p->names && *p->names ? *p->names : "",

@@ -441,6 +441,7 @@ static struct err *reserve(const struct network *n, const struct kernel *k, cons
 	e->ports = xcalloc(a->n_ports + 1, sizeof *e->ports);
 	if (a->n_ports)
 		memcpy(e->ports, a->ports, a->n_ports * sizeof *e->ports);
+	memcpy(e->mac, a->want_mac, sizeof e->mac);
 	TRY(endpoint_add(txn, out_def, ntohl(a->want_ip), e));
 	return db_commit(TAKE(txn));
 }
@@ -462,7 +463,7 @@ static struct err *connect_all(const struct network *n, const struct kernel *k, 
 {
 	const struct endpoint *e = &one->p[0];
 	const struct endpoints none = { 0 };
-	struct link_veth v = { .name = e->veth, .net_fd = net_fd, .subnet = d->subnet, .ip = e->ip,
+	struct link_veth v = { .name = e->veth, .net_fd = net_fd, .subnet = d->subnet, .ip = e->ip, .mac = e->mac,
 			       .gateway = d->is_internal ? 0 : d->gateway };
 	struct table_found found;
 	struct link bridge;
@@ -487,16 +488,19 @@ static struct err *connect_all(const struct network *n, const struct kernel *k, 
 
 static void fill_result(const struct net_def *d, const struct endpoint *e, unsigned mtu, struct net_result *out)
 {
-	uint8_t mac[6];
-
 	*out = (struct net_result){ .prefix_len = d->subnet.prefix_len, .mtu = mtu };
-	link_mac(e->ip, mac);
 	(void)ip_text(e->ip, out->ip);
 	(void)ip_text(d->gateway, out->gateway);
-	(void)snprintf(out->mac, sizeof out->mac, "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4],
-		       mac[5]);
+	(void)link_mac_text(e->mac, out->mac);
 	memcpy(out->network_id, d->id, sizeof out->network_id);
 	memcpy(out->veth, e->veth, sizeof out->veth);
+}
+
+bool network_mac_parse(const char *text, uint8_t out_mac[6])
+{
+	static const uint8_t zero[6];
+
+	return link_mac_parse(text, out_mac) && !(out_mac[0] & 1) && memcmp(out_mac, zero, sizeof zero) != 0;
 }
 
 struct err *network_attach(struct network *n, const struct net_attach *a, struct net_result *out_result)

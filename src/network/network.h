@@ -38,6 +38,7 @@ struct net_attach {
 	const char *network;	/* name or id; "bridge" is the default one */
 	int net_fd;		/* the container's network namespace, borrowed */
 	uint32_t want_ip;	/* network order; 0: choose */
+	uint8_t want_mac[6];	/* all zero: one made of the address */
 	struct net_port *ports; /* host_port 0 is filled in */
 	size_t n_ports;
 	char *const *names; /* by which others on a network of the user's reach it (network_hosts); may be NULL */
@@ -61,6 +62,8 @@ FALLIBLE network_detach(struct network *n, const char *container);
  */
 FALLIBLE network_leave(struct network *n, const char *container);
 FALLIBLE network_collect(struct network *n);
+/* Whether text is a hardware address that a card can have ("02:42:ac:11:00:02": not of a group, not zero); into out_mac. */
+bool network_mac_parse(const char *text, uint8_t out_mac[6]);
 /* Only lo up: for --network none and fresh namespaces. */
 FALLIBLE network_loopback(int net_fd);
 /*

@@ -254,6 +254,24 @@ def test_inspect_shows_the_health_check(hoy):
         "Timeout": 4 * 10**9}  # what they do: test_health.py
 
 
+def test_a_hardware_address(hoy):
+    hoy("network", "create", "macs")
+    for network in ("bridge", "macs"):
+        hoy("run", "-d", "--name", "card", "--network", network, "--mac-address", "02:42:AC:11:00:99", "busybox",
+            "sleep", "100")
+        assert hoy("exec", "card", "cat", "/sys/class/net/eth0/address").out == "02:42:ac:11:00:99\n"
+        assert hoy("inspect", "-f", "{{.NetworkSettings.MacAddress}}", "card").out == "02:42:ac:11:00:99\n"
+        assert "02:42:ac:11:00:99" in hoy("network", "inspect", network).out
+        hoy("restart", "-t", "0", "card")
+        assert hoy("exec", "card", "cat", "/sys/class/net/eth0/address").out == "02:42:ac:11:00:99\n"
+        hoy("rm", "-f", "card")
+    hoy("network", "rm", "macs")
+    for mac in ("02:42:ac:11:00", "03:00:00:00:00:01", "00:00:00:00:00:00", "02:42:ac:11:00:0g", "02-42:ac:11:00:01"):
+        assert "invalid MAC address" in hoy("run", "--mac-address", mac, "busybox", "true", code=125).err
+    assert "conflicting options: mac-address" in hoy("run", "--network", "host", "--mac-address", "02:42:ac:11:00:99", "busybox", "true",
+                                                     code=125).err
+
+
 def test_names_conflict(hoy):
     cid = hoy("create", "--name", "twice", "busybox", "true").out.strip()
     r = hoy("run", "--name", "twice", "busybox", "true", code=125)
