@@ -1,6 +1,6 @@
 /*
  * tar_read.c - a pull parser: 512-byte headers, GNU 'L'/'K' long names and pax 'x'/'g' records before an entry are folded
- * into the entry they describe. Sparse files (GNU old type 'S', pax 0.1 and 1.0) are handed out expanded.
+ * into the entry they describe. Sparse files (GNU old type 'S', pax 0.0, 0.1 and 1.0) are handed out expanded.
  * Invariant: `left` bytes of content (and padding) of the current entry are still unread in the source.
  */
 #include "base/buf.h"
@@ -206,6 +206,17 @@ static struct err *pax_sparse_map(struct tar_reader *r, struct sv v)
 	return NULL;
 }
 
+/* Of format 0.0, which has a record for each number: first where a part is, then how long. */
+static struct err *pax_sparse_part(struct tar_reader *r, bool is_offset, struct sv v)
+{
+	if (!is_offset)
+		return r->map.n ? pax_number(r, v, &r->map.p[r->map.n - 1].n) : bad(r, "damaged sparse map");
+	if (r->map.n >= SPARSE_MAX)
+		return FAIL(ERR_LIMIT, "tar archive: sparse file with more than %d parts", SPARSE_MAX);
+	r->is_sparse = true;
+	return pax_number(r, v, &vec_push(&r->map)->at);
+}
+
 static struct err *pax_record(struct tar_reader *r, struct sv key, struct sv value)
 {
 	static const char xattr[] = "SCHILY.xattr.";
@@ -235,6 +246,8 @@ static struct err *pax_record(struct tar_reader *r, struct sv key, struct sv val
 		r->is_sparse_1_0 = sv_is(value, "1");
 	} else if (sv_is(key, "GNU.sparse.map")) {
 		return pax_sparse_map(r, value);
+	} else if (sv_is(key, "GNU.sparse.offset") || sv_is(key, "GNU.sparse.numbytes")) {
+		return pax_sparse_part(r, sv_is(key, "GNU.sparse.offset"), value);
 	} else if (sv_starts(key, sv_of(xattr))) {
 		struct sv name = sv_skip(key, sizeof xattr - 1);
 		struct tar_xattr *x;

@@ -679,6 +679,7 @@ TEST(gnu_tar_agrees_with_the_mounted_image)
 {
 	gnu_tar_agrees("posix", "--sparse --sparse-version=1.0 --xattrs --acls");
 	gnu_tar_agrees("posix", "--sparse --sparse-version=0.1");
+	gnu_tar_agrees("posix", "--sparse --sparse-version=0.0");
 	gnu_tar_agrees("gnu", "--sparse");
 	gnu_tar_agrees("gnu --exclude=./huge", "");
 }

@@ -10,6 +10,8 @@ import time
 
 import pytest
 
+from conftest import busybox_tree
+
 
 def identity(hoy, name):
     """The id of an image."""
@@ -262,3 +264,28 @@ def test_a_reset_leaves_no_process(fresh_hoy, busybox_tar):
     time.sleep(0.1)
     found = subprocess.run(["pgrep", "-f", str(fresh_hoy.run_dir)], capture_output=True, text=True, check=False)
     assert not found.stdout, found.stdout
+
+
+@pytest.mark.parametrize("form", ["--format=gnu", "--format=pax --sparse-version=0.0", "--format=pax --sparse-version=0.1",
+                                  "--format=pax --sparse-version=1.0"])
+@pytest.mark.parametrize("driver", ["erofs", "overlay"])
+def test_a_sparse_file_larger_than_the_disk(fresh_hoy, tmp_path, form, driver):
+    """Its holes are holes in the layer, and its bytes stand where they stood."""
+    fresh_hoy.env["HOY_STORAGE_DRIVER"] = driver
+    busybox_tree(tmp_path / "tree")
+    room = os.statvfs(tmp_path)
+    size = room.f_blocks * room.f_frsize + (10 << 30)
+    with open(tmp_path / "tree/huge", "wb") as f:
+        f.write(b"first")
+        f.seek(size // 2)
+        f.write(b"middle")
+        f.truncate(size)
+    subprocess.run(["tar", "-C", tmp_path / "tree", "--sparse", *form.split(), "-cf", tmp_path / "sparse.tar", "."], check=True)
+    r = fresh_hoy("import", tmp_path / "sparse.tar", "sparse", code=None)
+    if "too large" in r.err:
+        pytest.skip("needs a file system whose files may be larger than it")
+    assert r.code == 0, r
+    script = f"stat -c %s /huge; head -c 5 /huge; dd if=/huge bs=1 skip={size // 2} count=6 2>/dev/null"
+    assert fresh_hoy("run", "--rm", "--network", "none", "sparse", "sh", "-c", script).out == f"{size}\nfirstmiddle"
+    used = sum(p.lstat().st_blocks * 512 for p in fresh_hoy.root.rglob("*"))
+    assert used < 64 << 20

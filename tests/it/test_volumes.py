@@ -292,6 +292,18 @@ def test_owners_are_mapped(hoy, tmp_path, vol):
     assert "/m: idmap: the container has no user namespace" in r.err
 
 
+def test_owners_of_a_volume_are_mapped(hoy, vol):
+    top = data(hoy, vol("mapped"))
+    (top / "f").write_text("x")
+    for path in (top, top / "f"):
+        os.chown(path, 1000, 1001)
+    maps = "uids=1000-5-1;gids=1001-6-1"
+    r = hoy("run", "--rm", "-u", "5:6", "-v", f"mapped:/m:idmap={maps}", "busybox", "sh", "-c", "stat -c %u:%g /m/f && echo n >/m/new")
+    assert r.out == "5:6\n"
+    st = (top / "new").stat()
+    assert (st.st_uid, st.st_gid) == (1000, 1001)
+
+
 def test_relative_sources(hoy, tmp_path):
     (tmp_path / "d").mkdir()
     (tmp_path / "d/f").write_text("here")
