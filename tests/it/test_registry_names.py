@@ -91,6 +91,29 @@ def test_a_container_is_of_what_the_name_stood_for(lone, liar):
     lone("rm", "cc")
 
 
+def test_builds_and_pushes_follow_the_alias(lone, liar, tmp_path):
+    lone.conf.write_text(f"[aliases]\ntool = '{liar.host}/deep/tool'\n")
+    runnable(liar)
+    (tmp_path / "context").mkdir()
+    (tmp_path / "context/Dockerfile").write_text("FROM tool:3\nLABEL a=b\n")
+    lone("build", "-q", "-t", "made", tmp_path / "context")
+    assert [x for x in liar.seen if x[1] == "/v2/deep/tool/manifests/3"]
+    assert lone("images", "--format", "{{.Repository}}", "made").out == "made\n"  # names that are given are docker's
+    liar.seen.clear()
+    lone("push", "tool:3")  # what is pushed is here under the name that the alias stands for
+    assert [x for x in liar.seen if x[:2] == ("PUT", "/v2/deep/tool/manifests/3")]
+
+
+def test_no_file_is_read_for_what_is_here(lone, liar):
+    runnable(liar)
+    lone.conf.write_text("")
+    lone("pull", f"{liar.host}/x")
+    lone("tag", f"{liar.host}/x", "here")
+    lone.conf.write_text("this is no TOML")
+    assert lone("image", "inspect", "-f", "{{.RepoTags}}", "here").out
+    assert "registries.conf" in lone("image", "inspect", "not-here", code=1).err
+
+
 @pytest.mark.parametrize("text,words", [
     ("unqualified-search-registries = 'x'\n", "is not a list of texts"),
     ("short-name-mode = 'sometimes'\n", "is not enforcing, permissive or disabled"),
