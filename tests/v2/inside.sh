@@ -46,7 +46,7 @@ count /tmp/unit.log
 if [ -x "$build/src/main/hoy-runtime" ]; then
 	check oci env HOY_BUILD="$build" python3 -m pytest -q -p no:cacheprovider tests/it/test_oci_v2.py
 	check oci-cli env HOY_BUILD="$build" python3 -m pytest -q -p no:cacheprovider tests/it/test_oci_cli.py \
-		-k "update or events or annotations or below or killed"
+		-k "update or events or annotations or below or killed or late or come or go"
 fi
 
 if [ -x "$build/src/main/hoy" ]; then
