@@ -85,6 +85,17 @@ static bool is_zero(const char *p, size_t n)
 	return p[0] == 0 && memcmp(p, p + 1, n - 1) == 0;
 }
 
+/* A hole of a sparse entry, of which no byte is looked at. */
+static struct err *pass_hole(struct extract *x, int fd, const char *name, uint64_t *size, bool *in_hole)
+{
+	uint64_t hole = tar_pass_hole(x->tar);
+	off_t r = hole > INT64_MAX - *size ? -EFBIG : hole ? sys_lseek(fd, (off_t)hole, SEEK_CUR) : 0;
+
+	*size += hole;
+	*in_hole |= hole > 0;
+	return r < 0 ? failed(r == -EINVAL ? -EFBIG : (int)r, "write", name) : NULL;
+}
+
 /* Long runs of zeros stay holes: images do hold database and log files of gigabytes that were sparse once. */
 static struct err *copy_content(struct extract *x, int fd, const char *name)
 {
@@ -95,6 +106,7 @@ static struct err *copy_content(struct extract *x, int fd, const char *name)
 		size_t n = 0;
 		off_t r;
 
+		TRY(pass_hole(x, fd, name, &size, &in_hole));
 		TRY(tar_read(x->tar, x->chunk, CHUNK, &n));
 		if (n == 0)
 			break;
