@@ -61,6 +61,8 @@ class Full:
         (base / "tree/etc/f0").unlink()
         sh("tar", "-C", base / "tree", "--owner=0", "--group=0", "-cf", base / "spare.tar", ".")
         self.hoy("import", base / "spare.tar", "spare")
+        self.hoy("tag", "base", f"{registry.host}/full/pushed:1")
+        self.hoy("volume", "create", "old")
         self.hoy("run", "--name", "box", "base", "sh", "-c", "dd if=/dev/zero of=/f bs=1k count=700")
         self.close(keep=True)
         self.operations = {
@@ -68,7 +70,9 @@ class Full:
             "import": [["import", base / "box.tar", "imported"]], "build": [["build", "-q", "-t", "built", base / "context"]],
             "commit": [["commit", "box", "committed"]], "tag": [["tag", "base", "other"]],
             "run": [["run", "--rm", "base", "true"]], "create": [["create", "-v", "/data", "base", "true"]],
-            "volume": [["volume", "create", "vol"]],
+            "volume": [["volume", "create", "vol"]], "volume import": [["volume", "import", "old", base / "box.tar"]],
+            "push": [["push", f"{registry.host}/full/pushed:1"]], "rename": [["rename", "box", "other"]],
+            "network": [["network", "create", "net"]],
         }
 
     def open(self, image):

@@ -48,6 +48,7 @@ class Kills:
         self.hoy("rmi", self.name)
         self.hoy("import", base / "box.tar", "base")
         self.hoy("tag", "base", "second")
+        self.hoy("tag", "base", f"{registry.host}/kills/pushed:1")
         self.hoy("run", "--name", "box", "base", "sh", "-c", "echo 1 > /made")
         self.hoy("build", "-q", "-t", "built", base / "context")
         self.hoy("rmi", "built")
@@ -62,6 +63,8 @@ class Kills:
             "volume create": ["volume", "create", "vol"], "volume rm": ["volume", "rm", "spare"],
             "build": ["build", "-q", "-t", "built", base / "context"], "builder prune": ["builder", "prune", "-af"],
             "image prune": ["image", "prune", "-af"], "system prune": ["system", "prune", "-af", "--volumes"],
+            "push": ["push", f"{registry.host}/kills/pushed:1"], "rename": ["rename", "box", "other"],
+            "volume import": ["volume", "import", "spare", base / "other.tar"], "network create": ["network", "create", "net"],
             "verify": ["verify", "--repair"], "mend the database": ["verify", "--repair"],
         }
 
@@ -96,8 +99,8 @@ class Kills:
             if "base" not in self.hoy.any("images").out and "prune" not in name:
                 wrong.append("base is gone")
         r = self.hoy.any(*args)
-        gone = ("No such", "no such", "not found")
-        if r.code and not (name in ("untag", "rm", "volume rm") and any(g in r.err for g in gone)):
+        done = ("No such", "no such", "not found", "already exists")  # it was, when it was killed
+        if r.code and not (name in ("untag", "rm", "volume rm", "rename", "network create") and any(d in r.err for d in done)):
             wrong.append(f"again: {r}")
         return wrong
 
