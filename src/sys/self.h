@@ -14,7 +14,7 @@ int sys_self_is_shielded(void);
 /*
  * Puts the read-only mount's file in the place of ours while we run: every page is mapped from there, what was written has been
  * copied, and /proc/PID/exe leads there. For the start of a program: one thread, argv and environ as execve left them. 0; or
- * -errno (no rights, a kernel without CONFIG_CHECKPOINT_RESTORE): then nothing is protected, and the fd of sys_shield must be
+ * -errno (no rights, a kernel without CONFIG_CHECKPOINT_RESTORE; -ENOEXEC: an address sanitizer watches our data): then nothing is protected, and the fd of sys_shield must be
  * executed.
  */
 int sys_shield_in_place(char *argv[]);
