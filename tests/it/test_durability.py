@@ -6,7 +6,8 @@ import subprocess
 
 import pytest
 
-from conftest import BUILD, TOP
+from census import census
+from conftest import BUILD, TOP, check_census
 
 CUTS = int(os.environ.get("POWER_CUTS", "10"))
 
@@ -20,10 +21,13 @@ def campaign(script, *args):
 
 
 @pytest.fixture(autouse=True)
-def needs_registry():
-    """All of them pull."""
+def nothing_left():
+    """All of them pull, and leave the host as it was."""
     if not shutil.which("docker-registry"):
         pytest.skip("needs docker-registry")
+    before = census()
+    yield
+    check_census(before)
 
 
 def test_power_cuts(tmp_path):

@@ -63,7 +63,7 @@ class Full:
         self.hoy("import", base / "spare.tar", "spare")
         self.hoy("tag", "base", f"{registry.host}/full/pushed:1")
         self.hoy("volume", "create", "old")
-        self.hoy("run", "--name", "box", "base", "sh", "-c", "dd if=/dev/zero of=/f bs=1k count=700")
+        self.hoy("run", "--network", "none", "--name", "box", "base", "sh", "-c", "dd if=/dev/zero of=/f bs=1k count=700")
         self.close(keep=True)
         self.operations = {
             "pull": [["pull", self.name]], "load": [["load", "-i", base / "saved.tar"]],
@@ -81,9 +81,10 @@ class Full:
         sh("mount", "-o", "loop", image, self.mount)
 
     def close(self, keep=False):
-        """Unmounts it."""
+        """Unmounts it; what hoy has on the host (a bridge stays a while) does not outlive a disk that is thrown away."""
         if not keep:
             self.hoy.remove_all()
+            self.hoy("system", "reset", "--force")
         for _ in range(100):  # for what still ends in the background: a disk must not be under way twice
             if subprocess.run(["umount", self.mount], capture_output=True, check=False).returncode == 0:
                 return

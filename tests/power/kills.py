@@ -49,7 +49,7 @@ class Kills:
         self.hoy("import", base / "box.tar", "base")
         self.hoy("tag", "base", "second")
         self.hoy("tag", "base", f"{registry.host}/kills/pushed:1")
-        self.hoy("run", "--name", "box", "base", "sh", "-c", "echo 1 > /made")
+        self.hoy("run", "--network", "none", "--name", "box", "base", "sh", "-c", "echo 1 > /made")
         self.hoy("build", "-q", "-t", "built", base / "context")
         self.hoy("rmi", "built")
         self.hoy("volume", "create", "spare")
