@@ -257,20 +257,18 @@ static struct err *job(void *ctx, struct http_client *http, size_t index)
 static struct err *check_room(const struct pull *p)
 {
 	char want[16], have[16];
-	uint64_t missing = 0;
-	int64_t free_bytes;
+	uint64_t missing = 0, room = 0;
 
 	for (size_t i = 0; i < p->n_layers; i++)
 		if (__builtin_add_overflow(missing, download_missing(p->layers[i].download), &missing))
 			missing = UINT64_MAX;
-	free_bytes = sys_free_bytes(store_root_fd(p->t->store));
-	if (free_bytes < 0 || missing <= (uint64_t)free_bytes) /* who cannot tell may have enough */
+	if (sys_room(store_root_fd(p->t->store), &room, NULL) < 0 || missing <= room) /* who cannot tell may have enough */
 		return NULL;
 	return FAIL(
 	    ERR_LIMIT,
 	    "No space left on device for %s: its layers need %s more and %s has %s (hoy image prune, hoy "
 	    "system df)",
-	    p->name, num_human(missing, want), p->t->root, num_human((uint64_t)free_bytes, have));
+	    p->name, num_human(missing, want), p->t->root, num_human(room, have));
 }
 
 static struct err *fetch_blobs(struct pull *p)

@@ -29,16 +29,10 @@ static json_t *describe(const json_t *doc, struct sv body, const char *media_typ
 /* The list that is there, or an empty one; owned. */
 static struct err *load_list(struct registry *r, const char *tag, json_t **out_list)
 {
-	auto_free char *what = xasprintf("manifests/%s", tag), *url = registry_url(r, what);
+	auto_free char *what = xasprintf("manifests/%s", tag);
 	auto_response struct http_response answer = { 0 };
 
-	TRY(registry_ask(r, NULL,
-			 (struct http_request){ .method = "GET",
-						.url = url,
-						.headers = remote_accept,
-						.redirects = 5,
-						.max_body = MANIFEST_MAX },
-			 &answer));
+	TRY(remote_ask(r, what, &answer));
 	if (answer.status == 200) {
 		TRY(json_parse(sv_from(buf_text(&answer.body), answer.body.n), tag, MANIFEST_MAX, out_list));
 		return json_is_array(json_object_get(*out_list, "manifests"))

@@ -45,22 +45,28 @@ struct err *remote_refusal(const struct ref *ref, const struct http_response *an
 	return err_ctx(e, "manifest %s of %s", reference, repository);
 }
 
+struct err *remote_ask(struct registry *r, const char *what, struct http_response *out_answer)
+{
+	auto_free char *url = registry_url(r, what);
+
+	return registry_ask(r, NULL,
+			    (struct http_request){ .method = "GET",
+						   .url = url,
+						   .headers = remote_accept,
+						   .redirects = 5,
+						   .max_body = MANIFEST_MAX },
+			    out_answer);
+}
+
 struct err *remote_get(struct registry *r, const struct ref *ref, const char *reference, const char *want,
 		       struct remote_doc *out_doc)
 {
 	auto_response struct http_response answer = { 0 };
-	auto_free char *what = xasprintf("manifests/%s", reference), *url = registry_url(r, what);
-	auto_free char *repository = ref_familiar_repo(ref);
+	auto_free char *what = xasprintf("manifests/%s", reference), *repository = ref_familiar_repo(ref);
 	auto_remote_doc struct remote_doc doc = { 0 };
 	const char *type;
 
-	TRY(registry_ask(r, NULL,
-			 (struct http_request){ .method = "GET",
-						.url = url,
-						.headers = remote_accept,
-						.redirects = 5,
-						.max_body = MANIFEST_MAX },
-			 &answer));
+	TRY(remote_ask(r, what, &answer));
 	if (answer.status != 200)
 		return remote_refusal(ref, &answer, reference);
 	type = http_header(&answer, "Content-Type", 0);

@@ -19,6 +19,8 @@ struct remote_doc { /* a manifest or an index, as it is */
 	char *limits; /* owned; how often we may ask (fault_limits) */
 };
 void remote_doc_fini(struct remote_doc *d);
+/* Asks for the manifest of a tag or digest, whatever the answer is. what: "manifests/REFERENCE". */
+FALLIBLE remote_ask(struct registry *r, const char *what, struct http_response *out_answer);
 /* want: the digest it must have, or NULL. In docker's words: ERR_NOT_FOUND, ERR_DENIED; ERR_CORRUPT another digest. */
 FALLIBLE remote_get(struct registry *r, const struct ref *ref, const char *reference, const char *want,
 		    struct remote_doc *out_doc);

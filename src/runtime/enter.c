@@ -6,6 +6,7 @@
 #include "base/own.h"
 #include "runtime/filter.h"
 #include "runtime/launch.h"
+#include "runtime/pid.h"
 #include "sys/proc.h"
 #include "sys/spawn.h"
 #include "sys/sys.h"
@@ -81,14 +82,9 @@ static pid_t clone_plain(struct launch *l, uint64_t flags)
 /* By its bounding set: whether processes of the container can have CAP_SYS_PTRACE. */
 static bool may_trace(pid_t pid)
 {
-	char path[40], text[4096], *at;
-	auto_fd int fd = -1;
-	ssize_t n;
+	char text[4096], *at;
 
-	(void)snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
-	fd = sys_open(path, O_RDONLY, 0);
-	n = fd < 0 ? fd : sys_read(fd, text, sizeof text - 1);
-	text[n > 0 ? n : 0] = 0;
+	(void)pid_text(pid, "status", text, sizeof text); /* who can't tell may */
 	at = strstr(text, "CapBnd:");
 	return !at || strtoull(at + 7, NULL, 16) >> CAP_SYS_PTRACE & 1;
 }

@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "base/time.h"
 #include "runtime/oci.h"
+#include "runtime/pid.h"
 #include "sys/cgroup.h"
 #include "sys/spawn.h"
 #include "sys/sys.h"
@@ -116,14 +117,9 @@ static const struct oci_opt delete_opts[] = {
 /* The v1 freezer group the process is in, perhaps not ours any more. */
 static void thaw(pid_t pid)
 {
-	char path[64], text[8192], *at;
-	auto_fd int fd = -1;
-	ssize_t n;
+	char text[8192], *at;
 
-	(void)snprintf(path, sizeof path, "/proc/%d/cgroup", (int)pid);
-	fd = sys_open(path, O_RDONLY, 0);
-	n = fd < 0 ? -1 : sys_read(fd, text, sizeof text - 1);
-	text[n > 0 ? n : 0] = 0;
+	(void)pid_text(pid, "cgroup", text, sizeof text); /* gone: nothing to thaw */
 	if ((at = strstr(text, ":freezer:/"))) {
 		at += strlen(":freezer:/");
 		at[strcspn(at, "\n")] = 0;

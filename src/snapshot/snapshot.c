@@ -327,16 +327,14 @@ struct watched {
 static struct err *watched_read(void *ctx, void *p, size_t n, size_t *out_n)
 {
 	struct watched *w = ctx;
-	int64_t room, size;
+	uint64_t room, size;
 
 	TRY(w->source.read(w->source.ctx, p, n, out_n));
 	w->bytes += *out_n;
 	if (w->bytes - w->looked_at < LOOK_BYTES)
 		return NULL;
 	w->looked_at = w->bytes;
-	room = sys_free_bytes(w->dir_fd);
-	size = sys_size_bytes(w->dir_fd);
-	if (room >= 0 && size >= 0 && room < size / SHARE_KEPT)
+	if (sys_room(w->dir_fd, &room, &size) == 0 && room < size / SHARE_KEPT)
 		return FAIL_OS(ENOSPC, "the layer unpacks to more than %llu MiB, and less than a twentieth of the disk is free",
 			       (unsigned long long)(w->bytes >> 20));
 	return NULL;

@@ -205,24 +205,19 @@ int sys_ftruncate(int fd, off_t size)
 	return sys_ret(RETRY(ftruncate(fd, size)));
 }
 
-int64_t sys_free_bytes(int fd)
+int sys_room(int fd, uint64_t *out_free, uint64_t *out_size)
 {
 	struct statvfs st;
 	int r;
 
 	SYS_FAULT("fstatvfs");
 	r = sys_ret(fstatvfs(fd, &st));
-	return r < 0 ? r : (int64_t)(st.f_bavail * st.f_frsize);
-}
-
-int64_t sys_size_bytes(int fd)
-{
-	struct statvfs st;
-	int r;
-
-	SYS_FAULT("fstatvfs");
-	r = sys_ret(fstatvfs(fd, &st));
-	return r < 0 ? r : (int64_t)(st.f_blocks * st.f_frsize);
+	if (r < 0)
+		return r;
+	*out_free = (uint64_t)st.f_bavail * st.f_frsize;
+	if (out_size)
+		*out_size = (uint64_t)st.f_blocks * st.f_frsize;
+	return 0;
 }
 
 off_t sys_lseek(int fd, off_t at, int whence)

@@ -64,8 +64,8 @@ int sys_fchownat(int dir_fd, const char *name, uid_t uid, gid_t gid, int flags);
 int sys_utimens(int dir_fd, const char *name, const struct timespec times[2], int flags);
 int sys_fstat(int fd, struct stat *out_st);
 int sys_fstatat(int dir_fd, const char *name, struct stat *out_st, int flags);
-int64_t sys_free_bytes(int fd); /* of its file system, for who may not use the reserve */
-int64_t sys_size_bytes(int fd); /* of its file system */
+/* Bytes of its file system: free for who may not use the reserve, and in all (NULL: not asked). 0 or -errno. */
+int sys_room(int fd, uint64_t *out_free, uint64_t *out_size);
 ssize_t sys_readlink(int dir_fd, const char *name, char *out, size_t size); /* terminated; -ENAMETOOLONG if cut */
 int sys_dup(int fd);							    /* owned fd */
 int sys_pipe(int out_fds[2]);						    /* owned fds, close-on-exec */
