@@ -86,15 +86,15 @@ static struct err *read_file(const char *path, struct buf *out)
 struct err *network_resolv_conf(char *const *dns, char *const *search, char *const *options, char **out_text)
 {
 	const struct resolv wish = { dns, search, options };
-	auto_buf struct buf host = BUF(FILE_BYTES + 1), stub = BUF(FILE_BYTES + 1), out = BUF(2 * FILE_BYTES);
+	auto_buf struct buf host = BUF(FILE_BYTES + 1), real = BUF(FILE_BYTES + 1), out = BUF(2 * FILE_BYTES);
 
 	TRY(read_file("/etc/resolv.conf", &host));
 	if (!resolv_text(sv_from(host.data, host.n), &wish, &out)) {
-		/* A local stub was all there was: systemd-resolved keeps the real servers here. */
-		TRY(read_file("/run/systemd/resolve/resolv.conf", &stub));
-		if (stub.n) {
+		/* Only a local forwarder was named: systemd-resolved keeps the real servers here. */
+		TRY(read_file("/run/systemd/resolve/resolv.conf", &real));
+		if (real.n) {
 			buf_reset(&out);
-			(void)resolv_text(sv_from(stub.data, stub.n), &wish, &out);
+			(void)resolv_text(sv_from(real.data, real.n), &wish, &out);
 		}
 	}
 	TRY(buf_check(&out, "resolv.conf"));
