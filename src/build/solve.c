@@ -522,7 +522,7 @@ static FALLIBLE load(struct build *b)
 FALLIBLE build_run(struct engine *e, const struct build_opts *o, char **out_image_id)
 {
 	CLEANUP(build_fini) struct build b = { .e = e, .o = o, .context_fd = -1, .dir_fd = -1, .cancel = { -1, -1 }, .finished = { -1, -1 } };
-	auto_fd int lock = -1;
+	auto_leased struct engine *leased = NULL;
 	struct stage *target;
 
 	(void)pthread_mutex_init(&b.lock, NULL);
@@ -531,7 +531,7 @@ FALLIBLE build_run(struct engine *e, const struct build_opts *o, char **out_imag
 	b.teller = teller_new(o->progress, o->quiet);
 	TRY(load(&b));
 	TRY(find_target(&b, &target));
-	TRY(engine_content_lock(e, false, &lock));
+	TRY(engine_lease_begin(e, &leased));
 	snapshotter_keep_mounts(engine_snapshotter(e)); /* each step stands on those of the one before */
 	TRY(build_all(&b, target));
 	warn_unused(&b);

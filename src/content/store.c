@@ -3,14 +3,15 @@
  * link into blobs/sha256 under its digest. So a name in blobs/ always has all its bytes on disk; that the
  * name itself is there, whoever names an image sees to with one sync of the directory for all of its blobs
  * (store_sync). Whoever writes holds a flock on its temporary file; store_open removes those that nobody
- * holds. Of a part-<hex> only the bytes before its first hole are believed to have come, and only the digest
+ * holds (temp.h). Of a part-<hex> only the bytes before its first hole are believed to have come, and only the digest
  * of the whole decides.
  */
 #include "content/store.h"
 #include "base/buf.h"
 #include "base/mem.h"
 #include "base/own.h"
-#include "base/time.h"
+#include "base/vec.h"
+#include "content/temp.h"
 #include "state/record.h"
 #include "sys/fs.h"
 #include "sys/sys.h"
@@ -22,11 +23,14 @@
 
 #define PART_SECONDS (7 * 86400) /* so long a part waits */
 #define CHUNK_BYTES  (1u << 18)
+#define DELETED_MAX  256
 #define BEHIND_BYTES (8u << 20) /* go to disk while the next ones come */
 
 struct store {
 	int root_fd; /* borrowed */
 	int blobs_fd, tmp_fd;
+	struct lease *lease; /* borrowed; NULL: none */
+	VEC(int) deleted;    /* blobs without a name, whose room we still keep; owned */
 };
 struct ingest {
 	struct store *store;
@@ -73,37 +77,6 @@ static struct err *write_layout(int root_fd, int lock_fd)
 	return e;
 }
 
-/* A temporary file goes when nobody holds it; one that is a blob's second name (killed after naming it) as
- * well. */
-static void sweep_file(const struct store *s, const char *name, int64_t part_seconds)
-{
-	bool is_part = strncmp(name, "part-", 5) == 0 || strncmp(name, "upload-", 7) == 0;
-	auto_fd int file = -1;
-	struct stat st;
-
-	if (!is_part && strncmp(name, "ingest-", 7) != 0)
-		return;
-	file = sys_openat(s->tmp_fd, name, O_RDONLY, 0);
-	if (file < 0 || sys_flock(file, LOCK_EX | LOCK_NB) < 0 || sys_fstat(file, &st) < 0)
-		return;
-	if (!is_part || st.st_nlink > 1 || time_now_ns() / 1000000000 - st.st_mtime >= part_seconds)
-		(void)sys_unlink(s->tmp_fd, name);
-}
-
-static void sweep(const struct store *s, int64_t part_seconds)
-{
-	int fd = sys_openat(s->tmp_fd, ".", O_RDONLY | O_DIRECTORY, 0);
-	DIR *d = fd < 0 ? NULL : fdopendir(fd);
-
-	if (!d) {
-		own_close(&fd);
-		return;
-	}
-	for (struct dirent *e; (e = readdir(d));)
-		sweep_file(s, e->d_name, part_seconds);
-	(void)closedir(d);
-}
-
 struct err *store_open(int root_fd, struct store **out_store)
 {
 	auto_fd int blobs = -1, sha = -1, tmp = -1;
@@ -115,7 +88,7 @@ struct err *store_open(int root_fd, struct store **out_store)
 	TRY(write_layout(root_fd, tmp));
 	s = xnew(struct store);
 	*s = (struct store){ .root_fd = root_fd, .blobs_fd = TAKE_FD(sha), .tmp_fd = TAKE_FD(tmp) };
-	sweep(s, PART_SECONDS);
+	temp_sweep(s->tmp_fd, PART_SECONDS);
 	*out_store = s;
 	return NULL;
 }
@@ -124,6 +97,8 @@ void store_close(struct store *s)
 {
 	if (!s)
 		return;
+	store_deleted_free(s);
+	vec_fini(&s->deleted);
 	own_close(&s->blobs_fd);
 	own_close(&s->tmp_fd);
 	free(s);
@@ -141,7 +116,12 @@ int store_root_fd(const struct store *s)
 	return s->root_fd;
 }
 
-bool store_has(const struct store *s, const char *digest, uint64_t *out_size)
+void store_lease(struct store *s, struct lease *l)
+{
+	s->lease = l;
+}
+
+static bool has(const struct store *s, const char *digest, uint64_t *out_size)
 {
 	struct stat st;
 
@@ -154,6 +134,12 @@ bool store_has(const struct store *s, const char *digest, uint64_t *out_size)
 	return true;
 }
 
+bool store_has(const struct store *s, const char *digest, uint64_t *out_size)
+{
+	lease_hold(s->lease, digest);
+	return has(s, digest, out_size);
+}
+
 struct err *store_blob_open(const struct store *s, const char *digest, uint64_t want_size, int *out_fd)
 {
 	auto_fd int fd = -1;
@@ -161,6 +147,7 @@ struct err *store_blob_open(const struct store *s, const char *digest, uint64_t 
 	int r;
 
 	TRY(digest_check(sv_of(digest)));
+	lease_hold(s->lease, digest);
 	fd = sys_openat(s->blobs_fd, digest_hex(digest), O_RDONLY, 0);
 	if (fd < 0)
 		return FAIL_OS(-fd, "blob %s", digest);
@@ -221,6 +208,25 @@ struct err *store_blob_delete(struct store *s, const char *digest)
 	TRY(digest_check(sv_of(digest)));
 	r = sys_unlink(s->blobs_fd, digest_hex(digest));
 	return r < 0 && r != -ENOENT ? FAIL_OS(-r, "delete blob %s", digest) : NULL;
+}
+
+struct err *store_blob_unname(struct store *s, const char *digest)
+{
+	auto_fd int fd = -1;
+
+	TRY(digest_check(sv_of(digest)));
+	fd = s->deleted.n < DELETED_MAX ? sys_openat(s->blobs_fd, digest_hex(digest), O_RDONLY, 0) : -1;
+	TRY(store_blob_delete(s, digest));
+	if (fd >= 0)
+		*vec_push(&s->deleted) = TAKE_FD(fd);
+	return NULL;
+}
+
+void store_deleted_free(struct store *s)
+{
+	for (size_t i = 0; i < s->deleted.n; i++)
+		own_close(&s->deleted.p[i]);
+	s->deleted.n = 0;
 }
 
 static void aside_name(const char *digest, char out[80])
@@ -331,31 +337,11 @@ struct err *store_blob_each(const struct store *s,
 		if (strlen(entry->d_name) != 64)
 			continue;
 		(void)snprintf(digest, sizeof digest, "sha256:%.64s", entry->d_name);
-		if (store_has(s, digest, &size))
+		if (has(s, digest, &size))
 			e = each(ctx, digest, size);
 	}
 	(void)closedir(d);
 	return e;
-}
-
-/* Created and locked. Between the two a sweeper may have taken it for a dead one's: then again. */
-static int open_locked(const struct store *s, const char *name)
-{
-	for (int tries = 0; tries < 100; tries++) {
-		auto_fd int fd = sys_openat(s->tmp_fd, name, O_RDWR | O_CREAT | O_TRUNC, 0600);
-		struct stat st;
-		int r = fd < 0 ? fd : sys_flock(fd, LOCK_EX); /* a sweeper lets go at once */
-
-		if (r >= 0)
-			r = sys_fstat(fd, &st);
-		if (r < 0 && fd >= 0)
-			(void)sys_unlink(s->tmp_fd, name);
-		if (r < 0)
-			return r;
-		if (st.st_nlink)
-			return TAKE_FD(fd);
-	}
-	return -EBUSY;
 }
 
 struct err *ingest_begin(struct store *s, struct ingest **out_ingest)
@@ -367,7 +353,7 @@ struct err *ingest_begin(struct store *s, struct ingest **out_ingest)
 	in->store = s;
 	(void)snprintf(in->name, sizeof in->name, "ingest-%d-%u", (int)getpid(),
 		       atomic_fetch_add(&serial, 1));
-	in->fd = open_locked(s, in->name);
+	in->fd = temp_create(s->tmp_fd, in->name, 0);
 	if (in->fd < 0) {
 		r = -in->fd;
 		free(in);
@@ -577,7 +563,7 @@ uint64_t store_part_size(const struct store *s, const char *digest)
 
 void store_parts_drop(struct store *s)
 {
-	sweep(s, 0);
+	temp_sweep(s->tmp_fd, 0);
 }
 
 struct err *store_put(struct store *s, const void *p, size_t n, char out_digest[DIGEST_MAX])

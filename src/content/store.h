@@ -9,6 +9,7 @@
 #pragma once
 #include "base/err.h"
 #include "codec/digest.h"
+#include "content/lease.h"
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -23,12 +24,21 @@ void store_close(struct store *s);
 FALLIBLE store_sync(const struct store *s);
 int store_root_fd(const struct store *s); /* borrowed */
 
+/*
+ * From now on l (borrowed; NULL: nobody) holds each blob that is asked for, opened or committed, before it is looked for, so that it
+ * stays if it is there. store_blob_each holds nothing.
+ */
+void store_lease(struct store *s, struct lease *l);
+
 bool store_has(const struct store *s, const char *digest, uint64_t *out_size); /* out_size may be NULL */
 /* Owned fd for reading. ERR_NOT_FOUND names the digest; ERR_CORRUPT when the size differs from want_size (0: any). */
 FALLIBLE store_blob_open(const struct store *s, const char *digest, uint64_t want_size, int *out_fd);
 /* Whole blob, verified against its digest, owned, NUL-terminated; for manifests and configs (max_bytes). ERR_CORRUPT. */
 FALLIBLE store_blob_read(const struct store *s, const char *digest, size_t max_bytes, char **out_body, size_t *out_len);
 FALLIBLE store_blob_delete(struct store *s, const char *digest); /* absent is no error */
+/* The name goes now, its room, which takes longer, with store_deleted_free or store_close. */
+FALLIBLE store_blob_unname(struct store *s, const char *digest);
+void store_deleted_free(struct store *s);
 /*
  * A damaged blob out of the way of a good one, and back: put_back leaves a good one that has come meanwhile and removes the
  * other, which also goes without keep.

@@ -440,13 +440,12 @@ FALLIBLE container_create(struct engine *e, const char *name, const json_t *body
 	CLEANUP(engine_image_fini) struct engine_image image = { 0 };
 	CLEANUP(mounts_hold_fini) struct mounts_hold hold = { .fds = { 0 } };
 	auto_json json_t *doc = NULL;
-	auto_fd int home = -1, lock = -1;
+	auto_fd int home = -1;
 	char id[CTR_ID_MAX];
 	struct err *err;
 
 	TRY(check_name(name));
 	TRY(check_body(body));
-	TRY(engine_content_lock(e, false, &lock)); /* its layers stay until the record names them */
 	TRY(engine_image_get(e, json_str_at(body, "Image", ""), &image));
 	sys_random_hex(id, 32);
 	TRY(build_record(e, id, body, &image, &doc));

@@ -10,6 +10,7 @@
 #include "content/store.h"
 #include "engine/container.h"
 #include "engine/ctr.h"
+#include "engine/image_store.h"
 #include "network/network.h"
 #include "runtime/runtime.h"
 #include "snapshot/snapshot.h"
@@ -19,6 +20,7 @@
 #include "sys/sys.h"
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <sys/utsname.h>
 
@@ -29,6 +31,9 @@ struct engine {
 	struct store *store;
 	struct snapshotter *snapshotter;
 	struct network *network;
+	pthread_mutex_t lock; /* guards the two below */
+	struct lease *lease;  /* of all that this process does; NULL: none */
+	unsigned lease_users;
 };
 
 /* mkdir -p, then the absolute path without links; owned. */
@@ -111,6 +116,7 @@ FALLIBLE engine_open(const struct engine_opts *o, struct engine **out_engine)
 	auto_engine struct engine *e = xnew(struct engine);
 
 	e->root_fd = e->run_fd = -1;
+	(void)pthread_mutex_init(&e->lock, NULL);
 	TRY(open_parts(e, o));
 	*out_engine = TAKE(e);
 	return NULL;
@@ -126,8 +132,10 @@ void engine_close(struct engine *e)
 		snapshotter_close(e->snapshotter);
 	if (e->store)
 		store_close(e->store);
+	lease_end(e->lease);
 	if (e->db)
 		db_close(e->db);
+	(void)pthread_mutex_destroy(&e->lock);
 	own_close(&e->root_fd);
 	own_close(&e->run_fd);
 	free(e->root);
@@ -184,7 +192,51 @@ struct snapshotter *engine_snapshotter(struct engine *e)
 
 	if (err)
 		give_up(err);
+	snapshotter_lease(e->snapshotter, e->lease);
 	return e->snapshotter;
+}
+
+struct lease *engine_lease(const struct engine *e)
+{
+	return e->lease;
+}
+
+FALLIBLE engine_lease_begin(struct engine *e, struct engine **out_leased)
+{
+	struct store *store = engine_store(e);
+	struct err *err = NULL;
+
+	(void)pthread_mutex_lock(&e->lock);
+	if (!e->lease)
+		err = lease_begin(e->root_fd, &e->lease);
+	if (!err) {
+		e->lease_users++;
+		store_lease(store, e->lease);
+		if (e->snapshotter)
+			snapshotter_lease(e->snapshotter, e->lease);
+		*out_leased = e;
+	}
+	(void)pthread_mutex_unlock(&e->lock);
+	return err;
+}
+
+void engine_lease_end(struct engine *leased)
+{
+	struct lease *last = NULL;
+
+	if (!leased)
+		return;
+	(void)pthread_mutex_lock(&leased->lock);
+	if (--leased->lease_users == 0) {
+		last = TAKE(leased->lease);
+		store_lease(leased->store, NULL);
+		if (leased->snapshotter)
+			snapshotter_lease(leased->snapshotter, NULL);
+	}
+	(void)pthread_mutex_unlock(&leased->lock);
+	lease_end(last);
+	if (last)
+		image_sweep_wanted(leased);
 }
 
 const char *engine_image_driver(struct engine *e, char *const *diff_ids)

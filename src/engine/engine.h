@@ -12,6 +12,7 @@
 #include <stdbool.h>
 
 struct engine;
+struct lease;
 struct network;
 struct engine_opts {
 	const char *root; /* NULL: $HOY_ROOT, else /var/lib/hoy */
@@ -30,6 +31,14 @@ int engine_run_fd(const struct engine *e);
 struct db *engine_db(struct engine *e);
 struct store *engine_store(struct engine *e);
 struct snapshotter *engine_snapshotter(struct engine *e);
+/*
+ * Whoever adds content, or reads much of it, does so under a lease (content/lease.h): what the store and the snapshotter find or make from
+ * now on stays until *out_leased, which is e, is given back (auto_leased). Within one another they are one, which all threads share. The
+ * last end removes what a sweep had to leave because of it.
+ */
+FALLIBLE engine_lease_begin(struct engine *e, struct engine **out_leased);
+void engine_lease_end(struct engine *leased); /* NULL: nothing */
+struct lease *engine_lease(const struct engine *e); /* borrowed; NULL: there is none */
 /* The storage driver of an image's topmost layer (diff ids bottom first, as in a config). */
 const char *engine_image_driver(struct engine *e, char *const *diff_ids);
 FALLIBLE engine_network(struct engine *e, struct network **out_network); /* opened at first use */
@@ -41,6 +50,11 @@ static inline void own_engine(struct engine **slot)
 	engine_close(*slot);
 }
 #define auto_engine __attribute__((cleanup(own_engine)))
+static inline void own_leased(struct engine **slot)
+{
+	engine_lease_end(*slot);
+}
+#define auto_leased __attribute__((cleanup(own_leased), unused))
 
 /* docker version / docker info shaped objects. Owned. */
 FALLIBLE engine_info(struct engine *e, json_t **out_info);

@@ -91,5 +91,3 @@ FALLIBLE engine_image_commit(struct engine *e, const char *container, const stru
 FALLIBLE engine_image_create(struct engine *e, const json_t *config, const char *ref, char **out_id);
 /* Runs hoy-transfer with these arguments (login, logout …); in_fd: its standard input, or -1. Owned result object. */
 FALLIBLE engine_transfer_run(char *const *args, int in_fd, const struct engine_transfer_opts *o, json_t **out_result);
-/* Held shared by who adds content until it is named; exclusive (ERR_CONFLICT when somebody does) by the sweep. Owned fd. */
-FALLIBLE engine_content_lock(struct engine *e, bool exclusive, int *out_fd);

@@ -162,13 +162,17 @@ FALLIBLE engine_image_save(struct engine *e, char *const *refs, struct zip_sink 
 	static const char layout[] = "{\"imageLayoutVersion\":\"1.0.0\"}";
 	CLEANUP(saving_fini) struct saving s = { .e = e, .index = json_array(), .manifests = json_array(),
 						 .chunk = xmalloc(CHUNK) };
+	auto_leased struct engine *leased = NULL;
 	auto_json json_t *index = NULL;
 
+	TRY(engine_lease_begin(e, &leased));
 	for (size_t i = 0; refs[i]; i++) { /* before the first byte */
 		auto_free char *full = NULL;
 		char manifest[DIGEST_MAX];
+		auto_fd int lease = -1;
 
-		TRY(image_find(e, refs[i], manifest, &full));
+		TRY(image_find_leased(e, refs[i], manifest, &full, &lease));
+		TRY(image_hold(e, manifest));
 	}
 	TRY(tar_writer_new(sink, &s.tar));
 	TRY(save_directory(&s, "blobs"));
@@ -588,13 +592,12 @@ static FALLIBLE load_all(struct loading *l, struct zip_source source)
 FALLIBLE engine_image_load(struct engine *e, struct zip_source source, json_t **out_loaded)
 {
 	CLEANUP(loading_fini) struct loading l = { .e = e, .loaded = json_array(), .chunk = xmalloc(CHUNK) };
-	auto_fd int lock = -1;
+	auto_leased struct engine *leased = NULL;
 	struct err *err;
 
-	TRY(engine_content_lock(e, false, &lock));
+	TRY(engine_lease_begin(e, &leased));
 	err = load_all(&l, source);
-	own_close(&lock);
-	lock = -1;
+	engine_lease_end(TAKE(leased));
 	if (err || l.has_strays)
 		err_free(image_sweep(e));
 	TRY(err);

@@ -151,7 +151,7 @@ FALLIBLE engine_image_commit(struct engine *e, const char *container, const stru
 {
 	CLEANUP(ref_fini) struct ref r = { 0 };
 	auto_json json_t *doc = NULL, *probe = json_object();
-	auto_fd int lock = -1;
+	auto_leased struct engine *leased = NULL;
 	char id[CTR_ID_MAX];
 	struct err *err;
 
@@ -159,10 +159,9 @@ FALLIBLE engine_image_commit(struct engine *e, const char *container, const stru
 		TRY(ref_parse(how->ref, &r));
 	TRY(image_config_change(probe, how->changes)); /* what is wrong is said before anything is read */
 	TRY(ctr_find(e, container, id, &doc));
-	TRY(engine_content_lock(e, false, &lock));
+	TRY(engine_lease_begin(e, &leased));
 	err = commit(e, id, doc, how, out_id);
-	own_close(&lock);
-	lock = -1;
+	engine_lease_end(TAKE(leased));
 	if (err)
 		err_free(image_sweep(e));
 	return err;

@@ -279,20 +279,19 @@ FALLIBLE engine_image_import(struct engine *e, struct zip_source source, const c
 {
 	CLEANUP(ref_fini) struct ref r = { 0 };
 	auto_json json_t *config = json_pack("{s:[]}", "Env"), *document = NULL;
-	auto_fd int lock = -1;
+	auto_leased struct engine *leased = NULL;
 	struct err *err;
 
 	if (ref)
 		TRY(ref_parse(ref, &r));
 	TRY(image_config_change(config, changes)); /* what is wrong is said before the archive is read */
-	TRY(engine_content_lock(e, false, &lock));
+	TRY(engine_lease_begin(e, &leased));
 	err = import(e, source, config, message, &document);
 	if (!err)
 		err = engine_image_create(e, document, ref, out_id);
 	if (!err)
 		return NULL;
-	own_close(&lock); /* nobody needs what was read: it goes with the next sweep, which can be this one */
-	lock = -1;
+	engine_lease_end(TAKE(leased)); /* nobody needs what was read: it goes with the next sweep, which can be this one */
 	err_free(image_sweep(e));
 	return err;
 }

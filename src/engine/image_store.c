@@ -491,20 +491,6 @@ FALLIBLE image_layer_blob(struct engine *e, const char *diff_id, struct descript
 	return image_blob_media(e, b.digest, &out_layer->media_type);
 }
 
-FALLIBLE engine_content_lock(struct engine *e, bool exclusive, int *out_fd)
-{
-	auto_fd int fd = sys_openat(engine_root_fd(e), "content.lock", O_RDWR | O_CREAT, 0600);
-	int r = fd < 0 ? fd : sys_flock(fd, exclusive ? LOCK_EX | LOCK_NB : LOCK_SH);
-
-	*out_fd = -1;
-	if (r == -EWOULDBLOCK)
-		return FAIL(ERR_CONFLICT, "images are being added");
-	if (r < 0)
-		return FAIL_OS(-r, "lock the store");
-	*out_fd = TAKE_FD(fd);
-	return NULL;
-}
-
 /* ---- what is ready to run ---- */
 
 void engine_image_fini(struct engine_image *i)
@@ -540,8 +526,7 @@ FALLIBLE image_lease(struct engine *e, const char *manifest, bool exclusive, int
 	return NULL;
 }
 
-/* Found, and still so once nothing can prune it any more. */
-static FALLIBLE find_leased(struct engine *e, const char *text, char out_manifest[DIGEST_MAX], char **out_ref, int *out_lease)
+FALLIBLE image_find_leased(struct engine *e, const char *text, char out_manifest[DIGEST_MAX], char **out_ref, int *out_lease)
 {
 	auto_free char *before = NULL;
 
@@ -557,7 +542,8 @@ FALLIBLE engine_image_get(struct engine *e, const char *text, struct engine_imag
 	auto_fd int lease = -1;
 	char manifest[DIGEST_MAX];
 
-	TRY(find_leased(e, text, manifest, &ref, &lease));
+	TRY(image_find_leased(e, text, manifest, &ref, &lease));
+	TRY(image_hold(e, manifest));
 	TRY(image_docs_load(e, manifest, &d));
 	TRY(image_apply(e, &d));
 	*out_image = (struct engine_image){ .id = xstrdup(d.manifest.config.digest), .manifest = xstrdup(manifest),

@@ -54,13 +54,18 @@ void image_docs_fini(struct image_docs *d);
 /* Whether err tells that an image's documents are not what they should be, rather than that they could not be read. */
 bool image_is_damage(const struct err *err);
 /*
- * Who is about to use an image holds its manifest's blob locked shared (flock: the kernel lets go when it dies); prune, which takes it
- * alone or leaves the image, cannot come between. Owned fd; -1: the blob is not there, damage that whoever reads it tells.
+ * Who is about to use an image holds its manifest's blob locked shared (flock: the kernel lets go when it dies): prune, which takes it
+ * alone or leaves the image, cannot come between, and a sweep keeps all of it. Owned fd; -1: the blob is not there, damage that whoever
+ * reads it tells.
  */
 FALLIBLE image_lease(struct engine *e, const char *manifest, bool exclusive, int *out_fd); /* exclusive: ERR_CONFLICT, not waiting */
 /* The manifest (of our platform) that text names: reference, id, id prefix, digest. out_ref: the full reference it was found
  * by (owned) or NULL. ERR_NOT_FOUND "No such image: …". */
 FALLIBLE image_find(struct engine *e, const char *text, char out_manifest[DIGEST_MAX], char **out_ref);
+/* The same, held by image_lease; found once more then, so that it was not too late. */
+FALLIBLE image_find_leased(struct engine *e, const char *text, char out_manifest[DIGEST_MAX], char **out_ref, int *out_lease);
+/* Under a lease of the engine: all of the image belongs to it. */
+FALLIBLE image_hold(struct engine *e, const char *manifest);
 /* The record of a name: as it is, else of what a short name stands for; absent: *out_found false. out_name->ref owned. */
 FALLIBLE image_name_find(struct engine *e, const char *text, struct image_name *out_name, bool *out_found);
 /* That a layer blob holds the layer diff_id; nothing for a plain tar, which is its own name. */
@@ -79,16 +84,18 @@ FALLIBLE image_apply(struct engine *e, const struct image_docs *d);
 FALLIBLE image_name_set(struct engine *e, const char *ref, const char *digest, const char *manifest);
 /* keep: an image that loses its last name by it stays, without a name. */
 FALLIBLE image_name_delete(struct engine *e, const char *ref, bool keep);
-/* Removes blobs and layers that no name, container or cache entry reaches; does nothing while somebody adds content. */
+/* Removes blobs and layers that no name, container, cache entry or lease reaches. */
 FALLIBLE image_sweep(struct engine *e);
-#define IMAGE_SWEEP_WANTED "sweep-wanted" /* in RUN: one was not possible while somebody added content */
-void image_sweep_wanted(struct engine *e); /* at an open that finds it */
+#define IMAGE_SWEEP_WANTED "sweep-wanted" /* in RUN: one had to leave what somebody held */
+void image_sweep_wanted(struct engine *e); /* does it where there is such a mark and nobody holds anything */
 FALLIBLE image_sweep_count(struct engine *e, uint64_t *out_bytes); /* what it freed, on disk */
 /* What is reached from one image, from all names, containers, the build cache: digests of blobs and layers as keys. */
 FALLIBLE image_reach(struct engine *e, const char *manifest, struct map *m);
 FALLIBLE image_reach_names(struct engine *e, struct map *m);
 FALLIBLE image_reach_containers(struct engine *e, struct map *m);
 FALLIBLE image_reach_cache(struct engine *e, struct map *m);
+/* What leases hold, and of images whose manifest is not in m but leased, all; with all leases stopped. */
+FALLIBLE image_reach_leased(struct engine *e, struct map *m);
 /* Adds the blobs and layers of these digests. */
 FALLIBLE image_usage(struct engine *e, struct usage *u, char *const *digests);
 /* Dockerfile instructions (CMD, ENV …; NULL: none) upon an image's "config" object. ERR_INVALID names the change. */

@@ -216,24 +216,43 @@ TEST(pruning_takes_what_has_no_name_and_no_container)
 	CHECK_INT(fixture_blobs(e), 3);
 }
 
-TEST(nothing_is_swept_while_somebody_adds)
+TEST(what_a_lease_holds_stays_until_it_ends_and_all_else_goes)
 {
-	auto_engine struct engine *e = fixture_open();
-	auto_free char *id = fixture_image(e, "one", "a");
-	auto_fd int lock = -1, second = -1;
+	auto_engine struct engine *e = fixture_open(), *other = fixture_open();
+	auto_free char *one = fixture_image(e, "one", "a"), *two = fixture_image(e, "two", "b");
+	CLEANUP(engine_image_fini) struct engine_image image = { 0 };
+	auto_leased struct engine *leased = NULL, *again = NULL;
 
-	CHECK_OK(engine_content_lock(e, false, &lock));
-	CHECK_OK(engine_content_lock(e, false, &second));
-	CHECK_INT(events_of(e, "a", false, "Deleted"), 1); /* the next one sweeps */
+	CHECK_OK(engine_lease_begin(e, &leased));
+	CHECK_OK(engine_lease_begin(e, &again)); /* as a pull within a build */
+	CHECK_OK(engine_image_get(e, "a", &image));
+	engine_image_fini(&image);
+	CHECK_INT(events_of(other, "b", false, "Deleted"), 2);
+	CHECK_INT(events_of(other, "a", false, "Deleted"), 1);
 	CHECK_INT(fixture_blobs(e), 3);
+	CHECK_INT(fixture_layers(e), 1);
+	engine_lease_end(TAKE(again));
+	CHECK_OK(image_sweep(e));
 	{
 		auto_engine struct engine *early = fixture_open(); /* they are still at it */
 
 		CHECK_INT(fixture_blobs(early), 3);
 	}
-	own_close(&lock);
-	own_close(&second);
-	lock = second = -1;
+	engine_lease_end(TAKE(leased));
+	CHECK_INT(fixture_blobs(e) + fixture_layers(e), 0);
+}
+
+TEST(an_image_about_to_be_used_stays)
+{
+	auto_engine struct engine *e = fixture_open(), *other = fixture_open();
+	auto_free char *id = fixture_image(e, "one", "a");
+	CLEANUP(engine_image_fini) struct engine_image image = { 0 };
+
+	CHECK_OK(engine_image_get(e, "a", &image));
+	CHECK_INT(events_of(other, "a", false, "Deleted"), 1);
+	CHECK_INT(fixture_blobs(e), 3);
+	CHECK_INT(fixture_layers(e), 1);
+	engine_image_fini(&image);
 	{
 		auto_engine struct engine *next = fixture_open();
 
@@ -285,6 +304,7 @@ TEST(a_damaged_image_is_listed_and_can_be_removed)
 	CHECK_OK(engine_image_list(e, false, &list));
 	CHECK_INT(json_array_size(list), 2);
 	v = inspect(e, good);
+	engine_image_fini(&image);
 	CHECK_INT(events_of(e, "bad", false, "Deleted"), 1);
 	CHECK_INT(fixture_blobs(e), 3);
 	CHECK_INT(fixture_layers(e), 1);
@@ -308,6 +328,7 @@ TEST(a_failing_import_names_nothing_and_leaves_nothing)
 
 			CHECK_OK(engine_image_get(e, "a", &image));
 			CHECK_OK(store_blob_verify(engine_store(e), image.diff_ids[0]));
+			engine_image_fini(&image);
 			CHECK_INT(events_of(e, "a", false, "Deleted"), 2);
 		} else {
 			CHECK(err);
@@ -336,6 +357,7 @@ TEST(a_failing_removal_keeps_the_image_or_its_rest_goes_later)
 			CLEANUP(engine_image_fini) struct engine_image image = { 0 };
 
 			CHECK_OK(engine_image_get(e, "a", &image));
+			engine_image_fini(&image);
 			CHECK_INT(events_of(e, "a", false, "Deleted"), 2);
 		}
 		CHECK_OK(image_sweep(e));
@@ -371,6 +393,7 @@ static void whole_or_absent(void)
 		CHECK_OK(engine_image_get(e, "a", &image));
 		CHECK_OK(store_blob_verify(engine_store(e), image.diff_ids[0]));
 		CHECK_INT(fixture_layers(e), 1);
+		engine_image_fini(&image);
 		CHECK_INT(events_of(e, "a", false, "Deleted"), 2);
 	}
 	CHECK_OK(image_sweep(e));

@@ -19,6 +19,7 @@
 enum { LINE_MAX_BYTES = 32 << 20 }; /* a manifest as text, every byte escaped */
 
 struct transfer {
+	struct engine *e; /* whose lease is handed down; NULL: none */
 	const struct engine_transfer_opts *o;
 	struct image_ahead *ahead; /* of a pull; else NULL */
 	json_t *last; /* result or error */
@@ -91,6 +92,7 @@ static FALLIBLE run_program(char *const *args, int in_fd, struct transfer *t, js
 	auto_free char *path = NULL;
 	auto_fd int read_end = -1, pid_fd = -1;
 	auto_list char **argv = NULL;
+	int lease = t->e && engine_lease(t->e) ? lease_fd(engine_lease(t->e)) : -1;
 	int p[2], r, code;
 	struct err *err;
 
@@ -98,15 +100,17 @@ static FALLIBLE run_program(char *const *args, int in_fd, struct transfer *t, js
 	text_list_add(&argv, "hoy-transfer");
 	if (log_level == LOG_DEBUG)
 		text_list_add(&argv, "--debug");
+	if (lease >= 0)
+		text_list_add(&argv, "--lease");
 	for (size_t i = 0; args[i]; i++)
 		text_list_add(&argv, args[i]);
 	if ((r = sys_pipe(p)) < 0)
 		return FAIL_OS(-r, "make a pipe");
 	read_end = p[0];
 	{
-		const int fds[3] = { in_fd, p[1], 2 };
+		const int fds[] = { in_fd, p[1], 2, lease };
 
-		r = sys_spawn_run(&(struct sys_spawn){ path, argv, NULL, fds, 3, false }, &pid_fd);
+		r = sys_spawn_run(&(struct sys_spawn){ path, argv, NULL, fds, lease < 0 ? 3 : 4, false }, &pid_fd);
 	}
 	(void)sys_close(p[1]);
 	if (r < 0)
@@ -164,7 +168,7 @@ static FALLIBLE run_for(struct engine *e, const char *full, const char *digest, 
 /* Layers that have come are applied while others come. */
 static FALLIBLE fetch(struct engine *e, const char *full, const struct engine_transfer_opts *o, json_t **out_result)
 {
-	struct transfer t = { .o = o, .ahead = image_ahead_new(e) };
+	struct transfer t = { .e = e, .o = o, .ahead = image_ahead_new(e) };
 	struct err *err = run_for(e, full, NULL, &t, out_result);
 
 	if (!err && o->progress.line)
@@ -275,14 +279,12 @@ static bool is_passing(enum err_kind kind)
 static FALLIBLE pull_leased(struct engine *e, const char *full, const struct engine_transfer_opts *o, char **out_digest,
 			    int *out_lease)
 {
-	auto_fd int lock = -1;
+	auto_leased struct engine *leased = NULL;
 	struct err *err;
 
-	(void)engine_store(e); /* the layout must stand before somebody else writes into it */
-	TRY(engine_content_lock(e, false, &lock));
+	TRY(engine_lease_begin(e, &leased));
 	err = pull(e, full, o, false, out_digest, out_lease);
-	own_close(&lock);
-	lock = -1;
+	engine_lease_end(TAKE(leased));
 	if (err && !is_passing(err->kind))
 		err_free(image_sweep(e));
 	return err;
@@ -372,10 +374,10 @@ FALLIBLE engine_image_push(struct engine *e, const char *ref, const struct engin
 {
 	auto_free char *own = NULL;
 	auto_json json_t *result = NULL;
-	struct transfer t = { .o = o };
+	struct transfer t = { .e = e, .o = o };
+	auto_leased struct engine *leased = NULL;
 	struct image_name n = { 0 };
 	const char *digest;
-	auto_fd int lock = -1;
 	struct err *err;
 	bool found;
 
@@ -383,11 +385,12 @@ FALLIBLE engine_image_push(struct engine *e, const char *ref, const struct engin
 	if (!found)
 		return FAIL(ERR_NOT_FOUND, "An image does not exist locally with the tag: %s", ref);
 	own = n.ref;
-	TRY(engine_content_lock(e, false, &lock)); /* what is pushed is compressed into the store before */
+	TRY(engine_lease_begin(e, &leased)); /* what is pushed is compressed into the store before */
+	TRY(image_hold(e, n.digest));
+	TRY(image_hold(e, n.manifest));
 	/* the part of our platform: of an index the other parts are seldom here */
 	err = run_for(e, n.ref, o->all_platforms ? n.digest : n.manifest, &t, &result);
-	own_close(&lock);
-	lock = -1;
+	engine_lease_end(TAKE(leased));
 	err_free(image_sweep(e)); /* and goes again */
 	TRY(err);
 	digest = json_str_at(result, "digest", n.manifest);
@@ -459,12 +462,12 @@ FALLIBLE engine_image_copy(struct engine *e, const struct engine_copy *c, const 
 {
 	auto_list char **args = copy_words(e, c, o);
 	bool is_piped = strstr(c->from, ":/dev/stdin") != NULL;
-	auto_fd int lock = -1, in_fd = -1;
+	auto_leased struct engine *leased = NULL;
+	auto_fd int in_fd = -1;
 	auto_json json_t *result = NULL;
-	struct transfer t = { .o = o };
+	struct transfer t = { .e = e, .o = o };
 	struct err *err;
 
-	(void)engine_store(e);
 	TRY(creds_fd(c, &in_fd));
 	if (in_fd >= 0)
 		text_list_add(&args, "--creds");
@@ -472,10 +475,9 @@ FALLIBLE engine_image_copy(struct engine *e, const struct engine_copy *c, const 
 		return FAIL(ERR_INVALID, "credentials and an archive cannot both come through standard input: use an authfile");
 	text_list_add(&args, c->from);
 	text_list_add(&args, c->to);
-	TRY(engine_content_lock(e, false, &lock));
+	TRY(engine_lease_begin(e, &leased));
 	err = run_program(args, is_piped ? 0 : in_fd, &t, &result);
-	own_close(&lock);
-	lock = -1;
+	engine_lease_end(TAKE(leased));
 	if (!err || !is_passing(err->kind))
 		err_free(image_sweep(e)); /* what passed through */
 	TRY(err);

@@ -168,12 +168,11 @@ FALLIBLE engine_reconcile(struct engine *e)
 			TRY(end_dead(e, live[i]));
 		if (strcmp(live[i], IMAGE_INDEX_DIRTY) == 0)
 			TRY(image_index_reconcile(e, false));
-		if (strcmp(live[i], IMAGE_SWEEP_WANTED) == 0)
-			image_sweep_wanted(e);
 	}
 	for (size_t i = 0; homes[i]; i++)
 		if (is_id(homes[i]))
 			TRY(end_unnamed(e, homes[i]));
 	TRY(volume_reconcile(e));
+	image_sweep_wanted(e);
 	return after_boot(e, homes);
 }

@@ -520,13 +520,22 @@ static FALLIBLE check(struct verify *v)
 	return NULL;
 }
 
+static struct err *hold(void *ctx, const char *digest, uint64_t size)
+{
+	(void)size;
+	lease_hold(ctx, digest);
+	return NULL;
+}
+
 /* While it reads, nothing is swept. */
 static FALLIBLE check_round(struct verify *v)
 {
-	auto_fd int lock = -1;
+	auto_leased struct engine *leased = NULL;
 
 	round_fini(v);
-	TRY(engine_content_lock(v->e, false, &lock));
+	TRY(engine_lease_begin(v->e, &leased));
+	TRY(store_blob_each(engine_store(v->e), hold, engine_lease(v->e)));
+	TRY(layer_each(engine_snapshotter(v->e), hold, engine_lease(v->e)));
 	return check(v);
 }
 

@@ -241,12 +241,21 @@ static FALLIBLE check_unused(struct verify *v, const char *diff_id)
 		       : NULL;
 }
 
+static FALLIBLE check_leases(struct verify *v, const char *diff_id)
+{
+	auto_map struct map leased = { 0 };
+
+	TRY(image_reach_leased(v->e, &leased));
+	return map_get(&leased, diff_id) ? FAIL(ERR_CONFLICT, "a command that runs now uses it: repair again when it has ended") : NULL;
+}
+
 static FALLIBLE mend_layer(struct verify *v, const struct damage *d)
 {
 	struct descriptor blob = { 0 };
 	struct err *err;
 
 	TRY(check_unused(v, d->name));
+	TRY(check_leases(v, d->name));
 	err = verify_layer_blob(v, d->name, &blob);
 	if (!err)
 		err = store_blob_verify(engine_store(v->e), blob.digest);
@@ -261,14 +270,14 @@ static FALLIBLE mend_layer(struct verify *v, const struct damage *d)
 /* Alone: a build or a start in progress may stand on a layer that no record names. */
 static FALLIBLE mend_layers(struct verify *v)
 {
-	auto_fd int lock = -1;
+	auto_leases struct leases_stop stop = LEASES_GOING;
 	bool any = false;
 
 	for (size_t i = 0; i < v->damages.n; i++)
 		any |= v->damages.p[i].kind == DAMAGE_LAYER;
 	if (!any)
 		return NULL;
-	TRY(engine_content_lock(v->e, true, &lock));
+	TRY(leases_stop(engine_root_fd(v->e), NULL, &stop));
 	for (size_t i = 0; i < v->damages.n; i++) {
 		struct err *err =
 		    v->damages.p[i].kind == DAMAGE_LAYER ? mend_layer(v, &v->damages.p[i]) : NULL;
@@ -301,7 +310,7 @@ static FALLIBLE mend_other(struct verify *v, const struct damage *d)
 
 FALLIBLE verify_repair(struct verify *v)
 {
-	auto_fd int lock = -1;
+	auto_leased struct engine *leased = NULL;
 
 	for (size_t i = 0; i < v->damages.n; i++) {
 		struct err *err = mend_other(v, &v->damages.p[i]);
@@ -309,9 +318,8 @@ FALLIBLE verify_repair(struct verify *v)
 		if (err)
 			tell_failure(v, &v->damages.p[i], err);
 	}
-	TRY(engine_content_lock(v->e, false, &lock)); /* what is fetched stays until it is in its place */
+	TRY(engine_lease_begin(v->e, &leased)); /* what is fetched stays until it is in its place */
 	TRY(mend_blobs(v));
-	own_close(&lock);
-	lock = -1;
+	engine_lease_end(TAKE(leased));
 	return mend_layers(v);
 }

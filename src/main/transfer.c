@@ -11,7 +11,7 @@
  *	hoy-transfer login [--insecure] --username USER SERVER		password on stdin
  *	hoy-transfer logout SERVER
  *
- * --debug: every request on stderr. --retry-ms N: the first pause between attempts (500), doubled each time. --stall-s N: how
+ * --lease: fd 3 is a lease of the store (content/lease.h), which holds all that is found or brought. --debug: every request on stderr. --retry-ms N: the first pause between attempts (500), doubled each time. --stall-s N: how
  * long a connection may bring nothing (60). --connect-ms N: how long one may take to stand (30000). Registries that docker's
  * daemon.json (or the file HOY_DOCKER_CONF names) calls insecure are so here; its mirrors are used. stdout: JSON lines
  * (registry/report.h). Exit 0 or 1. Ends without a word when the reader of stdout does.
@@ -36,11 +36,12 @@
 
 #define PASSWORD_MAX 32768u
 #define DAEMON_JSON  "/etc/docker/daemon.json"
+#define LEASE_FD     3
 
 struct args {
 	const char *root, *platform, *user;
 	bool is_insecure, is_all, is_raw, is_config, keep_digests, has_creds;
-	bool src_insecure, dest_insecure;
+	bool src_insecure, dest_insecure, has_lease;
 	const char *src_auth, *dest_auth, *manifest_format;
 	uint64_t retry_ms, stall_s, connect_ms, level;
 	const char *format;
@@ -54,6 +55,8 @@ static bool parse_copy_arg(int c, struct args *out)
 		out->manifest_format = optarg;
 	else if (c == 'P')
 		out->keep_digests = true;
+	else if (c == 'L')
+		out->has_lease = true;
 	else if (c == 'C')
 		out->has_creds = true;
 	else if (c == 'S')
@@ -88,6 +91,7 @@ static struct err *parse_args(int argc, char **argv, struct args *out)
 						 { "format", required_argument, NULL, 'F' },
 						 { "preserve-digests", no_argument, NULL, 'P' },
 						 { "creds", no_argument, NULL, 'C' },
+						 { "lease", no_argument, NULL, 'L' },
 						 { "src-insecure", no_argument, NULL, 'S' },
 						 { "dest-insecure", no_argument, NULL, 'D' },
 						 { "src-authfile", required_argument, NULL, 'A' },
@@ -165,6 +169,7 @@ static struct err *load_daemon(struct daemon_conf *out)
 struct job {
 	struct ref ref;
 	struct store *store;
+	struct lease *lease;
 	char **others; /* further meanings of a short name */
 	struct platform platform;
 	int root_fd;
@@ -177,6 +182,7 @@ static void job_fini(struct job *j)
 	ref_fini(&j->ref);
 	text_list_free(j->others);
 	store_close(j->store);
+	lease_end(j->lease);
 	own_close(&j->root_fd);
 	daemon_fini(&j->daemon);
 }
@@ -205,6 +211,9 @@ static struct err *job_init(const struct args *a, struct report *report, const c
 	if (has_store) {
 		TRY(open_root(a->root, &j->root_fd));
 		TRY(store_open(j->root_fd, &j->store));
+		if (a->has_lease)
+			TRY(lease_join(j->root_fd, LEASE_FD, &j->lease));
+		store_lease(j->store, j->lease);
 		j->t.store = j->store;
 	}
 	return NULL;

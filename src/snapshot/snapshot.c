@@ -19,6 +19,19 @@
 #include <stdio.h>
 #include <sys/file.h>
 
+enum { DRAFT_NAME = 48, DELETED_MAX = 256 };
+struct draft { /* a layer that has no name yet */
+	struct snapshotter *s;
+	const struct layer_driver *driver;
+	char name[DRAFT_NAME];
+	int fd; /* flocked; -1: named or none */
+	struct layer_draft layer;
+};
+#define DRAFT_NONE                                                                                           \
+	{                                                                                                    \
+		.fd = -1, .layer = { .dir_fd = -1, .tar_fd = -1, .image_fd = -1 }                                                         \
+	}
+
 struct snapshotter {
 	int root_fd; /* borrowed */
 	int layers_fd, tmp_fd, shared_fd;
@@ -28,6 +41,8 @@ struct snapshotter {
 	const struct layer_driver *driver;
 	char *why_not;
 	struct kept kept;
+	struct lease *lease;	    /* borrowed; NULL: none */
+	VEC(struct draft) deleted; /* layers without a name, whose room we still keep */
 };
 
 static FALLIBLE make_dir(int root_fd, const char *name, int *out_fd)
@@ -95,6 +110,8 @@ void snapshotter_close(struct snapshotter *s)
 {
 	if (!s)
 		return;
+	layers_deleted_free(s);
+	vec_fini(&s->deleted);
 	own_close(&s->layers_fd);
 	own_close(&s->tmp_fd);
 	own_close(&s->shared_fd);
@@ -135,10 +152,16 @@ void snapshotter_keep_mounts(struct snapshotter *s)
 	(void)pthread_mutex_unlock(&s->kept.lock);
 }
 
+void snapshotter_lease(struct snapshotter *s, struct lease *l)
+{
+	s->lease = l;
+}
+
 bool layer_exists(const struct snapshotter *s, const char *diff_id)
 {
 	struct stat st;
 
+	lease_hold(s->lease, diff_id);
 	return digest_is_valid(sv_of(diff_id)) &&
 	       sys_fstatat(s->layers_fd, digest_hex(diff_id), &st, AT_SYMLINK_NOFOLLOW) == 0;
 }
@@ -182,19 +205,6 @@ uint64_t layer_size(const struct snapshotter *s, const char *diff_id)
 }
 
 /* ---- making ---- */
-
-enum { DRAFT_NAME = 48 };
-struct draft { /* a layer that has no name yet */
-	struct snapshotter *s;
-	const struct layer_driver *driver;
-	char name[DRAFT_NAME];
-	int fd; /* flocked; -1: named or none */
-	struct layer_draft layer;
-};
-#define DRAFT_NONE                                                                                           \
-	{                                                                                                    \
-		.fd = -1, .layer = { .dir_fd = -1, .tar_fd = -1, .image_fd = -1 }                                                         \
-	}
 
 static void draft_drop(struct draft *d)
 {
@@ -297,6 +307,7 @@ static FALLIBLE draft_name(struct draft *d, const char *diff_id)
 
 	if (e)
 		return err_ctx(e, "write layer %s", diff_id);
+	lease_hold(d->s->lease, diff_id);
 	r = sys_renameat(d->s->tmp_fd, d->name, d->s->layers_fd, digest_hex(diff_id), RENAME_NOREPLACE);
 	if (r < 0 && r != -EEXIST)
 		return FAIL_OS(-r, "name layer %s", diff_id);
@@ -372,10 +383,16 @@ FALLIBLE layer_adopt(struct snapshotter *s, int tar_fd, const char *upper, int64
 	return draft_name(&d, diff_id);
 }
 
-/* Its own directory becomes the draft that nobody finishes: nothing is made, so that it works on a full disk. */
-FALLIBLE layer_delete(struct snapshotter *s, const char *diff_id)
+void layers_deleted_free(struct snapshotter *s)
 {
-	CLEANUP(draft_drop) struct draft d = DRAFT_NONE;
+	for (size_t i = 0; i < s->deleted.n; i++)
+		draft_drop(&s->deleted.p[i]);
+	s->deleted.n = 0;
+}
+
+/* Its own directory becomes the draft that nobody finishes: nothing is made, so that it works on a full disk. */
+static FALLIBLE unname(struct snapshotter *s, const char *diff_id, struct draft *out_draft)
+{
 	auto_fd int fd = -1;
 	int r;
 
@@ -385,14 +402,33 @@ FALLIBLE layer_delete(struct snapshotter *s, const char *diff_id)
 		return NULL;
 	if (fd < 0 || (r = sys_flock(fd, LOCK_EX)) < 0)
 		return FAIL_OS(fd < 0 ? -fd : -r, "delete layer %s", diff_id);
-	draft_number(d.name);
-	r = sys_renameat(s->layers_fd, digest_hex(diff_id), s->tmp_fd, d.name, RENAME_NOREPLACE);
+	draft_number(out_draft->name);
+	r = sys_renameat(s->layers_fd, digest_hex(diff_id), s->tmp_fd, out_draft->name, RENAME_NOREPLACE);
 	if (r < 0)
 		return r == -ENOENT ? NULL : FAIL_OS(-r, "delete layer %s", diff_id);
-	d.s = s;
-	d.fd = TAKE_FD(fd);
+	out_draft->s = s;
+	out_draft->fd = TAKE_FD(fd);
 	if (s->shared_fd >= 0) /* links of containers that ran on it; one that still does has its own copy */
 		(void)fs_remove_tree(s->shared_fd, digest_hex(diff_id));
+	return NULL;
+}
+
+FALLIBLE layer_delete(struct snapshotter *s, const char *diff_id)
+{
+	CLEANUP(draft_drop) struct draft d = DRAFT_NONE;
+
+	return unname(s, diff_id, &d);
+}
+
+FALLIBLE layer_unname(struct snapshotter *s, const char *diff_id)
+{
+	struct draft d = DRAFT_NONE;
+
+	if (s->deleted.n == DELETED_MAX)
+		layers_deleted_free(s);
+	TRY(unname(s, diff_id, &d));
+	if (d.fd >= 0)
+		*vec_push(&s->deleted) = d;
 	return NULL;
 }
 

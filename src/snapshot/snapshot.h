@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "codec/digest.h"
 #include "codec/zip.h"
+#include "content/lease.h"
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -28,6 +29,9 @@ void snapshotter_close(struct snapshotter *s);
 /* The driver of new layers, and why one that would come before it is not used ("erofs: …") or NULL; borrowed. Probes at first use. */
 FALLIBLE snapshotter_driver(struct snapshotter *s, const char **out_name, const char **out_why_not);
 
+/* From now on l (borrowed; NULL: nobody) holds each layer that is asked for (layer_exists) or made, before it is looked for or named. */
+void snapshotter_lease(struct snapshotter *s, struct lease *l);
+
 /* From now on layers that are mounted stay so until s is closed: for who mounts the same ones again and again. */
 void snapshotter_keep_mounts(struct snapshotter *s);
 
@@ -43,7 +47,10 @@ uint64_t layer_size(const struct snapshotter *s, const char *diff_id); /* bytes 
  */
 FALLIBLE layer_apply(struct snapshotter *s, struct zip_source source, const char *want_diff_id,
 		     char out_diff_id[DIGEST_MAX]);
-FALLIBLE layer_delete(struct snapshotter *s, const char *diff_id);
+FALLIBLE layer_delete(struct snapshotter *s, const char *diff_id); /* absent is no error */
+/* The name goes now, its room, which takes longer, with layers_deleted_free or snapshotter_close. */
+FALLIBLE layer_unname(struct snapshotter *s, const char *diff_id);
+void layers_deleted_free(struct snapshotter *s);
 /* Told of each thing in a layer that is not as it was applied: path below its root, and what ("mode is 0700, not 0755"). */
 struct layer_tell {
 	void (*tell)(void *ctx, const char *path, const char *what);

@@ -193,6 +193,12 @@ int sys_write_behind(int fd, off_t at, off_t n)
 	return sys_ret(sync_file_range(fd, at, n, SYNC_FILE_RANGE_WRITE));
 }
 
+int sys_reserve(int fd, off_t n)
+{
+	SYS_FAULT("fallocate");
+	return sys_ret(RETRY(fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, n)));
+}
+
 int sys_syncfs(int fd)
 {
 	SYS_FAULT("syncfs");

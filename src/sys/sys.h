@@ -46,6 +46,8 @@ int sys_fdatasync(int fd);
 int sys_syncfs(int fd);
 /* Has the kernel begin to write these bytes to disk, without waiting for it: a later sync has less to do. Only a hint. */
 int sys_write_behind(int fd, off_t at, off_t n);
+/* Room on disk for the first n bytes of a file, whose size stays. -EOPNOTSUPP: the file system has no such thing. */
+int sys_reserve(int fd, off_t n);
 int sys_ftruncate(int fd, off_t size);
 off_t sys_lseek(int fd, off_t at, int whence);
 int sys_rename(int dir_fd, const char *from, const char *to);
