@@ -21,7 +21,7 @@ FALLIBLE lease_begin(int root_fd, struct lease **out_lease);
 FALLIBLE lease_join(int root_fd, int fd, struct lease **out_lease);
 int lease_fd(const struct lease *l); /* borrowed; for handing it down */
 /*
- * From now on a sweep keeps what digest names. Never fails: where the line cannot be written (a full disk) no sweep can decide
+ * From now on a sweep keeps what digest names. Not within a write transaction of the database: a sweep waits for one of its own. Never fails: where the line cannot be written (a full disk) no sweep can decide
  * anything until the lease ends. NULL: nobody's lease, nothing is held.
  */
 void lease_hold(struct lease *l, const char *digest);

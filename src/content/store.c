@@ -121,7 +121,7 @@ void store_lease(struct store *s, struct lease *l)
 	s->lease = l;
 }
 
-static bool has(const struct store *s, const char *digest, uint64_t *out_size)
+bool store_size(const struct store *s, const char *digest, uint64_t *out_size)
 {
 	struct stat st;
 
@@ -137,7 +137,7 @@ static bool has(const struct store *s, const char *digest, uint64_t *out_size)
 bool store_has(const struct store *s, const char *digest, uint64_t *out_size)
 {
 	lease_hold(s->lease, digest);
-	return has(s, digest, out_size);
+	return store_size(s, digest, out_size);
 }
 
 struct err *store_blob_open(const struct store *s, const char *digest, uint64_t want_size, int *out_fd)
@@ -337,7 +337,7 @@ struct err *store_blob_each(const struct store *s,
 		if (strlen(entry->d_name) != 64)
 			continue;
 		(void)snprintf(digest, sizeof digest, "sha256:%.64s", entry->d_name);
-		if (has(s, digest, &size))
+		if (store_size(s, digest, &size))
 			e = each(ctx, digest, size);
 	}
 	(void)closedir(d);

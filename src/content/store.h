@@ -31,6 +31,7 @@ int store_root_fd(const struct store *s); /* borrowed */
 void store_lease(struct store *s, struct lease *l);
 
 bool store_has(const struct store *s, const char *digest, uint64_t *out_size); /* out_size may be NULL */
+bool store_size(const struct store *s, const char *digest, uint64_t *out_size); /* the same for who only looks: nothing is held */
 /* Owned fd for reading. ERR_NOT_FOUND names the digest; ERR_CORRUPT when the size differs from want_size (0: any). */
 FALLIBLE store_blob_open(const struct store *s, const char *digest, uint64_t want_size, int *out_fd);
 /* Whole blob, verified against its digest, owned, NUL-terminated; for manifests and configs (max_bytes). ERR_CORRUPT. */

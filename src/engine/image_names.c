@@ -106,7 +106,7 @@ static FALLIBLE index_of(struct engine *e, struct db_txn *txn, struct buf *out)
 		uint64_t size = 0;
 		json_t *entry;
 
-		if (!store_has(engine_store(e), n->manifest, &size))
+		if (!store_size(engine_store(e), n->manifest, &size)) /* within a transaction nothing may be held */
 			continue;
 		entry = json_pack("{s:s, s:s, s:I}", "mediaType", n->media_type, "digest", n->manifest, "size", (json_int_t)size);
 		if (!image_name_is_none(n->ref))

@@ -370,35 +370,55 @@ FALLIBLE engine_image_pull(struct engine *e, const char *ref, const struct engin
 	return pull_name(e, ref, o, out_full, out_digest, &lease);
 }
 
-FALLIBLE engine_image_push(struct engine *e, const char *ref, const struct engine_transfer_opts *o, char **out_digest)
+/* As the registry knows it: repository@digest finds it from now on. Not if the name has gone, or to another image, meanwhile. */
+static FALLIBLE name_pushed(struct engine *e, const struct image_name *n, const char *digest)
+{
+	struct image_name now = { 0 };
+	bool found = false;
+	struct err *err;
+
+	TRY(digest_check(sv_of(digest)));
+	if (strcmp(digest, n->digest) == 0)
+		return NULL;
+	err = image_name_get(e, n->ref, &now, &found);
+	free(now.ref);
+	return err || !found || strcmp(now.manifest, n->manifest) != 0 ? err : image_name_set(e, n->ref, digest, n->manifest);
+}
+
+/* Under a lease: what is pushed is compressed into the store before. */
+static FALLIBLE push_leased(struct engine *e, const char *ref, const struct engine_transfer_opts *o, char **out_digest)
 {
 	auto_free char *own = NULL;
 	auto_json json_t *result = NULL;
 	struct transfer t = { .e = e, .o = o };
-	auto_leased struct engine *leased = NULL;
 	struct image_name n = { 0 };
 	const char *digest;
-	struct err *err;
 	bool found;
 
 	TRY(image_name_find(e, ref, &n, &found));
 	if (!found)
 		return FAIL(ERR_NOT_FOUND, "An image does not exist locally with the tag: %s", ref);
 	own = n.ref;
-	TRY(engine_lease_begin(e, &leased)); /* what is pushed is compressed into the store before */
 	TRY(image_hold(e, n.digest));
 	TRY(image_hold(e, n.manifest));
 	/* the part of our platform: of an index the other parts are seldom here */
-	err = run_for(e, n.ref, o->all_platforms ? n.digest : n.manifest, &t, &result);
-	engine_lease_end(TAKE(leased));
-	err_free(image_sweep(e)); /* and goes again */
-	TRY(err);
+	TRY(run_for(e, n.ref, o->all_platforms ? n.digest : n.manifest, &t, &result));
 	digest = json_str_at(result, "digest", n.manifest);
-	TRY(digest_check(sv_of(digest)));
-	if (strcmp(digest, n.digest) != 0) /* as the registry knows it: repository@digest finds it from now on */
-		TRY(image_name_set(e, n.ref, digest, n.manifest));
+	TRY(name_pushed(e, &n, digest));
 	*out_digest = xstrdup(digest);
 	return NULL;
+}
+
+FALLIBLE engine_image_push(struct engine *e, const char *ref, const struct engine_transfer_opts *o, char **out_digest)
+{
+	auto_leased struct engine *leased = NULL;
+	struct err *err;
+
+	TRY(engine_lease_begin(e, &leased));
+	err = push_leased(e, ref, o, out_digest);
+	engine_lease_end(TAKE(leased));
+	err_free(image_sweep(e)); /* what was compressed goes again */
+	return err;
 }
 
 static void add_word(char ***words, const char *option, const char *value)
