@@ -1,8 +1,8 @@
 /*
  * image_ahead.c - see image_ahead.h. A worker takes a layer as soon as its bytes begin to come, and reads the
  * file that another process writes as far as that says it may. What it says is only believed for speed: the
- * layer is named when its digest is the configuration's, and what the blob holds is remembered when the blob
- * is whole and verified.
+ * layer is named when its digest is the configuration's, and what the blob holds is remembered, before that,
+ * when the blob is whole and verified. What somebody else is making is left to image_apply, which waits for it.
  */
 #include "engine/image_ahead.h"
 #include "base/mem.h"
@@ -52,7 +52,7 @@ struct image_ahead *image_ahead_new(struct engine *e)
 struct arriving {
 	struct image_ahead *a;
 	size_t nth;
-	int fd; /* borrowed from the layer */
+	const struct ahead_layer *layer; /* borrowed, a copy */
 	uint64_t at, size;
 	struct unzip *unzip; /* what reads it */
 	uint64_t unpacked;   /* bytes that came out */
@@ -85,7 +85,7 @@ static struct err *arriving_read(void *ctx, void *p, size_t n, size_t *out_n)
 	there = wait_bytes(in);
 	if (!there)
 		return FAIL(ERR_CANCELLED, "the layer does not come");
-	got = sys_pread(in->fd, p, n < there ? n : (size_t)there, (off_t)in->at);
+	got = sys_pread(in->layer->fd, p, n < there ? n : (size_t)there, (off_t)in->at);
 	if (got <= 0)
 		return got < 0 ? FAIL_OS((int)-got, "read what has arrived")
 			       : FAIL(ERR_CANCELLED, "the layer begins again");
@@ -120,17 +120,24 @@ static bool wait_whole(struct image_ahead *a, size_t nth)
 	return is_whole;
 }
 
+/* The layer is what its digest says, whatever the blob becomes. */
+static struct err *remember(void *ctx)
+{
+	const struct arriving *in = ctx;
+
+	return wait_whole(in->a, in->nth) ? image_blob_remember(in->a->e, in->layer->digest, in->layer->diff_id) : NULL;
+}
+
 /* l: a copy. */
 static FALLIBLE apply_arriving(struct image_ahead *a, size_t nth, const struct ahead_layer *l)
 {
-	struct arriving in = { .a = a, .nth = nth, .fd = l->fd, .size = l->size };
+	struct arriving in = { .a = a, .nth = nth, .layer = l, .size = l->size };
+	const struct layer_want want = { .diff_id = l->diff_id, .is_ahead = true, .proven = remember, .ctx = &in };
 	auto_unzip struct unzip *u = NULL;
 
 	TRY(unzip_open((struct zip_source){ arriving_read, &in }, &u));
 	in.unzip = u;
-	TRY(layer_apply(engine_snapshotter(a->e), (struct zip_source){ unpacked_read, &in }, l->diff_id,
-			NULL));
-	return wait_whole(a, nth) ? image_blob_remember(a->e, l->digest, l->diff_id) : NULL;
+	return layer_apply(engine_snapshotter(a->e), (struct zip_source){ unpacked_read, &in }, &want, NULL);
 }
 
 /* ---- workers ---- */
@@ -167,7 +174,7 @@ static void *work(void *arg)
 
 		(void)pthread_mutex_unlock(&a->lock);
 		memcpy(blob.digest, l.digest, DIGEST_MAX);
-		err_free(l.is_whole ? image_apply_layer(a->e, &blob, l.diff_id) : apply_arriving(a, nth, &l));
+		err_free(l.is_whole ? image_apply_layer(a->e, &blob, l.diff_id, true) : apply_arriving(a, nth, &l));
 		(void)pthread_mutex_lock(&a->lock);
 	}
 	(void)pthread_mutex_unlock(&a->lock);

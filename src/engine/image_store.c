@@ -299,8 +299,23 @@ static struct err *from_unzip(void *ctx, void *p, size_t n, size_t *out_n)
 	return unzip_read(ctx, p, n, out_n);
 }
 
-FALLIBLE image_apply_layer(struct engine *e, const struct descriptor *blob, const char *diff_id)
+struct blob_layer {
+	struct engine *e;
+	const char *blob, *diff_id;
+};
+
+/* Before others see the layer: they need not find out what the blob holds. */
+static struct err *remember(void *ctx)
 {
+	const struct blob_layer *b = ctx;
+
+	return image_blob_remember(b->e, b->blob, b->diff_id);
+}
+
+FALLIBLE image_apply_layer(struct engine *e, const struct descriptor *blob, const char *diff_id, bool is_ahead)
+{
+	struct blob_layer b = { e, blob->digest, diff_id };
+	const struct layer_want want = { .diff_id = diff_id, .is_ahead = is_ahead, .proven = remember, .ctx = &b };
 	auto_unzip struct unzip *u = NULL;
 	auto_fd int fd = -1;
 
@@ -312,8 +327,7 @@ FALLIBLE image_apply_layer(struct engine *e, const struct descriptor *blob, cons
 		return layer_adopt(engine_snapshotter(e), fd, NULL, -1, diff_id);
 	TRY(unzip_open(zip_source_fd(&fd), &u));
 	unzip_is_proven(u);
-	TRY(layer_apply(engine_snapshotter(e), (struct zip_source){ from_unzip, u }, diff_id, NULL));
-	return image_blob_remember(e, blob->digest, diff_id);
+	return layer_apply(engine_snapshotter(e), (struct zip_source){ from_unzip, u }, &want, NULL);
 }
 
 /* Layers do not depend on each other: several at once, each layer by one thread. */
@@ -335,7 +349,7 @@ static FALLIBLE apply_nth(struct apply *a, size_t i)
 			return NULL;
 	if (layer_exists(engine_snapshotter(a->e), a->d->diff_ids[i]))
 		return NULL;
-	err = image_apply_layer(a->e, blob, a->d->diff_ids[i]);
+	err = image_apply_layer(a->e, blob, a->d->diff_ids[i], false);
 	return err ? err_ctx(err, "layer %.19s", blob->digest) : NULL;
 }
 

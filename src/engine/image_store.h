@@ -72,8 +72,11 @@ FALLIBLE image_name_find(struct engine *e, const char *text, struct image_name *
 FALLIBLE image_blob_remember(struct engine *e, const char *blob, const char *diff_id);
 /* Whether the layer of a blob is applied, as far as is known. */
 FALLIBLE image_blob_applied(struct engine *e, const char *blob, bool *out_applied);
-/* Applies one layer from its blob. ERR_UNSUPPORTED it is no file system layer; ERR_CORRUPT it is not that diff id. */
-FALLIBLE image_apply_layer(struct engine *e, const struct descriptor *blob, const char *diff_id);
+/*
+ * Applies one layer from its blob, unless it is there. Who else does so is waited for, or with is_ahead ERR_CONFLICT.
+ * ERR_UNSUPPORTED it is no file system layer; ERR_CORRUPT it is not that diff id.
+ */
+FALLIBLE image_apply_layer(struct engine *e, const struct descriptor *blob, const char *diff_id, bool is_ahead);
 /* Before an image gets a name: every layer blob is there and holds what the configuration says, also where the layer was
  * applied before from another blob. ERR_CORRUPT. */
 FALLIBLE image_check_layers(struct engine *e, const struct image_docs *d);

@@ -262,7 +262,7 @@ static FALLIBLE mend_layer(struct verify *v, const struct damage *d)
 	if (!err)
 		err = layer_delete(engine_snapshotter(v->e), d->name);
 	if (!err)
-		err = image_apply_layer(v->e, &blob, d->name);
+		err = image_apply_layer(v->e, &blob, d->name, false);
 	free(blob.media_type);
 	return err;
 }

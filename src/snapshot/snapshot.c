@@ -1,7 +1,8 @@
 /*
- * snapshot.c - naming of layers: the driver fills ROOT/tmp/layer-<random> (flocked) and syncs it; rename to
+ * snapshot.c - naming of layers: the driver fills a directory ROOT/tmp/layer-… (flocked) and syncs it; rename to
  * ROOT/layers/<hex>, sync the directory. So a layer under its name has all its bytes on disk; what a crash
- * left in tmp nobody holds and is swept.
+ * left in tmp nobody holds and is swept. A draft whose layer is known is named by it, layer-<hex>: who wants the
+ * same one finds it held, and waits. Nobody holds one draft and waits for another, so nobody waits in a circle.
  */
 #include "snapshot/snapshot.h"
 #include "base/buf.h"
@@ -18,8 +19,12 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/file.h>
+#include <time.h>
 
-enum { DRAFT_NAME = 48, DELETED_MAX = 256 };
+#define WAIT_NS	    INT64_C(20000000) /* so often a draft that somebody else fills is looked at … */
+#define STALLED_MAX 500u	      /* … and so many times though it does not grow */
+
+enum { DRAFT_NAME = 80, DELETED_MAX = 256 };
 struct draft { /* a layer that has no name yet */
 	struct snapshotter *s;
 	const struct layer_driver *driver;
@@ -55,6 +60,18 @@ static FALLIBLE make_dir(int root_fd, const char *name, int *out_fd)
 	return *out_fd < 0 ? FAIL_OS(-*out_fd, "open directory %s", name) : NULL;
 }
 
+/* Removes a draft whose maker is gone. False: it is held, or is no more. */
+static bool sweep_one(const struct snapshotter *s, const char *name)
+{
+	auto_fd int fd = sys_openat(s->tmp_fd, name, O_RDONLY | O_DIRECTORY, 0);
+	struct stat held, named;
+
+	return fd >= 0 && sys_flock(fd, LOCK_EX | LOCK_NB) == 0 && sys_fstat(fd, &held) == 0 &&
+	       sys_fstatat(s->tmp_fd, name, &named, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       named.st_ino == held.st_ino && /* else it became a layer, and the name is another's */
+	       fs_remove_tree(s->tmp_fd, name) == 0;
+}
+
 /* Removes what writers that are gone left behind. */
 static void sweep(const struct snapshotter *s)
 {
@@ -62,15 +79,9 @@ static void sweep(const struct snapshotter *s)
 
 	if (fs_list(s->tmp_fd, &names) < 0)
 		return;
-	for (size_t i = 0; names[i]; i++) {
-		auto_fd int fd = -1;
-
-		if (strncmp(names[i], "layer-", 6) != 0)
-			continue;
-		fd = sys_openat(s->tmp_fd, names[i], O_RDONLY | O_DIRECTORY, 0);
-		if (fd >= 0 && sys_flock(fd, LOCK_EX | LOCK_NB) == 0)
-			(void)fs_remove_tree(s->tmp_fd, names[i]);
-	}
+	for (size_t i = 0; names[i]; i++)
+		if (strncmp(names[i], "layer-", 6) == 0)
+			(void)sweep_one(s, names[i]);
 }
 
 OWN_DEFINE(struct snapshotter *, snapshotter, snapshotter_close)
@@ -223,27 +234,80 @@ static void draft_number(char out[DRAFT_NAME])
 	(void)snprintf(out, DRAFT_NAME, "layer-%d-%u", (int)getpid(), atomic_fetch_add(&serial, 1));
 }
 
-/* An empty directory that goes with whoever made it. */
+/* An empty directory d->name that goes with whoever made it. d->fd -1: somebody else has that name, or a sweeper took it. */
+static FALLIBLE draft_make(struct draft *d)
+{
+	int tmp_fd = d->s->tmp_fd, r = sys_mkdir(tmp_fd, d->name, 0710);
+	struct stat st = { 0 };
+
+	if (r == -EEXIST)
+		return NULL;
+	if (r < 0)
+		return FAIL_OS(-r, "make a temporary layer");
+	d->fd = sys_openat(tmp_fd, d->name, O_RDONLY | O_DIRECTORY, 0);
+	if (d->fd < 0 && d->fd != -ENOENT) {
+		(void)sys_rmdir(tmp_fd, d->name);
+		return FAIL_OS(-d->fd, "open a temporary layer");
+	}
+	if (d->fd >= 0 && ((r = sys_flock(d->fd, LOCK_EX)) < 0 || (r = sys_fstat(d->fd, &st)) < 0))
+		return FAIL_OS(-r, "lock a temporary layer");
+	if (st.st_nlink)
+		return NULL;
+	own_close(&d->fd);
+	d->fd = -1;
+	return NULL;
+}
+
 static FALLIBLE draft_open(struct snapshotter *s, struct draft *d)
 {
-	struct stat st = { 0 };
-	int r;
-
 	*d = (struct draft)DRAFT_NONE;
 	d->s = s;
-	do { /* again when a sweeper took it between the two calls */
-		own_close(&d->fd);
+	while (d->fd < 0) {
 		draft_number(d->name);
-		r = sys_mkdir(s->tmp_fd, d->name, 0710);
-		if (r < 0 && r != -EEXIST)
-			return FAIL_OS(-r, "make a temporary layer");
-		d->fd = r < 0 ? -1 : sys_openat(s->tmp_fd, d->name, O_RDONLY | O_DIRECTORY, 0);
-		if (d->fd >= 0 && ((r = sys_flock(d->fd, LOCK_EX)) < 0 || (r = sys_fstat(d->fd, &st)) < 0))
-			return FAIL_OS(-r, "lock a temporary layer");
-	} while (d->fd < 0 ? r == -EEXIST || d->fd == -ENOENT : st.st_nlink == 0);
-	if (d->fd < 0)
-		(void)sys_rmdir(s->tmp_fd, d->name);
-	return d->fd < 0 ? FAIL_OS(-d->fd, "open a temporary layer") : NULL;
+		TRY(draft_make(d));
+	}
+	return NULL;
+}
+
+/* Whether a draft got on since the last look. */
+static bool has_grown(const struct snapshotter *s, const char *name, struct timespec *last)
+{
+	struct stat st = { 0 };
+	bool has;
+
+	(void)sys_fstatat(s->tmp_fd, name, &st, AT_SYMLINK_NOFOLLOW);
+	has = st.st_mtim.tv_sec != last->tv_sec || st.st_mtim.tv_nsec != last->tv_nsec;
+	*last = st.st_mtim;
+	return has;
+}
+
+/* The draft of a layer that is known. *out_exists: there is the layer, perhaps because somebody else was making it. */
+static FALLIBLE draft_claim(struct snapshotter *s, const struct layer_want *want, struct draft *d, bool *out_exists)
+{
+	struct timespec last = { 0 };
+
+	TRY(digest_check(sv_of(want->diff_id)));
+	*d = (struct draft)DRAFT_NONE;
+	d->s = s;
+	(void)snprintf(d->name, sizeof d->name, "layer-%.64s", digest_hex(want->diff_id));
+	for (unsigned stalled = 0; stalled < STALLED_MAX; stalled++) {
+		*out_exists = layer_exists(s, want->diff_id);
+		if (*out_exists)
+			return NULL;
+		TRY(draft_make(d));
+		if (d->fd >= 0) {
+			*out_exists = layer_exists(s, want->diff_id); /* it came just before we began */
+			return NULL;
+		}
+		if (sweep_one(s, d->name))
+			continue;
+		if (want->is_ahead)
+			return FAIL(ERR_CONFLICT, "somebody else is making layer %s", want->diff_id);
+		if (has_grown(s, d->name, &last))
+			stalled = 0;
+		(void)nanosleep(&(struct timespec){ .tv_nsec = WAIT_NS }, NULL);
+	}
+	return draft_open(s, d); /* beside them: the first that is ready names it */
 }
 
 static void add_reason(char **list, const char *name, const char *why)
@@ -290,23 +354,35 @@ static FALLIBLE need_driver(struct snapshotter *s)
 	return e;
 }
 
-static FALLIBLE draft_begin(struct snapshotter *s, struct draft *d)
+/* want NULL: what layer it will be is not known. */
+static FALLIBLE draft_begin(struct snapshotter *s, const struct layer_want *want, struct draft *d, bool *out_exists)
 {
+	*out_exists = false;
 	TRY(need_driver(s));
-	TRY(draft_open(s, d));
+	TRY(want ? draft_claim(s, want, d, out_exists) : draft_open(s, d));
 	d->driver = s->driver;
 	d->layer.dir_fd = d->fd;
 	return NULL;
 }
 
+/* Also of a layer that was there: another process may have renamed it and not synced the directory yet. */
+static FALLIBLE sync_name(const struct snapshotter *s, const char *diff_id)
+{
+	int r = sys_fsync(s->layers_fd);
+
+	return r < 0 ? FAIL_OS(-r, "sync layer %s", diff_id) : NULL;
+}
+
 /* Syncs and names. A layer that is there already stays: the draft goes. */
-static FALLIBLE draft_name(struct draft *d, const char *diff_id)
+static FALLIBLE draft_name(struct draft *d, const struct layer_want *want, const char *diff_id)
 {
 	struct err *e = d->driver->seal(&d->layer, diff_id);
 	int r;
 
 	if (e)
 		return err_ctx(e, "write layer %s", diff_id);
+	if (want && want->proven)
+		TRY(want->proven(want->ctx));
 	lease_hold(d->s->lease, diff_id);
 	r = sys_renameat(d->s->tmp_fd, d->name, d->s->layers_fd, digest_hex(diff_id), RENAME_NOREPLACE);
 	if (r < 0 && r != -EEXIST)
@@ -315,9 +391,7 @@ static FALLIBLE draft_name(struct draft *d, const char *diff_id)
 		own_close(&d->fd);
 		d->fd = -1;
 	}
-	/* also when it was there: another process may have renamed it and not synced the directory yet */
-	r = sys_fsync(d->s->layers_fd);
-	return r < 0 ? FAIL_OS(-r, "sync layer %s", diff_id) : NULL;
+	return sync_name(d->s, diff_id);
 }
 
 static FALLIBLE fill(void *ctx, struct zip_source tar)
@@ -328,10 +402,10 @@ static FALLIBLE fill(void *ctx, struct zip_source tar)
 }
 
 /* What a small blob unpacks to without end must not take the last room from everybody else on the disk. */
-enum { LOOK_BYTES = 256 << 20, SHARE_KEPT = 20 };
+enum { LOOK_BYTES = 64 << 20, SHARE_KEPT = 20 };
 struct watched {
 	struct zip_source source;
-	int dir_fd;
+	const struct draft *draft;
 	uint64_t bytes, looked_at;
 };
 
@@ -345,26 +419,31 @@ static struct err *watched_read(void *ctx, void *p, size_t n, size_t *out_n)
 	if (w->bytes - w->looked_at < LOOK_BYTES)
 		return NULL;
 	w->looked_at = w->bytes;
-	if (sys_room(w->dir_fd, &room, &size) == 0 && room < size / SHARE_KEPT)
+	/* who waits for it sees that it gets on: not what trickles in, for they have the whole blob */
+	(void)sys_utimens(w->draft->s->tmp_fd, w->draft->name, NULL, 0);
+	if (sys_room(w->draft->s->tmp_fd, &room, &size) == 0 && room < size / SHARE_KEPT)
 		return FAIL_OS(ENOSPC, "the layer unpacks to more than %llu MiB, and less than a twentieth of the disk is free",
 			       (unsigned long long)(w->bytes >> 20));
 	return NULL;
 }
 
-FALLIBLE layer_apply(struct snapshotter *s, struct zip_source source, const char *want_diff_id,
+FALLIBLE layer_apply(struct snapshotter *s, struct zip_source source, const struct layer_want *want,
 		     char out_diff_id[DIGEST_MAX])
 {
 	CLEANUP(draft_drop) struct draft d = DRAFT_NONE;
-	struct watched watched = { .source = source, .dir_fd = s->tmp_fd };
+	struct watched watched = { .source = source, .draft = &d };
 	struct pump_job job = { fill, &d };
 	char got[DIGEST_MAX];
+	bool exists;
 
-	TRY(draft_begin(s, &d));
+	TRY(draft_begin(s, want, &d, &exists));
+	if (exists)
+		return sync_name(s, want->diff_id);
 	TRY(d.driver->begin(&d.layer, &job.copy));
 	TRY(pump_run((struct zip_source){ watched_read, &watched }, &job, got));
-	if (want_diff_id && strcmp(got, want_diff_id) != 0)
-		return FAIL(ERR_CORRUPT, "layer digest mismatch: wanted %s, got %s", want_diff_id, got);
-	TRY(draft_name(&d, got));
+	if (want && strcmp(got, want->diff_id) != 0)
+		return FAIL(ERR_CORRUPT, "layer digest mismatch: wanted %s, got %s", want->diff_id, got);
+	TRY(draft_name(&d, want, got));
 	if (out_diff_id)
 		memcpy(out_diff_id, got, DIGEST_MAX);
 	return NULL;
@@ -374,13 +453,17 @@ FALLIBLE layer_adopt(struct snapshotter *s, int tar_fd, const char *upper, int64
 		     const char *diff_id)
 {
 	CLEANUP(draft_drop) struct draft d = DRAFT_NONE;
+	const struct layer_want want = { .diff_id = diff_id };
+	bool exists;
 
-	TRY(digest_check(sv_of(diff_id)));
-	TRY(draft_begin(s, &d));
-	if (!upper && !d.driver->keeps_tars)
-		return layer_apply(s, zip_source_fd(&tar_fd), diff_id, NULL);
+	TRY(need_driver(s));
+	if (!upper && !s->driver->keeps_tars)
+		return layer_apply(s, zip_source_fd(&tar_fd), &want, NULL);
+	TRY(draft_begin(s, &want, &d, &exists));
+	if (exists)
+		return sync_name(s, diff_id);
 	TRY(d.driver->adopt(&d.layer, tar_fd, upper, clamp_ns));
-	return draft_name(&d, diff_id);
+	return draft_name(&d, &want, diff_id);
 }
 
 void layers_deleted_free(struct snapshotter *s)

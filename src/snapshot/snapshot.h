@@ -41,11 +41,23 @@ const char *layer_driver_name(const struct snapshotter *s, const char *diff_id);
 
 bool layer_exists(const struct snapshotter *s, const char *diff_id);
 uint64_t layer_size(const struct snapshotter *s, const char *diff_id); /* bytes of content as docker counts them */
+/* A layer that is known before it is made: it is made once, whoever wants it, in whichever process. */
+struct layer_want {
+	const char *diff_id;
+	/* ERR_CONFLICT when somebody else is making it; else they are waited for as long as they get on. Who waits should have
+	 * all of source at hand: who makes it may be waiting for theirs. */
+	bool is_ahead;
+	/* NULL, or called when the content turned out to be diff_id and is on disk, before anybody sees the layer. Its error: there
+	 * is none. */
+	struct err *(*proven)(void *ctx);
+	void *ctx;
+};
 /*
- * Reads a plain tar from source to its end, hashes it on the way, extracts it and names it durably.
- * want_diff_id NULL: take what it is. ERR_CORRUPT on mismatch; ERR_INVALID "… escapes the layer"; nothing left on error.
+ * Reads a plain tar from source to its end, hashes it on the way, extracts it and names it durably. want NULL: take what it
+ * is. Else nothing is read where the layer is there, or somebody else makes it meanwhile; out_diff_id is NULL then.
+ * ERR_CORRUPT on mismatch; ERR_INVALID "… escapes the layer"; nothing left on error.
  */
-FALLIBLE layer_apply(struct snapshotter *s, struct zip_source source, const char *want_diff_id,
+FALLIBLE layer_apply(struct snapshotter *s, struct zip_source source, const struct layer_want *want,
 		     char out_diff_id[DIGEST_MAX]);
 FALLIBLE layer_delete(struct snapshotter *s, const char *diff_id); /* absent is no error */
 /* The name goes now, its room, which takes longer, with layers_deleted_free or snapshotter_close. */
@@ -110,7 +122,7 @@ FALLIBLE rootfs_changes(const char *upper, int below_fd, char *const *skip, stru
 /*
  * A layer of what is in the store already: tar_fd (borrowed, at its start) is a blob, the plain tar of diff_id, verified and on disk.
  * upper, when not NULL: the directory it was made of by rootfs_diff with clamp_ns. The overlay driver takes upper as the layer, or
- * extracts the tar; the erofs driver indexes the blob and gives it a second name: no byte is copied.
+ * extracts the tar; the erofs driver indexes the blob and gives it a second name: no byte is copied. Who else makes it is waited for.
  */
 FALLIBLE layer_adopt(struct snapshotter *s, int tar_fd, const char *upper, int64_t clamp_ns, const char *diff_id);
 /*

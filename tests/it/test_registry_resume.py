@@ -3,6 +3,7 @@ import gzip
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import tarfile
@@ -235,6 +236,40 @@ def test_a_layer_half_made_goes_with_who_made_it(tmp_path, liar):
     hoy("pull", f"{liar.host}/x")
     hoy("verify")
     assert not drafts(hoy)
+
+
+@pytest.mark.parametrize("end", ["whole", "kill"])
+def test_two_pulls_at_once_unpack_it_once(tmp_path, liar, end):
+    """The second makes no layer of its own while the first is at it; when that is killed, it does."""
+    if not shutil.which("strace"):
+        pytest.skip("needs strace")
+    hoy, gate, log = Hoy(tmp_path), threading.Event(), tmp_path / "strace"
+    layer, data = tar_image(liar)
+    diff_id = json.loads(liar.image.blobs[liar.image.config["digest"]])["rootfs"]["diff_ids"][0]
+    liar.routes[f"/v2/x/blobs/{layer}"] = held_back(data, gate)
+    command = ["--storage-driver", "erofs", "pull", f"{liar.host}/x"]
+    first = hoy.popen(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    wait_drafted(hoy, 4 << 20)
+    draft = hoy.root / "tmp" / f"layer-{diff_id[7:]}"
+    inode, asked = draft.stat().st_ino, len(liar.seen)
+    second = subprocess.Popen(["strace", "-f", "-o", log, "-e", "trace=openat", hoy.binary, *command], env=hoy.env,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while len(liar.seen) == asked and second.poll() is None:
+        time.sleep(0.02)
+    time.sleep(1)
+    if end == "kill":
+        liar.routes[f"/v2/x/blobs/{layer}"] = serving(data, [])
+        os.killpg(first.pid, signal.SIGKILL)
+    gate.set()
+    _, err = second.communicate(timeout=60)
+    assert second.returncode == 0, err
+    first.communicate(timeout=60)
+    assert first.returncode == (0 if end == "whole" else -signal.SIGKILL)
+    assert ((hoy.root / "layers" / diff_id[7:]).stat().st_ino == inode) == (end == "whole")
+    made = [x for x in log.read_text().splitlines() if '"layer.tar"' in x and "O_CREAT" in x]
+    assert len(made) == (1 if end == "whole" else 2), made  # one is the sample by which the driver is chosen
+    hoy("verify")
+    assert not drafts(hoy) and not list((hoy.root / "tmp").glob("part-*"))
 
 
 # --- across processes, mirrors and connections
