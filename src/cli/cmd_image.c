@@ -19,9 +19,9 @@ struct images_conf {
 	const char *format;
 };
 static const struct opt images_opts[] = {
-	{ OPT_FLAG, 'a', "all", NULL, offsetof(struct images_conf, all), 0, "Show all images" },
+	{ OPT_FLAG, 'a', "all", NULL, offsetof(struct images_conf, all), 0, "Nothing more: there are no intermediate images" },
 	{ OPT_FLAG, 0, "digests", NULL, offsetof(struct images_conf, digests), 0, "Show digests" },
-	{ OPT_LIST, 'f', "filter", "KEY=VALUE", offsetof(struct images_conf, filter), 0, "Only what fits (dangling, reference, label)" },
+	{ OPT_LIST, 'f', "filter", "KEY=VALUE", offsetof(struct images_conf, filter), 0, "Only what fits (dangling=true, reference=PATTERN, label=x, label!=x, before=IMAGE, since=IMAGE, until=24h)" },
 	{ OPT_STR, 0, "format", NULL, offsetof(struct images_conf, format), 0, "Template, \"table …\" or json" },
 	{ OPT_FLAG, 0, "no-trunc", NULL, offsetof(struct images_conf, no_trunc), 0, "Do not truncate" },
 	{ OPT_FLAG, 'q', "quiet", NULL, offsetof(struct images_conf, quiet), 0, "Only print IDs" },
@@ -32,57 +32,74 @@ static void add_row(json_t *rows, const json_t *image, const char *repo, const c
 {
 	const char *id = json_str_at(image, "Id", "");
 	auto_free char *shown = xstrndup(no_trunc ? id : id + 7, no_trunc ? 71 : 12);
-	auto_free char *ago = out_ago(json_int_at(image, "Created", 0));
-	char size[16], created[TIME_TEXT_MAX];
+	auto_free char *ago = out_ago(json_int_at(image, "Created", 0)), *created = out_moment(json_int_at(image, "Created", 0));
+	uint64_t bytes = (uint64_t)json_int_at(image, "Size", 0);
+	char size[16], virtual_size[16];
 
-	(void)time_format(json_int_at(image, "Created", 0) * 1000000000, created);
-	(void)num_human((uint64_t)json_int_at(image, "Size", 0), size);
-	(void)json_array_append_new(rows, json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "ID", shown, "Repository", repo, "Tag",
-						    tag, "Digest", digest, "CreatedSince", ago, "CreatedAt", created, "Size", size));
+	(void)num_human(bytes, size);
+	(void)num_human4(bytes, virtual_size);
+	(void)json_array_append_new(rows, json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "Containers", "N/A",
+						    "CreatedAt", created, "CreatedSince", ago, "Digest", digest, "ID", shown, "Repository",
+						    repo, "SharedSize", "N/A", "Size", size, "Tag", tag, "UniqueSize", "N/A", "VirtualSize",
+						    virtual_size));
 }
 
-/* One row per name; docker's filter "reference" and a word of the command line choose by repository[:tag]. */
-static void add_rows(json_t *rows, const json_t *image, const char *want, bool no_trunc)
+/* What stands behind the @ of the first name of this repository; "<none>". */
+static const char *known_digest(const json_t *image, const char *repo)
 {
-	const json_t *tags = json_object_get(image, "RepoTags"), *digests = json_object_get(image, "RepoDigests");
-	const char *by_digest = json_string_value(json_array_get(digests, 0));
-	const char *digest = by_digest && strchr(by_digest, '@') ? strchr(by_digest, '@') + 1 : "<none>";
+	size_t i, n = strlen(repo);
+	json_t *v;
+
+	json_array_foreach (json_object_get(image, "RepoDigests"), i, v)
+		if (strncmp(json_string_value(v), repo, n) == 0 && json_string_value(v)[n] == '@')
+			return json_string_value(v) + n + 1;
+	return "<none>";
+}
+
+/* One row per tag; a repository that only a digest is known of has one, too. */
+static void add_rows(json_t *rows, const json_t *image, bool no_trunc)
+{
+	auto_list char **repos = NULL;
 	size_t i;
-	json_t *t;
+	json_t *v;
 
-	if (!json_array_size(tags) && !want)
-		add_row(rows, image, "<none>", "<none>", digest, no_trunc);
-	json_array_foreach (tags, i, t) {
-		const char *text = json_string_value(t), *colon = strrchr(text, ':');
-		auto_free char *repo = xstrndup(text, colon ? (size_t)(colon - text) : strlen(text));
+	json_array_foreach (json_object_get(image, "RepoTags"), i, v) {
+		const char *text = json_string_value(v), *colon = strrchr(text, ':');
+		auto_free char *repo = xstrndup(text, (size_t)(colon - text));
 
-		if (!want || strcmp(want, repo) == 0 || strcmp(want, text) == 0)
-			add_row(rows, image, repo, colon ? colon + 1 : "<none>", digest, no_trunc);
+		text_list_add(&repos, repo);
+		add_row(rows, image, repo, colon + 1, known_digest(image, repo), no_trunc);
 	}
+	json_array_foreach (json_object_get(image, "RepoDigests"), i, v) {
+		const char *text = json_string_value(v), *at = strrchr(text, '@');
+		auto_free char *repo = xstrndup(text, (size_t)(at - text));
+
+		if (text_list_has(repos, repo))
+			continue;
+		text_list_add(&repos, repo);
+		add_row(rows, image, repo, "<none>", at + 1, no_trunc);
+	}
+	if (!repos)
+		add_row(rows, image, "<none>", "<none>", "<none>", no_trunc);
 }
 
-static FALLIBLE keep_image(char *const *filters, const json_t *image, bool *out_keep)
+/* A name on the command line is a further pattern, as docker has it. */
+static FALLIBLE images_filters(const struct images_conf *c, const char *name, json_t **out_filters)
 {
-	*out_keep = true;
-	for (; filters && *filters; filters++) {
-		bool tagged = json_array_size(json_object_get(image, "RepoTags")) > 0;
+	json_t *patterns;
 
-		if (strncmp(*filters, "dangling=", 9) == 0)
-			*out_keep &= tagged == (strcmp(*filters + 9, "false") == 0);
-		else if (strncmp(*filters, "label=", 6) == 0)
-			*out_keep &= json_object_get(json_object_get(image, "Labels"), *filters + 6) != NULL;
-		else if (strncmp(*filters, "reference=", 10) != 0)
-			return FAIL(ERR_INVALID, "invalid filter '%s'", *filters);
+	TRY(cmd_filters(c->filter, out_filters));
+	if (!name)
+		return NULL;
+	if (!*out_filters)
+		*out_filters = json_object();
+	patterns = json_object_get(*out_filters, "reference");
+	if (!patterns) {
+		patterns = json_array();
+		(void)json_object_set_new(*out_filters, "reference", patterns);
 	}
+	(void)json_array_append_new(patterns, json_string(name));
 	return NULL;
-}
-
-static const char *wanted_reference(const struct images_conf *c, char *const args[])
-{
-	for (size_t i = 0; c->filter && c->filter[i]; i++)
-		if (strncmp(c->filter[i], "reference=", 10) == 0)
-			return c->filter[i] + 10;
-	return args[0];
 }
 
 /* With -q every image once, whatever names it has. */
@@ -98,27 +115,23 @@ static void drop_doubles(json_t *rows)
 
 static FALLIBLE run_images(const void *conf, char *const args[], int *out_exit)
 {
-	static const char *const headings[][2] = { { "ID", "IMAGE ID" }, { "CreatedSince", "CREATED" }, { NULL, NULL } };
+	static const char *const headings[][2] = { { "ID", "IMAGE ID" }, { "CreatedSince", "CREATED" }, { "VirtualSize", "SIZE" }, { NULL, NULL } };
 	const struct images_conf *c = conf;
 	struct out_format f = { c->format,
 				c->digests ? "table {{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}" :
 					     "table {{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}",
 				headings, c->quiet ? "ID" : NULL };
-	auto_json json_t *list = NULL, *rows = json_array();
+	auto_json json_t *filters = NULL, *list = NULL, *rows = json_array();
 	struct engine *e;
 	size_t i;
 	json_t *item;
 
 	(void)out_exit;
+	TRY(images_filters(c, args[0], &filters));
 	TRY(cmd_engine(&e));
-	TRY(engine_image_list(e, c->all, &list));
-	json_array_foreach (list, i, item) {
-		bool keep;
-
-		TRY(keep_image(c->filter, item, &keep));
-		if (keep)
-			add_rows(rows, item, wanted_reference(c, args), c->no_trunc);
-	}
+	TRY(engine_image_list(e, filters, &list));
+	json_array_foreach (list, i, item)
+		add_rows(rows, item, c->no_trunc);
 	if (c->quiet)
 		drop_doubles(rows);
 	return out_rows(&f, rows);
@@ -184,42 +197,54 @@ const struct cmd cmd_image_rm = { "rm",	     "IMAGE [IMAGE...]",      "Remove on
 /* ---- history ---- */
 
 struct history_conf {
-	bool quiet, no_trunc;
+	bool quiet, no_trunc, is_plain;
 	const char *format;
 };
 static const struct opt history_opts[] = {
 	{ OPT_STR, 0, "format", NULL, offsetof(struct history_conf, format), 0, "Template, \"table …\" or json" },
+	{ OPT_NOT, 'H', "human", NULL, offsetof(struct history_conf, is_plain), 0, "=false: sizes in bytes, times as dates" },
 	{ OPT_FLAG, 0, "no-trunc", NULL, offsetof(struct history_conf, no_trunc), 0, "Do not truncate" },
 	{ OPT_FLAG, 'q', "quiet", NULL, offsetof(struct history_conf, quiet), 0, "Only print IDs" },
 	{ 0 },
 };
 
+static json_t *history_row(const struct history_conf *c, const json_t *step)
+{
+	const char *id = json_str_at(step, "Id", "");
+	bool is_id = strncmp(id, "sha256:", 7) == 0;
+	auto_free char *shown = xstrndup(is_id && !c->no_trunc ? id + 7 : id, is_id && !c->no_trunc ? 12 : 80);
+	auto_free char *by = out_cut(json_str_at(step, "CreatedBy", ""), c->no_trunc ? 1 << 20 : 45);
+	auto_free char *ago = out_ago(json_int_at(step, "Created", 0));
+	uint64_t bytes = (uint64_t)json_int_at(step, "Size", 0);
+	char size[24], at[TIME_TEXT_MAX];
+
+	(void)time_format(json_int_at(step, "Created", 0) * 1000000000, at);
+	if (c->is_plain)
+		(void)snprintf(size, sizeof size, "%llu", (unsigned long long)bytes);
+	else
+		(void)num_human(bytes, size);
+	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "Comment", json_str_at(step, "Comment", ""), "CreatedAt", at, "CreatedBy", by,
+			 "CreatedSince", c->is_plain ? at : ago, "ID", shown, "Size", size);
+}
+
 static FALLIBLE run_history(const void *conf, char *const args[], int *out_exit)
 {
 	static const char *const headings[][2] = { { "ID", "IMAGE" }, { "CreatedSince", "CREATED" }, { NULL, NULL } };
 	const struct history_conf *c = conf;
-	struct out_format f = { c->format, "table {{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}", headings,
-				c->quiet ? "ID" : NULL };
+	struct out_format f = { c->format,
+				c->is_plain ? "table {{.ID}}\t{{.CreatedAt}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}" :
+					      "table {{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}",
+				headings, c->quiet ? "ID" : NULL };
 	auto_json json_t *list = NULL, *rows = json_array();
 	struct engine *e;
 	size_t i;
-	json_t *h;
+	json_t *step;
 
 	(void)out_exit;
 	TRY(cmd_engine(&e));
 	TRY(engine_image_history(e, args[0], &list));
-	json_array_foreach (list, i, h) {
-		const char *id = json_str_at(h, "Id", "");
-		bool is_id = strncmp(id, "sha256:", 7) == 0;
-		auto_free char *shown = xstrndup(is_id && !c->no_trunc ? id + 7 : id, is_id && !c->no_trunc ? 12 : 80);
-		auto_free char *by = out_cut(json_str_at(h, "CreatedBy", ""), c->no_trunc ? 1 << 20 : 45);
-		auto_free char *ago = out_ago(json_int_at(h, "Created", 0));
-		char size[16];
-
-		(void)num_human((uint64_t)json_int_at(h, "Size", 0), size);
-		(void)json_array_append_new(rows, json_pack("{s:s, s:s, s:s, s:s, s:s}", "ID", shown, "CreatedSince", ago,
-							    "CreatedBy", by, "Size", size, "Comment", json_str_at(h, "Comment", "")));
-	}
+	json_array_foreach (list, i, step)
+		(void)json_array_append_new(rows, history_row(c, step));
 	return out_rows(&f, rows);
 }
 const struct cmd cmd_history = { "history",    "IMAGE",			   "Show how an image was made",

@@ -80,12 +80,11 @@ static json_t *ps_row(const json_t *c, bool no_trunc)
 	auto_free char *quoted = xasprintf("\"%s\"", json_str_at(c, "Command", ""));
 	auto_free char *command = out_cut(quoted, no_trunc ? 1 << 20 : 20);
 	auto_free char *ports = ports_text(json_object_get(c, "Ports")), *ago = out_ago(json_int_at(c, "Created", 0));
+	auto_free char *created = out_moment(json_int_at(c, "Created", 0));
 	auto_free char *labels = labels_text(json_object_get(c, "Labels")), *mounts = mounts_text(json_object_get(c, "Mounts"));
 	const char *name = json_string_value(json_array_get(json_object_get(c, "Names"), 0)), *closing = strrchr(command, '"');
-	char created[TIME_TEXT_MAX];
 	auto_free char *shown = !no_trunc && !(closing && closing[1] == 0 && closing != command) ? xasprintf("%s\"", command) : NULL;
 
-	(void)time_format(json_int_at(c, "Created", 0) * 1000000000, created);
 	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "ID", id, "Image",
 			 json_str_at(c, "Image", ""), "Command", shown ? shown : command, "CreatedAt", created, "RunningFor", ago,
 			 "Ports", ports, "State", json_str_at(c, "State", ""), "Status", json_str_at(c, "Status", ""), "Names",

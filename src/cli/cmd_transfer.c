@@ -147,7 +147,7 @@ static FALLIBLE local_tags(const struct ref *r, char ***out_names)
 	json_t *image, *name;
 
 	TRY(cmd_engine(&e));
-	TRY(engine_image_list(e, false, &images));
+	TRY(engine_image_list(e, NULL, &images));
 	json_array_foreach (images, i, image)
 		json_array_foreach (json_object_get(image, "RepoTags"), k, name) {
 			const char *text = json_string_value(name);

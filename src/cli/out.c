@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { OUT_MAX = 64 << 20, CELL_MIN = 10, CELL_GAP = 3 };
@@ -27,6 +28,16 @@ char *out_ago(int64_t seconds)
 	char age[TIME_TEXT_MAX];
 
 	return xasprintf("%s ago", time_human(time_now_ns() - seconds * 1000000000, age));
+}
+
+char *out_moment(int64_t seconds)
+{
+	time_t t = (time_t)seconds;
+	struct tm tm;
+	char text[64];
+
+	(void)localtime_r(&t, &tm);
+	return xstrndup(text, strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S %z %Z", &tm));
 }
 
 char *out_cut(const char *text, size_t n)

@@ -21,6 +21,8 @@ struct out_format {
 FALLIBLE out_rows(const struct out_format *f, const json_t *rows);
 /* One value by a template, or indented as docker inspect prints. */
 FALLIBLE out_value(const char *format, const json_t *value);
+/* "2026-11-30 17:07:58 +0000 UTC" in local time, as docker's lists have it; owned. */
+char *out_moment(int64_t seconds);
 /* "12 minutes ago" from seconds since 1970; owned. */
 char *out_ago(int64_t seconds);
 /* Tab-separated lines as aligned columns. */

@@ -266,7 +266,7 @@ static FALLIBLE image_items(struct df *d)
 	size_t i;
 	json_t *image;
 
-	TRY(engine_image_list(d->e, false, &list));
+	TRY(engine_image_list(d->e, NULL, &list));
 	TRY(count_sharers(d, list, &counts));
 	json_array_foreach(list, i, image) TRY(image_item(d, image, &counts));
 	json_decref(d->images.items);

@@ -303,7 +303,7 @@ FALLIBLE engine_info(struct engine *e, json_t **out_info)
 
 	TRY(snapshotter_driver(engine_snapshotter(e), &driver, &why_not));
 	TRY(container_list(e, true, NULL, &list));
-	TRY(engine_image_list(e, false, &images));
+	TRY(engine_image_list(e, NULL, &images));
 	json_array_foreach(list, i, c) {
 		const char *state = json_str_at(c, "State", "");
 

@@ -64,7 +64,8 @@ FALLIBLE engine_image_copy(struct engine *e, const struct engine_copy *c, const 
 FALLIBLE engine_image_ensure(struct engine *e, const char *ref, enum pull_policy policy,
 			     const struct engine_transfer_opts *o, struct engine_image *out_image);
 
-FALLIBLE engine_image_list(struct engine *e, bool all, json_t **out_array);
+/* filters (filter.h): dangling, label, label!, reference (patterns), before and since (an image), until. Newest first. */
+FALLIBLE engine_image_list(struct engine *e, const json_t *filters, json_t **out_array);
 FALLIBLE engine_image_inspect(struct engine *e, const char *text, json_t **out_object);
 FALLIBLE engine_image_history(struct engine *e, const char *text, json_t **out_array);
 FALLIBLE engine_image_tag(struct engine *e, const char *source, const char *target);

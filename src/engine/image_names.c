@@ -39,6 +39,7 @@ static FALLIBLE name_parse(struct sv key, struct sv value, struct image_name *ou
 	memcpy(out_name->manifest, manifest, DIGEST_MAX);
 	(void)snprintf(out_name->media_type, sizeof out_name->media_type, "%.*s", (int)sizeof out_name->media_type - 1,
 		       json_str_at(v, "media_type", MEDIA_MANIFEST));
+	out_name->created_ns = json_int_at(v, "created_ns", 0);
 	out_name->ref = xstrndup(key.p, key.n);
 	return NULL;
 }

@@ -18,6 +18,7 @@ struct image_name {
 	char *ref; /* full, or "<none>@<manifest>"; owned */
 	char digest[DIGEST_MAX], manifest[DIGEST_MAX];
 	char media_type[96]; /* of the manifest */
+	int64_t created_ns;  /* of the name */
 };
 struct image_names {
 	VEC(struct image_name) v;
