@@ -3,7 +3,7 @@
 # another user it names what is missing.
 set -eu
 build="gcc meson ninja-build pkg-config python3 libc6-dev linux-libc-dev liblmdb-dev libjansson-dev libcurl4-gnutls-dev
- libisal-dev zlib1g-dev libzstd-dev libssl-dev libmnl-dev libnftnl-dev libseccomp-dev"
+ libisal-dev zlib1g-dev libzstd-dev liblzma-dev libbz2-dev libssl-dev libmnl-dev libnftnl-dev libseccomp-dev"
 demo="$build mmdebstrap docker-registry curl ca-certificates nftables iproute2 procps"
 test="$demo python3-pytest busybox-static skopeo podman crun buildah docker.io criu systemd user-mode-linux strace attr e2fsprogs apache2-utils openssl
  shellcheck"

@@ -490,7 +490,7 @@ static FALLIBLE walk_dir(struct walk *w, int dir_fd, const char *source, const c
 }
 
 /* Whether the open file is an archive that ADD unpacks. */
-static FALLIBLE is_archive(int fd, const char *path, bool *out_is)
+static FALLIBLE is_archive(int fd, bool *out_is)
 {
 	unsigned char head[512] = { 0 };
 	ssize_t n = sys_pread(fd, head, sizeof head, 0);
@@ -499,15 +499,13 @@ static FALLIBLE is_archive(int fd, const char *path, bool *out_is)
 	*out_is = false;
 	if (n < 16)
 		return NULL;
-	if (memcmp(head, "BZh", 3) == 0 || memcmp(head, "\xfd" "7zXZ", 6) == 0)
-		return FAIL(ERR_UNSUPPORTED, "ADD %s: unpacking bzip2 and xz is not supported; gzip, zstd and plain tar are", path);
-	if (zip_sniff(head, (size_t)n) != ZIP_NONE) {
+	if (zip_sniff_any(head, (size_t)n) != ZIP_NONE) {
 		auto_unzip struct unzip *u = NULL;
 		size_t got = 0, part;
 
 		if (sys_lseek(fd, 0, SEEK_SET) < 0)
 			return NULL;
-		TRY(unzip_open(zip_source_fd(&fd), &u));
+		TRY(unzip_open_any(zip_source_fd(&fd), &u));
 		for (memset(head, 0, sizeof head); got < sizeof head; got += part) {
 			struct err *e = unzip_read(u, head + got, sizeof head - got, &part);
 
@@ -570,7 +568,7 @@ FALLIBLE tree_add_source(struct tree *t, const struct tree_source *src, const ch
 		if ((readable = sys_open_in_root(src->root_fd, path, O_RDONLY, 0)) < 0)
 			return FAIL_OS(-readable, "open %s", path);
 		if (src->unpack_to)
-			TRY(is_archive(readable, path, &archive));
+			TRY(is_archive(readable, &archive));
 	}
 	if (archive)
 		return add_archive(t, src, path);

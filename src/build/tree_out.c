@@ -220,7 +220,7 @@ static FALLIBLE archive(struct out *o, const struct tree_entry *a)
 			digest_add(o->hash, o->chunk, (size_t)n);
 		return n < 0 ? FAIL_OS((int)-n, "read %s", a->source) : NULL;
 	}
-	TRY(unzip_open(zip_source_fd(&fd), &u));
+	TRY(unzip_open_any(zip_source_fd(&fd), &u));
 	TRY(tar_reader_new((struct zip_source){ read_unzip, u }, &tar));
 	for (;;) {
 		TRY(tar_next(tar, &e));

@@ -8,7 +8,9 @@
 #include "codec/tar.h"
 #include "codec/zip.h"
 #include "harness/t.h"
+#include <bzlib.h>
 #include <fcntl.h>
+#include <lzma.h>
 #include <stdio.h>
 
 struct memory {
@@ -245,6 +247,75 @@ TEST(a_truncated_or_damaged_stream_is_corrupt)
 		buf_fini(&packed.b);
 		buf_fini(&plain.b);
 	}
+}
+
+static void pack_xz(const struct buf *plain, struct buf *out)
+{
+	uint8_t room[300000];
+	size_t n = 0;
+
+	CHECK(lzma_easy_buffer_encode(1, LZMA_CHECK_CRC64, NULL, (const uint8_t *)plain->data, plain->n, room, &n, sizeof room) == LZMA_OK);
+	buf_add(out, (const char *)room, n);
+}
+
+static void pack_bzip2(const struct buf *plain, struct buf *out)
+{
+	char room[300000];
+	unsigned n = sizeof room;
+
+	CHECK(BZ2_bzBuffToBuffCompress(room, &n, plain->data, (unsigned)plain->n, 1, 0, 0) == BZ_OK);
+	buf_add(out, room, n);
+}
+
+static struct err *drain_any(struct memory *m, size_t step, struct buf *out)
+{
+	auto_unzip struct unzip *u = NULL;
+	char chunk[4096];
+	size_t n = 1;
+
+	m->at = 0;
+	buf_reset(out);
+	TRY(unzip_open_any(source(m), &u));
+	while (n) {
+		TRY(unzip_read(u, chunk, step, &n));
+		buf_add(out, chunk, n);
+	}
+	return NULL;
+}
+
+/* What people compress themselves: two members behind one another, in steps of any size, cut and damaged anywhere. */
+static void unpack_any(void (*pack)(const struct buf *plain, struct buf *out))
+{
+	struct memory packed = MEMORY, plain = MEMORY, back = MEMORY;
+	const size_t steps[] = { 1, 7, 4096 };
+	size_t whole;
+
+	fill_text(&plain.b, 20000);
+	pack(&plain.b, &packed.b);
+	whole = packed.b.n;
+	for (packed.b.n = 6; packed.b.n < whole; packed.b.n += 1 + packed.b.n / 50)
+		CHECK_ERR(ERR_CORRUPT, drain_any(&packed, 4096, &back.b));
+	packed.b.n = whole;
+	packed.b.data[whole / 2] ^= 1;
+	CHECK_ERR(ERR_CORRUPT, drain_any(&packed, 4096, &back.b));
+	packed.b.data[whole / 2] ^= 1;
+	pack(&plain.b, &packed.b);
+	for (size_t i = 0; i < LEN(steps); i++) {
+		packed.step = i ? 0 : 5;
+		CHECK_OK(drain_any(&packed, steps[i], &back.b));
+		CHECK(back.b.n == 2 * plain.b.n && memcmp(back.b.data, plain.b.data, plain.b.n) == 0 &&
+		      memcmp(back.b.data + plain.b.n, plain.b.data, plain.b.n) == 0);
+	}
+	CHECK(zip_sniff(packed.b.data, packed.b.n) == ZIP_NONE); /* no layer comes in it */
+	buf_fini(&packed.b);
+	buf_fini(&plain.b);
+	buf_fini(&back.b);
+}
+
+TEST(xz_and_bzip2_are_read)
+{
+	unpack_any(pack_xz);
+	unpack_any(pack_bzip2);
 }
 
 static struct err *count_write(void *ctx, const void *p, size_t n)

@@ -145,7 +145,12 @@ static struct err *check_sum(const struct tar_reader *r, const unsigned char *h)
 	uint64_t want = 0;
 	unsigned sum = 8 * ' ', high = 0; /* bytes that some writers took for negative */
 
-	TRY(number(r, h + 148, 8, 1 << 20, &want));
+	struct err *e = number(r, h + 148, 8, 1 << 20, &want);
+
+	if (e) {
+		err_free(e);
+		return bad(r, "header checksum is no number (not a tar archive?)");
+	}
 	for (size_t i = 0; i < BLOCK; i++) { /* without a branch, so that it is done by vectors */
 		sum += h[i];
 		high += h[i] >> 7;

@@ -1,12 +1,14 @@
 /*
- * zip.c - inflate by ISA-L (igzip: streaming, twice as fast as zlib), zstd by libzstd; deflate by zlib, whose
+ * zip.c - inflate by ISA-L (igzip: streaming, twice as fast as zlib), zstd by libzstd, xz by liblzma, bzip2 by libbz2; deflate by zlib, whose
  * output for a given level is stable across CPUs (ISA-L's depends on the vector unit), which reproducible
  * layers need.
  */
 #include "codec/zip.h"
 #include "base/mem.h"
 #include "base/own.h"
+#include <bzlib.h>
 #include <isa-l/igzip_lib.h>
+#include <lzma.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -104,6 +106,16 @@ enum zip_kind zip_sniff(const void *p, size_t n)
 	return ZIP_NONE;
 }
 
+enum zip_kind zip_sniff_any(const void *p, size_t n)
+{
+	if (n >= 6 && memcmp(p, "\xfd" "7zXZ\0", 6) == 0)
+		return ZIP_XZ;
+	if (n >= 4 && memcmp(p, "BZh", 3) == 0 && ((const char *)p)[3] >= '1' && ((const char *)p)[3] <= '9')
+		return ZIP_BZIP2;
+	return zip_sniff(p, n);
+}
+
+#define XZ_MEMORY  (UINT64_C(256) << 20) /* xz -9 wants 65 MiB to unpack */
 #define BOMB_BYTES (UINT64_C(1) << 30)
 #define BOMB_RATIO 1100u
 
@@ -116,6 +128,8 @@ struct unzip {
 	bool source_ended, member_open, any_member, is_proven;
 	struct inflate_state *gzip;
 	ZSTD_DCtx *zstd;
+	lzma_stream xz;
+	bz_stream bzip2;
 };
 
 static struct err *fill(struct unzip *u)
@@ -135,17 +149,21 @@ void unzip_close(struct unzip *u)
 		return;
 	free(u->gzip);
 	(void)ZSTD_freeDCtx(u->zstd);
+	lzma_end(&u->xz);
+	if (u->kind == ZIP_BZIP2 && u->member_open)
+		(void)BZ2_bzDecompressEnd(&u->bzip2);
 	free(u->in);
 	free(u);
 }
 
-struct err *unzip_open(struct zip_source source, struct unzip **out_unzip)
+static struct err *open_kind(struct zip_source source, enum zip_kind (*sniff)(const void *p, size_t n), struct unzip **out_unzip)
 {
 	auto_unzip struct unzip *u = xnew(struct unzip);
 
 	u->source = source;
 	u->in = xmalloc(CHUNK);
-	while (u->in_n < 4 && !u->source_ended) {
+	u->xz = (lzma_stream)LZMA_STREAM_INIT;
+	while (u->in_n < 6 && !u->source_ended) {
 		size_t n = 0;
 
 		TRY(source.read(source.ctx, u->in + u->in_n, CHUNK - u->in_n, &n));
@@ -153,13 +171,25 @@ struct err *unzip_open(struct zip_source source, struct unzip **out_unzip)
 		u->in_n += n;
 		u->in_bytes += n;
 	}
-	u->kind = zip_sniff(u->in, u->in_n);
+	u->kind = sniff(u->in, u->in_n);
 	if (u->kind == ZIP_GZIP)
 		u->gzip = xnew(struct inflate_state);
 	else if (u->kind == ZIP_ZSTD)
 		u->zstd = ZSTD_createDCtx();
+	else if (u->kind == ZIP_XZ && lzma_stream_decoder(&u->xz, XZ_MEMORY, LZMA_CONCATENATED) != LZMA_OK)
+		return FAIL(ERR_LIMIT, "xz: out of memory");
 	*out_unzip = TAKE(u);
 	return NULL;
+}
+
+struct err *unzip_open(struct zip_source source, struct unzip **out_unzip)
+{
+	return open_kind(source, zip_sniff, out_unzip);
+}
+
+struct err *unzip_open_any(struct zip_source source, struct unzip **out_unzip)
+{
+	return open_kind(source, zip_sniff_any, out_unzip);
 }
 
 enum zip_kind unzip_kind(const struct unzip *u)
@@ -236,6 +266,78 @@ static struct err *zstd_read(struct unzip *u, void *p, size_t n, size_t *out_n)
 	}
 }
 
+static struct err *xz_read(struct unzip *u, void *p, size_t n, size_t *out_n)
+{
+	lzma_ret r = LZMA_OK;
+
+	for (*out_n = 0; !*out_n && r != LZMA_STREAM_END;) {
+		TRY(fill(u));
+		u->xz.next_in = u->in + u->in_at;
+		u->xz.avail_in = u->in_n - u->in_at;
+		u->xz.next_out = p;
+		u->xz.avail_out = n;
+		r = lzma_code(&u->xz, u->source_ended ? LZMA_FINISH : LZMA_RUN);
+		u->in_at = u->in_n - u->xz.avail_in;
+		*out_n = n - u->xz.avail_out;
+		if (r == LZMA_BUF_ERROR)
+			return FAIL(ERR_CORRUPT, "xz stream is truncated");
+		if (r == LZMA_MEMLIMIT_ERROR)
+			return FAIL(ERR_LIMIT, "the xz stream needs more than %llu MiB of memory to unpack",
+				    (unsigned long long)(XZ_MEMORY >> 20));
+		if (r != LZMA_OK && r != LZMA_STREAM_END)
+			return FAIL(ERR_CORRUPT, "xz stream is damaged (liblzma error %d)", (int)r);
+	}
+	return NULL;
+}
+
+static struct err *bzip2_read(struct unzip *u, void *p, size_t n, size_t *out_n)
+{
+	for (*out_n = 0; !*out_n;) {
+		int r;
+
+		TRY(fill(u));
+		if (!u->member_open && u->in_at == u->in_n)
+			return NULL;
+		if (!u->member_open && BZ2_bzDecompressInit(&u->bzip2, 0, 0) != BZ_OK)
+			return FAIL(ERR_LIMIT, "bzip2: out of memory");
+		u->member_open = true;
+		u->bzip2.next_in = (char *)u->in + u->in_at;
+		u->bzip2.avail_in = (unsigned)(u->in_n - u->in_at);
+		u->bzip2.next_out = p;
+		u->bzip2.avail_out = (unsigned)(n < 1u << 30 ? n : 1u << 30);
+		*out_n = u->bzip2.avail_out;
+		r = BZ2_bzDecompress(&u->bzip2);
+		u->in_at = u->in_n - u->bzip2.avail_in;
+		*out_n -= u->bzip2.avail_out;
+		if (r != BZ_OK && r != BZ_STREAM_END)
+			return FAIL(ERR_CORRUPT, "bzip2 stream is damaged (libbz2 error %d)", r);
+		if (r == BZ_OK && !*out_n && u->source_ended)
+			return FAIL(ERR_CORRUPT, "bzip2 stream is truncated");
+		if (r == BZ_STREAM_END) { /* another may follow */
+			(void)BZ2_bzDecompressEnd(&u->bzip2);
+			u->member_open = false;
+		}
+	}
+	return NULL;
+}
+
+static struct err *kind_read(struct unzip *u, void *p, size_t n, size_t *out_n)
+{
+	switch (u->kind) {
+	case ZIP_GZIP:
+		return gzip_read(u, p, n, out_n);
+	case ZIP_ZSTD:
+		return zstd_read(u, p, n, out_n);
+	case ZIP_XZ:
+		return xz_read(u, p, n, out_n);
+	case ZIP_BZIP2:
+		return bzip2_read(u, p, n, out_n);
+	case ZIP_NONE:
+		break;
+	}
+	return FAIL(ERR_INTERNAL, "unzip: kind %d", (int)u->kind);
+}
+
 void unzip_is_proven(struct unzip *u)
 {
 	u->is_proven = true;
@@ -244,7 +346,7 @@ void unzip_is_proven(struct unzip *u)
 struct err *unzip_read(struct unzip *u, void *p, size_t n, size_t *out_n)
 {
 	if (u->kind != ZIP_NONE) {
-		TRY(u->kind == ZIP_GZIP ? gzip_read(u, p, n, out_n) : zstd_read(u, p, n, out_n));
+		TRY(kind_read(u, p, n, out_n));
 		u->out_bytes += *out_n;
 		if (!u->is_proven && u->out_bytes > BOMB_BYTES && (u->out_bytes - BOMB_BYTES) / BOMB_RATIO > u->in_bytes)
 			return FAIL(ERR_LIMIT,

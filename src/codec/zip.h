@@ -1,5 +1,5 @@
 /*
- * zip.h - gzip and zstd as streams; the kind of a compressed stream is read from its first bytes, never from a name.
+ * zip.h - gzip and zstd as streams, xz and bzip2 to read; the kind of a compressed stream is read from its first bytes, never from a name.
  *
  * Layer: codec.  Threads: one per stream.  Blocks: as the source or sink does.
  * Limits: 1 GiB and 1,100 times the bytes that went in, more than gzip can: ERR_LIMIT, a bomb. Zeros in zstd are packed 30,000 times
@@ -31,12 +31,15 @@ struct zip_source zip_source_fd(const int *fd); /* reads at the file position; f
 struct zip_source zip_source_file(const int *fd); /* the same of a regular file, which can be skipped in */
 struct zip_sink zip_sink_fd(const int *fd);
 
-enum zip_kind { ZIP_NONE, ZIP_GZIP, ZIP_ZSTD };
-/* The kind by magic bytes; n may be short: then ZIP_NONE. */
+enum zip_kind { ZIP_NONE, ZIP_GZIP, ZIP_ZSTD, ZIP_XZ, ZIP_BZIP2 };
+/* The kind by magic bytes; n may be short: then ZIP_NONE. _any also knows ZIP_XZ and ZIP_BZIP2. */
 enum zip_kind zip_sniff(const void *p, size_t n);
+enum zip_kind zip_sniff_any(const void *p, size_t n);
 
 struct unzip; /* a decompressing reader; ZIP_NONE passes through; concatenated members are read on */
 FALLIBLE unzip_open(struct zip_source source, struct unzip **out_unzip); /* sniffs */
+/* Also xz and bzip2: for archives that somebody gives, not for what registries say are layers, which come in neither. */
+FALLIBLE unzip_open_any(struct zip_source source, struct unzip **out_unzip);
 enum zip_kind unzip_kind(const struct unzip *u);
 FALLIBLE unzip_read(struct unzip *u, void *p, size_t n, size_t *out_n); /* *out_n == 0: the end, checksum verified */
 void unzip_is_proven(struct unzip *u); /* no limit to the ratio: who keeps the bytes watches the room for them */

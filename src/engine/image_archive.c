@@ -578,7 +578,7 @@ static FALLIBLE load_all(struct loading *l, struct zip_source source)
 	auto_unzip struct unzip *u = NULL;
 	auto_tar_reader struct tar_reader *tar = NULL;
 
-	TRY(unzip_open(source, &u));
+	TRY(unzip_open_any(source, &u));
 	TRY(tar_reader_new((struct zip_source){ from_unzip, u }, &tar));
 	TRY(load_entries(l, tar));
 	if (l->manifests)

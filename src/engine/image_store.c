@@ -439,7 +439,7 @@ FALLIBLE image_layer_import(struct engine *e, struct zip_source source, struct d
 	struct tee tee;
 	char diff_id[DIGEST_MAX];
 
-	TRY(unzip_open(source, &u));
+	TRY(unzip_open_any(source, &u));
 	unzip_is_proven(u); /* the user's own file */
 	if (snapshotter_keeps_tars(engine_snapshotter(e)))
 		return import_blob(e, u, out_layer);

@@ -120,7 +120,7 @@ static struct err *unpack(struct archive *a, int root_fd)
 	if (fd < 0)
 		return FAIL_OS(-fd, "create a temporary file");
 	(void)sys_unlink(dir_fd, name);
-	TRY(unzip_open(zip_source_fd(&a->fd), &u));
+	TRY(unzip_open_any(zip_source_fd(&a->fd), &u));
 	for (;;) {
 		TRY(unzip_read(u, chunk, CHUNK_BYTES, &n));
 		if (!n)
@@ -150,7 +150,7 @@ static struct err *open_archive(struct archive *a, int root_fd)
 	if (S_ISDIR(st.st_mode))
 		return FAIL(ERR_INVALID, "it is a directory (oci:PATH and dir:PATH take those)");
 	if (!S_ISREG(st.st_mode) ||
-	    zip_sniff(head, (size_t)sys_pread(a->fd, head, sizeof head, 0)) != ZIP_NONE)
+	    zip_sniff_any(head, (size_t)sys_pread(a->fd, head, sizeof head, 0)) != ZIP_NONE)
 		TRY(unpack(a, root_fd));
 	return read_index(a);
 }

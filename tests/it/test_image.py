@@ -289,3 +289,39 @@ def test_a_sparse_file_larger_than_the_disk(fresh_hoy, tmp_path, form, driver):
     assert fresh_hoy("run", "--rm", "--network", "none", "sparse", "sh", "-c", script).out == f"{size}\nfirstmiddle"
     used = sum(p.lstat().st_blocks * 512 for p in fresh_hoy.root.rglob("*"))
     assert used < 64 << 20
+
+
+@pytest.mark.parametrize("program", ["xz", "bzip2", "gzip", "zstd"])
+def test_what_people_compress_themselves(program, fresh_hoy, busybox_tar, registry, tmp_path):
+    """import, load, ADD and docker-archive take what tar -a writes; several streams behind one another, too."""
+    packed = tmp_path / "packed.tar"
+    half = busybox_tar.stat().st_size // 2
+    data = busybox_tar.read_bytes()
+    packed.write_bytes(b"".join(subprocess.run([program, "-c"], input=part, capture_output=True, check=True).stdout
+                                for part in (data[:half], data[half:])))
+    fresh_hoy("import", busybox_tar, "plain")
+    fresh_hoy("import", packed, "packed")
+    assert identity(fresh_hoy, "packed") == identity(fresh_hoy, "plain")
+    fresh_hoy("save", "-o", tmp_path / "saved.tar", "plain")
+    archive = tmp_path / "saved.packed"
+    with open(archive, "wb") as out:
+        subprocess.run([program, "-c", tmp_path / "saved.tar"], stdout=out, check=True)
+    fresh_hoy("rmi", "plain", "packed")
+    assert fresh_hoy("load", "-i", archive).out == "Loaded image: plain:latest\n"
+    fresh_hoy("image", "copy", "-q", f"docker-archive:{archive}", f"{registry.host}/{program}:1")
+    (tmp_path / "Dockerfile").write_text("FROM scratch\nADD packed.tar /\n")
+    fresh_hoy("build", "-q", "-t", "added", tmp_path)
+    for name in ["plain", "added"]:
+        assert fresh_hoy("run", "--rm", name, "sh", "-c", "echo ok").out == "ok\n"
+    archive.write_bytes(archive.read_bytes()[:-20000])
+    packed.write_bytes(packed.read_bytes()[:-20000])
+    for error in [fresh_hoy("load", "-i", archive, code=1).err, fresh_hoy("import", packed, code=1).err]:
+        assert "truncated" in error
+
+
+def test_what_is_no_archive_is_told(fresh_hoy, tmp_path):
+    (tmp_path / "text").write_text("no archive at all\n" * 99)
+    for command in ["load", "-i"], ["import"]:
+        assert "not a tar archive" in fresh_hoy(*command, tmp_path / "text", code=1).err
+        assert str(tmp_path) in fresh_hoy(*command, tmp_path, code=1).err
+    assert "curl" in fresh_hoy("import", "https://example.com/root.tar", code=1).err
