@@ -152,22 +152,23 @@ static FALLIBLE short_options(const struct cmd *c, char ***argv, char *conf)
 	return NULL;
 }
 
-static FALLIBLE check_count(const struct cmd *c, size_t n)
+/* path: "image rm" */
+static FALLIBLE check_count(const struct cmd *c, const char *path, size_t n)
 {
 	const char *s = c->min_args == 1 ? "" : "s";
 
 	if (c->min_args == c->max_args && n != (size_t)c->min_args)
-		return c->min_args == 0 ? FAIL(ERR_INVALID, "\"hoy %s\" accepts no arguments", c->name) :
-					  FAIL(ERR_INVALID, "\"hoy %s\" requires exactly %d argument%s", c->name, c->min_args, s);
+		return c->min_args == 0 ? FAIL(ERR_INVALID, "\"hoy %s\" accepts no arguments", path) :
+					  FAIL(ERR_INVALID, "\"hoy %s\" requires exactly %d argument%s", path, c->min_args, s);
 	if (n < (size_t)c->min_args)
-		return FAIL(ERR_INVALID, "\"hoy %s\" requires at least %d argument%s", c->name, c->min_args, s);
+		return FAIL(ERR_INVALID, "\"hoy %s\" requires at least %d argument%s", path, c->min_args, s);
 	if (c->max_args >= 0 && n > (size_t)c->max_args)
-		return FAIL(ERR_INVALID, "\"hoy %s\" requires at most %d argument%s", c->name, c->max_args,
+		return FAIL(ERR_INVALID, "\"hoy %s\" requires at most %d argument%s", path, c->max_args,
 			    c->max_args == 1 ? "" : "s");
 	return NULL;
 }
 
-static FALLIBLE parse(const struct cmd *c, char *argv[], char *conf, char **args)
+static FALLIBLE parse(const struct cmd *c, const char *path, char *argv[], char *conf, char **args)
 {
 	size_t n = 0;
 	bool options = true;
@@ -186,7 +187,7 @@ static FALLIBLE parse(const struct cmd *c, char *argv[], char *conf, char **args
 			options &= !c->stop_at_arg;
 		}
 	}
-	return check_count(c, n);
+	return check_count(c, path, n);
 }
 
 void cmd_conf_free(const struct cmd *c, void *conf)
@@ -205,7 +206,7 @@ void cmd_conf_free(const struct cmd *c, void *conf)
 	free(conf);
 }
 
-FALLIBLE cmd_parse(const struct cmd *c, char *argv[], void **out_conf, char ***out_args)
+FALLIBLE cmd_parse(const struct cmd *c, const char *path, char *argv[], void **out_conf, char ***out_args)
 {
 	char *conf = xcalloc(1, c->conf_size ? c->conf_size : 1);
 	char **args;
@@ -215,7 +216,7 @@ FALLIBLE cmd_parse(const struct cmd *c, char *argv[], void **out_conf, char ***o
 	while (argv[n])
 		n++;
 	args = xcalloc(n + 1, sizeof *args);
-	e = parse(c, argv, conf, args);
+	e = parse(c, path, argv, conf, args);
 	if (e) {
 		cmd_conf_free(c, conf);
 		free(args);
@@ -234,6 +235,17 @@ static const struct cmd *find_in(const struct cmd *const *list, const char *name
 	return NULL;
 }
 
+/* Words that docker has beside ours in each group: image list, volume remove. */
+static const char *usual_word(const char *word)
+{
+	static const char *const words[][2] = { { "list", "ls" }, { "remove", "rm" } };
+
+	for (size_t i = 0; i < LEN(words); i++)
+		if (strcmp(words[i][0], word) == 0)
+			return words[i][1];
+	return word;
+}
+
 const struct cmd *cmd_find(char *argv[], char ***out_argv, char out_path[64])
 {
 	const struct cmd *c = argv[0] ? find_in(cmd_all, argv[0]) : NULL, *sub;
@@ -244,7 +256,7 @@ const struct cmd *cmd_find(char *argv[], char ***out_argv, char out_path[64])
 	*out_argv = argv + 1;
 	if (!c->subs || !argv[1])
 		return c;
-	sub = find_in(c->subs, argv[1]);
+	sub = find_in(c->subs, usual_word(argv[1]));
 	if (!sub)
 		return c;
 	(void)snprintf(out_path, 64, "%s %s", c->name, sub->name);

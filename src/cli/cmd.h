@@ -44,8 +44,8 @@ struct cmd {
 int cmd_main(char *argv[]);
 /* path: "hoy run" */
 void cmd_help(const struct cmd *c, const char *path);
-/* Options and arguments of one command into a fresh conf (owned; cmd_conf_free) and the rest of argv (borrowed). */
-FALLIBLE cmd_parse(const struct cmd *c, char *argv[], void **out_conf, char ***out_args);
+/* Options and arguments of one command (path: "image rm") into a fresh conf (owned; cmd_conf_free) and the rest of argv (borrowed). */
+FALLIBLE cmd_parse(const struct cmd *c, const char *path, char *argv[], void **out_conf, char ***out_args);
 void cmd_conf_free(const struct cmd *c, void *conf);
 /* The command that argv[0…] names; *out_argv: what follows; out_path: "container run". NULL: none. */
 const struct cmd *cmd_find(char *argv[], char ***out_argv, char out_path[64]);

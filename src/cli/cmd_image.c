@@ -10,6 +10,7 @@
 #include "sys/sys.h"
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 /* ---- images ---- */
 
@@ -160,6 +161,7 @@ struct rmi_conf {
 };
 static const struct opt rmi_opts[] = {
 	{ OPT_FLAG, 'f', "force", NULL, offsetof(struct rmi_conf, force), 0, "Remove it also when containers use it" },
+	{ OPT_FLAG, 0, "no-prune", NULL, offsetof(struct rmi_conf, no_prune), 0, "Nothing more: an image has no parents here" },
 	{ 0 },
 };
 
@@ -175,9 +177,9 @@ static FALLIBLE run_rmi(const void *conf, char *const args[], int *out_exit)
 		size_t i;
 		json_t *v;
 
-		if (err) {
+		if (err) { /* as docker: what is gone already is no failure of -f */
+			*out_exit |= !(c->force && err->kind == ERR_NOT_FOUND);
 			cmd_tell(err);
-			*out_exit = 1;
 		}
 		json_array_foreach (events, i, v) {
 			const char *key;
@@ -253,7 +255,7 @@ const struct cmd cmd_history = { "history",    "IMAGE",			   "Show how an image 
 /* ---- archives ---- */
 
 struct file_conf {
-	const char *file, *message;
+	const char *file, *message, *platform;
 	bool quiet;
 	char **change;
 };
@@ -292,22 +294,39 @@ static const struct opt load_opts[] = {
 	{ 0 },
 };
 
+/* Where an archive is read from; owned fd. NULL, "-": standard input. */
+static FALLIBLE open_archive(const char *path, int *out_fd)
+{
+	struct stat st;
+
+	if (!path || strcmp(path, "-") == 0) {
+		*out_fd = sys_dup(STDIN_FILENO);
+		return *out_fd < 0 ? FAIL_OS(-*out_fd, "read standard input") : NULL;
+	}
+	*out_fd = sys_open(path, O_RDONLY, 0);
+	if (*out_fd < 0 && (strncmp(path, "http://", 7) == 0 || strncmp(path, "https://", 8) == 0))
+		return FAIL(ERR_UNSUPPORTED, "%s is not fetched: curl -fL %s | hoy import -", path, path);
+	if (*out_fd < 0)
+		return FAIL_OS(-*out_fd, "open %s", path);
+	if (sys_fstat(*out_fd, &st) == 0 && S_ISDIR(st.st_mode))
+		return FAIL(ERR_INVALID, "%s is a directory, not an archive", path);
+	return NULL;
+}
+
 static FALLIBLE run_load(const void *conf, char *const args[], int *out_exit)
 {
 	const struct file_conf *c = conf;
-	auto_fd int opened = c->file ? sys_open(c->file, O_RDONLY, 0) : -1;
-	const int in = c->file ? opened : STDIN_FILENO;
 	auto_json json_t *loaded = NULL;
+	auto_fd int in = -1;
 	struct engine *e;
 	size_t i;
 	json_t *v;
 
 	(void)args;
 	(void)out_exit;
-	if (in < 0)
-		return FAIL_OS(-in, "open %s", c->file);
-	if (!c->file && isatty(in))
+	if (!c->file && isatty(STDIN_FILENO))
 		return FAIL(ERR_INVALID, "requested load from stdin, but stdin is empty");
+	TRY(open_archive(c->file, &in));
 	TRY(cmd_engine(&e));
 	TRY(engine_image_load(e, zip_source_fd(&in), &loaded));
 	json_array_foreach (loaded, i, v)
@@ -316,33 +335,32 @@ static FALLIBLE run_load(const void *conf, char *const args[], int *out_exit)
 				     json_string_value(v));
 	return NULL;
 }
-const struct cmd cmd_load = { "load",	 "",			   "Load images from a tar archive",
+const struct cmd cmd_load = { "load",	 "",			   "Load images from a tar archive (plain, gzip, zstd, xz or bzip2)",
 			      load_opts, sizeof(struct file_conf), 0, 0, false, 0, false, run_load, NULL, NULL };
 
 static const struct opt import_opts[] = {
 	{ OPT_LIST, 'c', "change", "INSTRUCTION", offsetof(struct file_conf, change), 0, "Apply a Dockerfile instruction (CMD, ENV …)" },
 	{ OPT_STR, 'm', "message", "TEXT", offsetof(struct file_conf, message), 0, "Comment for the history" },
+	{ OPT_STR, 0, "platform", "OS/ARCH", offsetof(struct file_conf, platform), 0, "What the programs in it run on (default: this host)" },
 	{ 0 },
 };
 
 static FALLIBLE run_import(const void *conf, char *const args[], int *out_exit)
 {
 	const struct file_conf *c = conf;
-	bool is_stdin = strcmp(args[0], "-") == 0;
-	auto_fd int opened = is_stdin ? -1 : sys_open(args[0], O_RDONLY, 0);
-	const int in = is_stdin ? STDIN_FILENO : opened;
+	struct image_import how = { .ref = args[1], .message = c->message, .platform = c->platform, .changes = c->change };
 	auto_free char *id = NULL;
+	auto_fd int in = -1;
 	struct engine *e;
 
 	(void)out_exit;
-	if (in < 0)
-		return FAIL_OS(-in, "open %s", args[0]);
+	TRY(open_archive(args[0], &in));
 	TRY(cmd_engine(&e));
-	TRY(engine_image_import(e, zip_source_fd(&in), args[1], c->message, c->change, &id));
+	TRY(engine_image_import(e, zip_source_fd(&in), &how, &id));
 	(void)printf("%s\n", id);
 	return NULL;
 }
-const struct cmd cmd_import = { "import",    "FILE|- [REPOSITORY[:TAG]]", "Make an image of a root file system's tar",
+const struct cmd cmd_import = { "import",    "FILE|- [REPOSITORY[:TAG]]", "Make an image of a root file system's tar (plain, gzip, zstd, xz or bzip2)",
 				import_opts, sizeof(struct file_conf),	  1, 2, false, 0, false, run_import, NULL, NULL };
 
 struct commit_conf {

@@ -359,7 +359,7 @@ static FALLIBLE inspect_any(struct engine *e, const char *type, const char *text
 		err_free(err);
 	}
 	return type ? FAIL(ERR_INVALID, "\"%s\" is not a valid value for --type", type) :
-		      FAIL(ERR_NOT_FOUND, "Error: No such object: %s", text);
+		      FAIL(ERR_NOT_FOUND, "No such object: %s", text);
 }
 
 static FALLIBLE inspect_all(const struct inspect_conf *c, const char *type, char *const args[], int *out_exit)
@@ -382,7 +382,7 @@ static FALLIBLE inspect_all(const struct inspect_conf *c, const char *type, char
 		}
 	}
 	if (!c->format)
-		return *out_exit && !json_array_size(found) ? NULL : out_value(NULL, found);
+		return out_value(NULL, found); /* "[]" for a script that reads on */
 	json_array_foreach (found, i, v)
 		TRY(out_value(c->format, v));
 	return NULL;

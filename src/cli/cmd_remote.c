@@ -89,7 +89,7 @@ static FALLIBLE run_inspect(const void *conf, char *const args[], int *out_exit)
 		return out_text(json_string_value(v), json_string_length(v));
 	}
 	if (!c->format)
-		return *out_exit && !json_array_size(found) ? NULL : out_value(NULL, found);
+		return out_value(NULL, found);
 	json_array_foreach (found, i, v)
 		TRY(out_value(c->format, v));
 	return NULL;

@@ -13,11 +13,17 @@
 #include <stdio.h>
 
 struct transfer_conf {
-	bool quiet, insecure, all_tags, all_platforms;
+	bool quiet, insecure, all_tags, all_platforms, wants_trust;
 	const char *platform, *format, *level;
 };
+#define OPT_TRUST                                                                                                          \
+	{                                                                                                                  \
+		OPT_NOT, 0, "disable-content-trust", NULL, offsetof(struct transfer_conf, wants_trust), 0,                 \
+			"As ever: signatures are not looked at (=false is refused)"                                        \
+	}
 static const struct opt pull_opts[] = {
 	{ OPT_FLAG, 'a', "all-tags", NULL, offsetof(struct transfer_conf, all_tags), 0, "Every tag of the repository" },
+	OPT_TRUST,
 	{ OPT_FLAG, 0, "insecure", NULL, offsetof(struct transfer_conf, insecure), 0, "Accept plain HTTP and any certificate" },
 	{ OPT_STR, 0, "platform", "OS/ARCH", offsetof(struct transfer_conf, platform), 0, "Platform of a multi-platform image" },
 	{ OPT_FLAG, 'q', "quiet", NULL, offsetof(struct transfer_conf, quiet), 0, "Print only the name" },
@@ -30,6 +36,7 @@ static const struct opt push_opts[] = {
 	{ OPT_STR, 0, "compression-format", "gzip|zstd", offsetof(struct transfer_conf, format), 0,
 	  "How layers made here are compressed (default gzip)" },
 	{ OPT_STR, 0, "compression-level", "N", offsetof(struct transfer_conf, level), 0, "1 to 9 for gzip (4), to 19 for zstd (3)" },
+	OPT_TRUST,
 	{ OPT_FLAG, 0, "insecure", NULL, offsetof(struct transfer_conf, insecure), 0, "Accept plain HTTP and any certificate" },
 	{ OPT_FLAG, 'q', "quiet", NULL, offsetof(struct transfer_conf, quiet), 0, "Print only the name" },
 	{ 0 },
@@ -65,6 +72,15 @@ cmd_choice *cmd_chooser(void)
 	return isatty(STDIN_FILENO) && isatty(STDERR_FILENO) ? choose : NULL;
 }
 
+/* Of an image that is here, owned; else NULL. */
+static char *id_of(struct engine *e, const char *name)
+{
+	auto_json json_t *image = NULL;
+
+	err_free(engine_image_inspect(e, name, &image));
+	return image ? xstrdup(json_str_at(image, "Id", "")) : NULL;
+}
+
 static FALLIBLE pull_one(const struct transfer_conf *c, const char *name)
 {
 	CLEANUP(progress_fini) struct progress p = progress_begin(c->quiet, stdout);
@@ -73,23 +89,50 @@ static FALLIBLE pull_one(const struct transfer_conf *c, const char *name)
 					  .quiet = c->quiet,
 					  .progress = progress_sink(&p),
 					  .choose = cmd_chooser() };
-	auto_free char *digest = NULL, *full = NULL;
+	auto_free char *digest = NULL, *full = NULL, *before = NULL, *after = NULL;
 	struct engine *e;
 
 	TRY(cmd_engine(&e));
+	before = id_of(e, name);
 	TRY(engine_image_pull(e, name, &o, &full, &digest));
+	after = id_of(e, full);
 	if (!c->quiet)
-		(void)printf("Digest: %s\n", digest);
+		(void)printf("Digest: %s\nStatus: %s for %s\n", digest,
+			     before && after && strcmp(before, after) == 0 ? "Image is up to date" : "Downloaded newer image", full);
 	(void)printf("%s\n", full);
 	return NULL;
+}
+
+static FALLIBLE check_trust(const struct transfer_conf *c)
+{
+	return c->wants_trust ? FAIL(ERR_UNSUPPORTED, "--disable-content-trust=false: signatures are not verified") : NULL;
+}
+
+/* docker's heading of a pull; c->quiet: nothing. */
+static void tell_pull(const struct transfer_conf *c, const char *tag, const struct ref *r)
+{
+	if (!c->quiet)
+		(void)printf("%s: Pulling from %s\n", tag, r->path);
+	(void)fflush(stdout);
+}
+
+static bool has_tag(const char *name, const struct ref *r)
+{
+	const char *slash = strrchr(name, '/');
+
+	return r->digest || strchr(slash ? slash : name, ':');
 }
 
 /* docker's rule: with --all-tags the name has none. */
 static FALLIBLE check_no_tag(const char *name, const struct ref *r)
 {
-	const char *slash = strrchr(name, '/');
+	return has_tag(name, r) ? FAIL(ERR_INVALID, "tag can't be used with --all-tags/-a") : NULL;
+}
 
-	return r->digest || strchr(slash ? slash : name, ':') ? FAIL(ERR_INVALID, "tag can't be used with --all-tags/-a") : NULL;
+static void tell_default_tag(const struct transfer_conf *c, const char *name, const struct ref *r)
+{
+	if (!c->quiet && !has_tag(name, r))
+		(void)printf("Using default tag: latest\n");
 }
 
 static FALLIBLE run_pull(const void *conf, char *const args[], int *out_exit)
@@ -99,10 +142,11 @@ static FALLIBLE run_pull(const void *conf, char *const args[], int *out_exit)
 	auto_list char **tags = NULL;
 
 	(void)out_exit;
+	TRY(check_trust(c));
 	TRY(ref_parse(args[0], &r));
 	if (!c->all_tags) {
-		if (!c->quiet && !strchr(args[0], ':') && r.tag)
-			(void)printf("Using default tag: latest\n");
+		tell_default_tag(c, args[0], &r);
+		tell_pull(c, r.digest ? r.digest : r.tag, &r);
 		return pull_one(c, args[0]);
 	}
 	TRY(check_no_tag(args[0], &r));
@@ -110,8 +154,7 @@ static FALLIBLE run_pull(const void *conf, char *const args[], int *out_exit)
 	for (char **tag = tags; tag && *tag; tag++) {
 		auto_free char *name = xasprintf("%s:%s", args[0], *tag);
 
-		if (!c->quiet)
-			(void)printf("%s: Pulling from %s\n", *tag, r.path);
+		tell_pull(c, *tag, &r);
 		TRY(pull_one(c, name));
 	}
 	return NULL;
@@ -125,13 +168,14 @@ static FALLIBLE push_one(const struct transfer_conf *c, const char *name)
 	struct engine_transfer_opts o = { NULL, c->insecure, c->quiet, progress_sink(&p), c->format, c->level, NULL, NULL, c->all_platforms };
 	CLEANUP(ref_fini) struct ref r = { 0 };
 	auto_free char *digest = NULL;
+	uint64_t bytes = 0;
 	struct engine *e;
 
 	TRY(ref_parse(name, &r));
 	TRY(cmd_engine(&e));
-	TRY(engine_image_push(e, name, &o, &digest));
+	TRY(engine_image_push(e, name, &o, &digest, &bytes));
 	if (!c->quiet)
-		(void)printf("%s: digest: %s\n", r.tag ? r.tag : r.digest, digest);
+		(void)printf("%s: digest: %s size: %llu\n", r.tag ? r.tag : r.digest, digest, (unsigned long long)bytes);
 	else
 		(void)printf("%s/%s:%s\n", r.domain, r.path, r.tag ? r.tag : r.digest);
 	return NULL;
@@ -166,13 +210,17 @@ static FALLIBLE run_push(const void *conf, char *const args[], int *out_exit)
 	auto_list char **names = NULL;
 
 	(void)out_exit;
+	TRY(check_trust(c));
 	TRY(ref_parse(args[0], &r));
+	if (c->all_tags)
+		TRY(check_no_tag(args[0], &r));
+	else
+		tell_default_tag(c, args[0], &r);
 	if (!c->quiet)
 		(void)printf("The push refers to repository [%s/%s]\n", r.domain, r.path);
 	(void)fflush(stdout);
 	if (!c->all_tags)
 		return push_one(c, args[0]);
-	TRY(check_no_tag(args[0], &r));
 	TRY(local_tags(&r, &names));
 	for (char **name = names; *name; name++)
 		TRY(push_one(c, *name));

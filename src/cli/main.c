@@ -90,7 +90,7 @@ static int run(const struct cmd *c, const char *path, char *argv[])
 	void *conf = NULL;
 	int code = -1;
 
-	e = cmd_parse(c, argv, &conf, &args);
+	e = cmd_parse(c, path, argv, &conf, &args);
 	if (e) {
 		(void)fprintf(stderr, "hoy: %s\nSee 'hoy %s --help'.\n", e->msg, path);
 		return c->error_exit ? c->error_exit : 1;

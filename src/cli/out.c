@@ -246,7 +246,8 @@ FALLIBLE out_archive(const char *path, struct err *(*fill)(void *ctx, struct zip
 	if (sys_fstatat(AT_FDCWD, path, &st, 0) == 0 && !S_ISREG(st.st_mode))
 		return FAIL(ERR_INVALID, "invalid output path: \"%s\" must be a regular file", path);
 	if ((fd = sys_open(part, O_WRONLY | O_CREAT | O_TRUNC, 0600)) < 0)
-		return FAIL_OS(-fd, "open %s", part);
+		return fd == -ENOENT ? FAIL(ERR_INVALID, "invalid output path: \"%s\" is in no directory that exists", path) :
+				       FAIL_OS(-fd, "open %s", part);
 	err = fill(ctx, zip_sink_fd(&fd));
 	if (!err && ((r = sys_fdatasync(fd)) < 0 || (r = sys_rename(AT_FDCWD, part, path)) < 0))
 		err = FAIL_OS(-r, "write %s", path);

@@ -41,6 +41,7 @@ static void line(void *ctx, const char *id, const char *status, int64_t current,
 		return;
 	if (!*id) {
 		(void)fprintf(p->to, "%s\n", status);
+		(void)fflush(p->to);
 		p->n = 0;
 		return;
 	}
@@ -56,10 +57,12 @@ static void line(void *ctx, const char *id, const char *status, int64_t current,
 			(void)fputc('\n', p->to);
 	}
 	(void)snprintf(p->lines[i].status, sizeof p->lines[i].status, "%s", status);
-	if (p->is_tty)
+	if (p->is_tty) {
 		on_terminal(p, i, current, total);
-	else if (is_news)
+	} else if (is_news) {
 		(void)fprintf(p->to, "%s: %s\n", id, status);
+		(void)fflush(p->to); /* a job's log is read while it runs */
+	}
 }
 
 struct engine_progress progress_sink(struct progress *p)

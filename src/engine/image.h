@@ -42,7 +42,9 @@ struct engine_transfer_opts {
  * to; both owned. */
 FALLIBLE engine_image_pull(struct engine *e, const char *ref, const struct engine_transfer_opts *o, char **out_full,
 			   char **out_digest);
-FALLIBLE engine_image_push(struct engine *e, const char *ref, const struct engine_transfer_opts *o, char **out_digest);
+/* out_digest (owned), out_bytes: of the manifest that stands there now. */
+FALLIBLE engine_image_push(struct engine *e, const char *ref, const struct engine_transfer_opts *o, char **out_digest,
+			   uint64_t *out_bytes);
 struct engine_copy_side { /* of a registry */
 	bool insecure, no_creds;
 	const char *creds, *authfile; /* "USER[:PASSWORD]", a file; NULL: what the machine has */
@@ -74,9 +76,13 @@ FALLIBLE engine_image_tag(struct engine *e, const char *source, const char *targ
 FALLIBLE engine_image_remove(struct engine *e, const char *text, bool force, json_t **out_events);
 FALLIBLE engine_image_save(struct engine *e, char *const *refs, struct zip_sink sink);
 FALLIBLE engine_image_load(struct engine *e, struct zip_source source, json_t **out_loaded); /* array of names or ids */
-/* docker import: a root file system tar (maybe compressed) as one layer. changes: Dockerfile instructions (CMD …). */
-FALLIBLE engine_image_import(struct engine *e, struct zip_source source, const char *ref, const char *message,
-			     char *const *changes, char **out_id);
+struct image_import {
+	const char *ref;	       /* NULL: no name */
+	const char *message, *platform; /* NULL: "Imported"; this host's */
+	char *const *changes;	       /* Dockerfile instructions (CMD …) */
+};
+/* docker import: a root file system tar (maybe compressed) as one layer. out_id owned. */
+FALLIBLE engine_image_import(struct engine *e, struct zip_source source, const struct image_import *how, char **out_id);
 struct image_commit {
 	const char *ref;	     /* NULL: no name */
 	const char *message, *author; /* NULL: none */

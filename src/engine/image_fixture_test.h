@@ -72,7 +72,7 @@ static inline struct err *fixture_import(struct engine *e, const char *text, con
 
 	fixture_layer(text, &layer);
 	r = (struct fixture_reader){ layer.data, layer.n };
-	return engine_image_import(e, (struct zip_source){ fixture_read, &r }, ref, NULL, changes, out_id);
+	return engine_image_import(e, (struct zip_source){ fixture_read, &r }, &(struct image_import){ .ref = ref, .changes = changes }, out_id);
 }
 
 /* Imports and gives the id. */

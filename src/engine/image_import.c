@@ -257,38 +257,41 @@ FALLIBLE image_config_change(json_t *config, char *const *changes)
 	return NULL;
 }
 
-static FALLIBLE import(struct engine *e, struct zip_source source, const json_t *config, const char *message,
+static FALLIBLE import(struct engine *e, struct zip_source source, const json_t *config, const struct platform *p, const char *message,
 		       json_t **out_document)
 {
 	struct descriptor layer = { 0 };
 	char when[TIME_TEXT_MAX];
-	struct platform p;
 
 	TRY(image_layer_import(e, source, &layer));
 	free(layer.media_type);
 	TRY(fixed_time(e, layer.digest, when));
-	platform_host(&p);
-	*out_document = json_pack("{s:s, s:s, s:s, s:O, s:{s:s, s:[s]}, s:[{s:s, s:s}]}", "created", when, "architecture", p.arch,
-				  "os", p.os, "config", config, "rootfs", "type", "layers", "diff_ids", layer.digest, "history",
+	*out_document = json_pack("{s:s, s:s, s:s, s:O, s:{s:s, s:[s]}, s:[{s:s, s:s}]}", "created", when, "architecture", p->arch,
+				  "os", p->os, "config", config, "rootfs", "type", "layers", "diff_ids", layer.digest, "history",
 				  "created", when, "comment", message && *message ? message : "Imported");
+	if (*out_document && *p->variant)
+		(void)json_object_set_new(*out_document, "variant", json_string(p->variant));
 	return *out_document ? NULL : FAIL(ERR_INVALID, "import: the message is not UTF-8");
 }
 
-FALLIBLE engine_image_import(struct engine *e, struct zip_source source, const char *ref, const char *message,
-			     char *const *changes, char **out_id)
+FALLIBLE engine_image_import(struct engine *e, struct zip_source source, const struct image_import *how, char **out_id)
 {
 	CLEANUP(ref_fini) struct ref r = { 0 };
 	auto_json json_t *config = json_pack("{s:[]}", "Env"), *document = NULL;
 	auto_leased struct engine *leased = NULL;
+	struct platform p;
 	struct err *err;
 
-	if (ref)
-		TRY(ref_parse(ref, &r));
-	TRY(image_config_change(config, changes)); /* what is wrong is said before the archive is read */
+	if (how->ref)
+		TRY(ref_parse(how->ref, &r));
+	platform_host(&p);
+	if (how->platform)
+		TRY(platform_parse(how->platform, &p));
+	TRY(image_config_change(config, how->changes)); /* what is wrong is said before the archive is read */
 	TRY(engine_lease_begin(e, &leased));
-	err = import(e, source, config, message, &document);
+	err = import(e, source, config, &p, how->message, &document);
 	if (!err)
-		err = engine_image_create(e, document, ref, out_id);
+		err = engine_image_create(e, document, how->ref, out_id);
 	if (!err)
 		return NULL;
 	engine_lease_end(TAKE(leased)); /* nobody needs what was read: it goes with the next sweep, which can be this one */

@@ -386,7 +386,8 @@ static FALLIBLE name_pushed(struct engine *e, const struct image_name *n, const 
 }
 
 /* Under a lease: what is pushed is compressed into the store before. */
-static FALLIBLE push_leased(struct engine *e, const char *ref, const struct engine_transfer_opts *o, char **out_digest)
+static FALLIBLE push_leased(struct engine *e, const char *ref, const struct engine_transfer_opts *o, char **out_digest,
+			    uint64_t *out_bytes)
 {
 	auto_free char *own = NULL;
 	auto_json json_t *result = NULL;
@@ -406,16 +407,18 @@ static FALLIBLE push_leased(struct engine *e, const char *ref, const struct engi
 	digest = json_str_at(result, "digest", n.manifest);
 	TRY(name_pushed(e, &n, digest));
 	*out_digest = xstrdup(digest);
+	*out_bytes = (uint64_t)json_int_at(result, "size", 0);
 	return NULL;
 }
 
-FALLIBLE engine_image_push(struct engine *e, const char *ref, const struct engine_transfer_opts *o, char **out_digest)
+FALLIBLE engine_image_push(struct engine *e, const char *ref, const struct engine_transfer_opts *o, char **out_digest,
+			   uint64_t *out_bytes)
 {
 	auto_leased struct engine *leased = NULL;
 	struct err *err;
 
 	TRY(engine_lease_begin(e, &leased));
-	err = push_leased(e, ref, o, out_digest);
+	err = push_leased(e, ref, o, out_digest, out_bytes);
 	engine_lease_end(TAKE(leased));
 	err_free(image_sweep(e)); /* what was compressed goes again */
 	return err;

@@ -1,0 +1,82 @@
+"""What scripts read of pull, push, rmi, inspect, and the flags that they give them."""
+import json
+import re
+import select
+
+import pytest
+
+from liar import Image
+from registry_rig import liar  # noqa: F401 (a fixture)
+
+
+@pytest.fixture
+def pushed(fresh_hoy, busybox_tar, registry):
+    """The name of an image that is here and in the registry, tagged "words"."""
+    name = f"{registry.host}/words:1"
+    fresh_hoy("import", busybox_tar, name)
+    out = fresh_hoy("push", "--disable-content-trust", name).out
+    assert re.search(r"^1: digest: sha256:[0-9a-f]{64} size: \d+$", out, re.M)
+    return name
+
+
+def test_pull_tells_whether_something_came(fresh_hoy, pushed):
+    repository = pushed.rsplit(":", 1)[0]
+    assert f"Status: Image is up to date for {pushed}\n{pushed}\n" in fresh_hoy("pull", pushed).out
+    fresh_hoy("rmi", pushed)
+    out = fresh_hoy("pull", "--disable-content-trust", pushed).out
+    assert out.startswith("1: Pulling from words\n") and out.endswith(f"Status: Downloaded newer image for {pushed}\n{pushed}\n")
+    digest = re.search("sha256:[0-9a-f]{64}", out)[0]
+    by_digest = fresh_hoy("pull", f"{repository}@{digest}").out
+    assert by_digest.startswith(f"{digest}: Pulling from words\n") and "Image is up to date" in by_digest
+    assert fresh_hoy("pull", "-q", pushed).out == f"{pushed}\n"
+    assert fresh_hoy("pull", repository, code=1).out.startswith("Using default tag: latest\n")
+    for command in "pull", "push":
+        assert "not verified" in fresh_hoy(command, "--disable-content-trust=false", pushed, code=1).err
+        assert fresh_hoy(command, "-a", pushed, code=1).out == ""
+
+
+def test_progress_is_told_while_it_happens(fresh_hoy, busybox_tar, liar):  # noqa: F811
+    """Also into a pipe: the log of a job."""
+    liar.image = Image(layers=[busybox_tar.read_bytes()])
+
+    def late(handler):
+        assert liar.wait.wait(60)
+        return liar.honest("GET", handler.path)
+
+    liar.routes[f"/v2/x/blobs/{liar.image.layers[0]['digest']}"] = late
+    pull = fresh_hoy.popen("pull", f"{liar.host}/x:1", stdout=-1)
+    try:
+        seen = ""
+        while "Pulling fs layer" not in seen:
+            assert select.select([pull.stdout], [], [], 60)[0], seen
+            seen += pull.stdout.readline()
+    finally:
+        liar.wait.set()
+    assert pull.wait(60) == 0
+
+
+def test_rmi(fresh_hoy, pushed):
+    assert "No such image: nosuch" in fresh_hoy("rmi", "-f", "nosuch").err  # docker's: gone is gone
+    assert "No such image: nosuch" in fresh_hoy("rmi", "nosuch", pushed, code=1).err
+    assert fresh_hoy("images", "-q").out == ""
+    fresh_hoy("pull", pushed)
+    assert "Deleted" in fresh_hoy("image", "remove", "--no-prune", pushed).out
+
+
+def test_inspect_of_nothing_is_an_empty_list(fresh_hoy, registry):
+    for command in ["inspect"], ["image", "inspect"], ["image", "inspect", "--remote"]:
+        r = fresh_hoy(*command, f"{registry.host}/nosuch", code=1)
+        assert json.loads(r.out) == [] and r.err.count("\n") == 1
+
+
+def test_words_of_groups(fresh_hoy, pushed):
+    assert fresh_hoy("image", "list", "-q").out == fresh_hoy("images", "-q").out != ""
+    assert '"hoy image rm" requires at least 1 argument' in fresh_hoy("image", "rm", code=1).err
+    assert "'list' is not a hoy command" in fresh_hoy("list", code=1).err
+
+
+def test_import_for_another_platform(fresh_hoy, busybox_tar, tmp_path):
+    fresh_hoy("import", "--platform", "linux/arm/v6", busybox_tar, "arm")
+    assert fresh_hoy("inspect", "-f", "{{.Os}}/{{.Architecture}}/{{.Variant}}", "arm").out == "linux/arm/v6\n"
+    assert "platform" in fresh_hoy("import", "--platform", "a/b/c/d", busybox_tar, code=1).err
+    assert "no directory that exists" in fresh_hoy("save", "-o", tmp_path / "no/where", "arm", code=1).err
