@@ -15,11 +15,13 @@
 #include <limits.h>
 #include <stdio.h>
 
+enum { LINKS_MAX = 40 };
+
 struct cp_conf {
 	bool archive, follow, quiet;
 };
 static const struct opt cp_opts[] = {
-	{ OPT_FLAG, 'a', "archive", NULL, offsetof(struct cp_conf, archive), 0, "Keep owners and groups" },
+	{ OPT_FLAG, 'a', "archive", NULL, offsetof(struct cp_conf, archive), 0, "Keep owners, groups, set-id bits and capabilities" },
 	{ OPT_FLAG, 'L', "follow-link", NULL, offsetof(struct cp_conf, follow), 0, "Follow a link that SRC is" },
 	{ OPT_FLAG, 'q', "quiet", NULL, offsetof(struct cp_conf, quiet), 0, "Print nothing" },
 	{ 0 },
@@ -29,21 +31,24 @@ static const struct opt cp_opts[] = {
 struct end {
 	int root_fd;
 	char *path;	  /* without leading slash; "" is the root */
+	char *container;  /* its name, or NULL: the host */
+	struct engine *e;
 	const char *said; /* as the user wrote it */
-	bool in_container, wants_content; /* "dir/." */
+	bool wants_content; /* "dir/." */
 };
 
 static void end_fini(struct end *x)
 {
 	own_close(&x->root_fd);
 	free(x->path);
+	free(x->container);
 }
 
 static int open_end(const struct end *x, const char *path, int flags)
 {
 	if (!*path)
 		path = ".";
-	if (x->in_container)
+	if (x->container)
 		return sys_open_in_root(x->root_fd, path, flags, 0);
 	{
 		auto_free char *whole = xasprintf("/%s", path);
@@ -66,15 +71,14 @@ static bool splits(const char *text, char **out_name, const char **out_path)
 
 static FALLIBLE parse_end(struct engine *e, const char *text, bool writable, struct end *x)
 {
-	auto_free char *name = NULL;
 	const char *path = text;
 	char cwd[PATH_MAX] = "";
 	size_t n;
 
 	x->said = text;
-	x->in_container = splits(text, &name, &path);
-	if (x->in_container)
-		TRY(container_root(e, name, writable, &x->root_fd));
+	x->e = e;
+	if (splits(text, &x->container, &path))
+		TRY(container_root(e, x->container, writable, &x->root_fd));
 	else if (path[0] != '/' && !getcwd(cwd, sizeof cwd))
 		return FAIL_OS(errno, "find the current directory");
 	n = strlen(path);
@@ -95,136 +99,228 @@ static void strip_end(char *path)
 		path[0] = 0;
 }
 
-/* Where the source goes: a directory fd and the name in it; name "" means into the directory itself. */
-static FALLIBLE find_target(const struct end *dst, const char *base, bool src_is_dir, bool content, int *out_dir, char **out_name)
+/* Where the last component of *path leads; the links before it are the kernel's business. */
+static FALLIBLE follow(const struct end *x, char **path)
 {
-	bool slash = dst->said[strlen(dst->said) - 1] == '/' || dst->wants_content;
-	auto_free char *path = xstrdup(dst->path), *parent = NULL;
-	const char *last;
+	for (int i = 0; i < LINKS_MAX; i++) {
+		auto_fd int fd = open_end(x, *path, O_PATH | O_NOFOLLOW);
+		char target[PATH_MAX] = "", *next;
+		const char *slash = strrchr(*path, '/');
+		struct stat st;
+
+		if (fd < 0 || sys_fstat(fd, &st) < 0 || !S_ISLNK(st.st_mode) || sys_readlink(fd, "", target, sizeof target) < 0)
+			return NULL; /* whoever opens it says what is wrong */
+		next = target[0] == '/' ? xstrdup(target + strspn(target, "/")) :
+					  xasprintf("%.*s%s", slash ? (int)(slash - *path) + 1 : 0, *path, target);
+		free(*path);
+		*path = next;
+		strip_end(*path);
+	}
+	return FAIL(ERR_INVALID, "%s: too many links", x->said);
+}
+
+static bool ends_in_slash(const struct end *x)
+{
+	size_t n = strlen(x->said);
+
+	return n && x->said[n - 1] == '/';
+}
+
+static const char *base_of(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
+static bool is_name(const char *base)
+{
+	return *base && strcmp(base, ".") != 0 && strcmp(base, "..") != 0;
+}
+
+static int open_parent(const struct end *x, const char *path)
+{
+	auto_free char *parent = xstrndup(path, (size_t)(base_of(path) - path));
+
+	return open_end(x, parent, O_RDONLY | O_DIRECTORY);
+}
+
+/* What is copied. */
+struct source {
+	int dir_fd;	  /* owned: the directory it is in */
+	char *path;	  /* owned; its last part is its name in dir_fd, or "": dir_fd itself */
+	const char *base; /* borrowed from said: what it is called where it arrives */
+	bool whole;	  /* a directory of which only the content is meant */
+	struct stat st;
+};
+
+static void source_fini(struct source *s)
+{
+	own_close(&s->dir_fd);
+	free(s->path);
+}
+
+/* The root of a running container has the kernel's files in it, which are nobody's to copy. */
+static FALLIBLE all_of(const struct end *src, int *dir_fd)
+{
+	struct stat root, st;
+
+	if (!src->container || sys_fstat(src->root_fd, &root) < 0 || sys_fstat(*dir_fd, &st) < 0 || root.st_dev != st.st_dev ||
+	    root.st_ino != st.st_ino)
+		return NULL;
+	own_close(dir_fd);
+	*dir_fd = -1;
+	return container_files(src->e, src->container, dir_fd);
+}
+
+static FALLIBLE find_source(const struct end *src, const struct cp_conf *c, char *name, struct source *out)
+{
+	auto_fd int fd = -1;
+	int r;
+
+	strip_end(name);
+	out->base = base_of(name);
+	out->path = xstrdup(name);
+	if (c->follow || src->wants_content || ends_in_slash(src))
+		TRY(follow(src, &out->path));
+	fd = open_end(src, out->path, O_PATH | O_NOFOLLOW);
+	if (fd == -ENOENT)
+		return FAIL(ERR_NOT_FOUND, "Could not find the file %s", src->said);
+	if (fd < 0 || (r = sys_fstat(fd, &out->st)) < 0)
+		return FAIL_OS(fd < 0 ? -fd : -r, "open %s", src->said);
+	if ((src->wants_content || ends_in_slash(src)) && !S_ISDIR(out->st.st_mode))
+		return FAIL(ERR_INVALID, "%s is not a directory", src->said);
+	if (S_ISSOCK(out->st.st_mode))
+		return FAIL(ERR_UNSUPPORTED, "%s is a socket: nothing that can be copied", src->said);
+	out->whole = S_ISDIR(out->st.st_mode) && (src->wants_content || !is_name(out->base));
+	/* SECURITY: ".." of the root leads out when it is not the kernel that resolves the whole path */
+	if (is_name(base_of(out->path)))
+		out->dir_fd = open_parent(src, out->path);
+	else if ((out->dir_fd = open_end(src, out->path, O_RDONLY | O_DIRECTORY)) >= 0)
+		out->path[0] = 0;
+	if (out->dir_fd < 0)
+		return FAIL_OS(-out->dir_fd, "open the directory of %s", src->said);
+	return *out->path ? NULL : all_of(src, &out->dir_fd);
+}
+
+/* Where the source goes: a directory fd and the name in it; name "" means into the directory itself. */
+static FALLIBLE find_target(const struct end *dst, const struct source *s, int *out_dir, char **out_name)
+{
+	bool slash = ends_in_slash(dst) || dst->wants_content, is_dir = S_ISDIR(s->st.st_mode);
+	auto_free char *path = xstrdup(dst->path);
 	int fd;
 
 	strip_end(path);
+	TRY(follow(dst, &path));
 	fd = open_end(dst, path, O_RDONLY | O_DIRECTORY);
 	if (fd >= 0) { /* an existing directory: into it */
 		*out_dir = fd;
-		*out_name = xstrdup(src_is_dir && content ? "" : base);
+		*out_name = xstrdup(s->whole ? "" : s->base);
 		return NULL;
 	}
-	if (fd == -ENOTDIR && src_is_dir)
+	if (fd == -ENOTDIR && is_dir)
 		return FAIL(ERR_INVALID, "cannot copy directory to file: %s", dst->said);
-	if (fd == -ENOENT && slash && !src_is_dir)
+	if (fd == -ENOTDIR && slash)
+		return FAIL(ERR_INVALID, "%s is not a directory", dst->said);
+	if (fd == -ENOENT && slash && !is_dir)
 		return FAIL(ERR_NOT_FOUND, "the destination directory %s does not exist", dst->said);
-	last = strrchr(path, '/');
-	parent = xstrndup(path, last ? (size_t)(last - path) : 0);
-	fd = open_end(dst, parent, O_RDONLY | O_DIRECTORY);
-	if (fd < 0)
+	if ((fd = open_parent(dst, path)) < 0)
 		return FAIL_OS(-fd, "the destination of %s", dst->said);
 	*out_dir = fd;
-	*out_name = xstrdup(last ? last + 1 : path);
+	*out_name = xstrdup(base_of(path));
 	return NULL;
 }
 
-static int copy_file(int from, int to_dir, const char *name, const struct stat *st)
+/* A file that is mounted there (/etc/hosts, a bound file) cannot be replaced by another. */
+static int write_into(const struct source *s, int dir, const char *name)
 {
-	auto_free char *part = xasprintf(".%s.hoy-cp", name);
-	auto_fd int to = -1;
-	struct stat there;
-	ssize_t n;
-	int r;
+	auto_fd int from = sys_openat(s->dir_fd, base_of(s->path), O_RDONLY | O_NONBLOCK, 0);
+	auto_fd int to = from < 0 ? from : sys_openat(dir, name, O_WRONLY | O_NONBLOCK, 0);
 
-	if (sys_fstatat(to_dir, name, &there, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(there.st_mode))
-		return -EISDIR;
-	(void)sys_unlink(to_dir, part);
-	if ((to = sys_openat(to_dir, part, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600)) < 0)
-		return to;
-	do
-		n = sys_copy_range(from, to, 1 << 22);
-	while (n > 0);
-	r = (int)n;
-	if (r >= 0)
-		r = sys_fchmod(to, st->st_mode & 07777);
-	if (r >= 0) {
-		const struct timespec t[2] = { st->st_atim, st->st_mtim };
+	return to < 0 ? to : fs_copy_content(from, to);
+}
 
-		r = sys_utimens(to_dir, part, t, AT_SYMLINK_NOFOLLOW);
-	}
+/* Copied beside its place, then renamed: nobody sees a half. */
+static int replace(const struct source *s, int dir, const char *name, const struct fs_owner *owner)
+{
+	static const char stage[] = ".hoy-cp";
+	const char *base = base_of(s->path);
+	auto_fd int fd = -1;
+	int r = fs_remove_tree(dir, stage);
+
 	if (r >= 0)
-		r = sys_rename(to_dir, part, name);
-	if (r < 0)
-		(void)sys_unlink(to_dir, part);
+		r = sys_mkdir(dir, stage, 0700);
+	if (r >= 0)
+		r = fd = sys_openat(dir, stage, O_RDONLY | O_DIRECTORY, 0);
+	if (r >= 0)
+		r = fs_copy_entry(s->dir_fd, base, fd, owner);
+	if (r >= 0)
+		r = sys_renameat(fd, base, dir, name, 0);
+	(void)fs_remove_tree(dir, stage);
 	return r;
 }
 
-static FALLIBLE copy_tree(int from, int dir, const char *name, const struct stat *st, const char *said)
+static int copy_file(const struct source *s, int dir, const char *name, const struct fs_owner *owner)
 {
-	auto_fd int to = -1;
-	int r = *name ? sys_mkdir(dir, name, 0755) : 0;
+	struct stat there;
+
+	if (sys_fstatat(dir, name, &there, AT_SYMLINK_NOFOLLOW) < 0)
+		return replace(s, dir, name, owner);
+	if (S_ISDIR(there.st_mode))
+		return -EISDIR;
+	if (S_ISREG(there.st_mode) && S_ISREG(s->st.st_mode) && sys_is_mount(dir, name))
+		return write_into(s, dir, name);
+	return replace(s, dir, name, owner);
+}
+
+static int copy_tree(const struct source *s, int dir, const char *name, const struct fs_owner *owner)
+{
+	const char *base = base_of(s->path);
+	auto_fd int from = sys_openat(s->dir_fd, *base ? base : ".", O_RDONLY | O_DIRECTORY, 0), to = -1;
+	int r = from < 0 ? from : *name ? sys_mkdir(dir, name, 0755) : 0;
 
 	if (r < 0 && r != -EEXIST)
-		return FAIL_OS(-r, "make directory %s", name);
-	to = sys_openat(dir, *name ? name : ".", O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
-	if (to < 0)
-		return FAIL_OS(-to, "open directory %s", name);
-	if ((r = fs_copy_over(from, to)) < 0)
-		return FAIL_OS(-r, "copy %s", said);
-	if (*name)
-		(void)sys_fchmod(to, st->st_mode & 07777);
-	return NULL;
+		return r;
+	if ((to = sys_openat(dir, *name ? name : ".", O_RDONLY | O_DIRECTORY, 0)) < 0)
+		return to;
+	if ((r = fs_copy_over(from, to, owner)) < 0 || !*name)
+		return r;
+	return fs_copy_attrs_to(from, to, owner);
 }
 
 /* Without -a what arrives belongs to who receives: root in a container, the caller on the host. */
-static void own_tree(int dir, const char *name, uid_t uid, gid_t gid)
-{
-	auto_fd int fd = sys_openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW, 0);
-	auto_list char **names = NULL;
-
-	(void)sys_fchownat(dir, name, uid, gid, AT_SYMLINK_NOFOLLOW);
-	if (fd < 0 || fs_list(fd, &names) < 0)
-		return;
-	for (size_t i = 0; names[i]; i++)
-		own_tree(fd, names[i], uid, gid);
-}
-
 static FALLIBLE copy(const struct end *src, const struct end *dst, const struct cp_conf *c)
 {
+	CLEANUP(source_fini) struct source s = { .dir_fd = -1 };
 	auto_free char *path = xstrdup(src->path), *name = NULL;
-	auto_fd int from = -1, dir = -1;
-	const char *base;
-	struct stat st;
+	const struct fs_owner owner = { dst->container ? 0 : getuid(), dst->container ? 0 : getgid() };
+	auto_fd int dir = -1;
 	int r;
 
-	strip_end(path);
-	from = open_end(src, path, O_RDONLY | O_NONBLOCK);
-	if (from < 0)
-		return from == -ENOENT ? FAIL(ERR_NOT_FOUND, "Could not find the file %s", src->said) :
-					 FAIL_OS(-from, "open %s", src->said);
-	if ((r = sys_fstat(from, &st)) < 0)
-		return FAIL_OS(-r, "look at %s", src->said);
-	if (!S_ISDIR(st.st_mode) && !S_ISREG(st.st_mode))
-		return FAIL(ERR_UNSUPPORTED, "%s is neither a file nor a directory", src->said);
-	base = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
-	TRY(find_target(dst, base, S_ISDIR(st.st_mode), src->wants_content, &dir, &name));
-	if (S_ISDIR(st.st_mode))
-		TRY(copy_tree(from, dir, name, &st, src->said));
-	else if ((r = copy_file(from, dir, name, &st)) < 0)
-		return FAIL_OS(-r, "copy %s to %s", src->said, dst->said);
-	if (!c->archive && *name)
-		own_tree(dir, name, dst->in_container ? 0 : getuid(), dst->in_container ? 0 : getgid());
-	return NULL;
+	TRY(find_source(src, c, path, &s));
+	TRY(find_target(dst, &s, &dir, &name));
+	r = (S_ISDIR(s.st.st_mode) ? copy_tree : copy_file)(&s, dir, name, c->archive ? NULL : &owner);
+	return r < 0 ? FAIL_OS(-r, "copy %s to %s", src->said, dst->said) : NULL;
 }
 
 /* "-": a tar on standard output, or one on standard input that is unpacked. */
-static FALLIBLE to_stdout(const struct end *src)
+static FALLIBLE to_stdout(const struct end *src, const struct cp_conf *c)
 {
 	static const int out = STDOUT_FILENO;
-	auto_free char *path = xstrdup(src->path), *proc = NULL;
+	CLEANUP(source_fini) struct source s = { .dir_fd = -1 };
+	auto_free char *path = xstrdup(src->path);
 	auto_fd int from = -1;
+	const char *base;
 
-	strip_end(path);
-	if ((from = open_end(src, path, O_RDONLY | O_DIRECTORY)) < 0)
+	if (isatty(out))
+		return FAIL(ERR_INVALID, "an archive is not written to a terminal");
+	TRY(find_source(src, c, path, &s));
+	base = base_of(s.path);
+	if (!s.whole)
+		return snapshot_archive_entry(s.dir_fd, base, zip_sink_fd(&out));
+	if ((from = sys_openat(s.dir_fd, *base ? base : ".", O_RDONLY | O_DIRECTORY, 0)) < 0)
 		return FAIL_OS(-from, "open directory %s", src->said);
-	proc = xasprintf("/proc/self/fd/%d", from);
-	return rootfs_diff(proc, NULL, -1, zip_sink_fd(&out));
+	return snapshot_archive(from, zip_sink_fd(&out));
 }
 
 static FALLIBLE from_stdin(const struct end *dst)
@@ -258,7 +354,7 @@ static FALLIBLE run_cp(const void *conf, char *const args[], int *out_exit)
 	if (strcmp(args[1], "-") != 0)
 		TRY(parse_end(e, args[1], true, &dst));
 	if (strcmp(args[1], "-") == 0)
-		return to_stdout(&src);
+		return to_stdout(&src, conf);
 	return strcmp(args[0], "-") == 0 ? from_stdin(&dst) : copy(&src, &dst, conf);
 }
 const struct cmd cmd_cp = { "cp",    "CONTAINER:SRC DEST|-  or  SRC|- CONTAINER:DEST", "Copy files between a container and the host",

@@ -80,8 +80,10 @@ FALLIBLE container_probe(struct engine *e, const char *id, bool *out_is_starting
 /* One sample, API shape reduced: {cpu_percent, mem_usage, mem_limit, net_rx, net_tx, blk_read, blk_write, pids}. */
 FALLIBLE container_stats(struct engine *e, const char *text, json_t **out_stats);
 FALLIBLE container_top(struct engine *e, const char *text, char *const *ps_args, json_t **out_table); /* Titles, Processes */
-/* An owned fd of its root: live (through /proc/PID/root) or a private view when stopped. For cp, export. */
+/* An owned fd of its root with what is mounted in it: live (through /proc/PID/root), or put together for us when it does not run. For cp. */
 FALLIBLE container_root(struct engine *e, const char *text, bool writable, int *out_root_fd);
+/* The same to read from, without what only a running one has: /proc, /sys, /dev, tmpfs. For all of it at once. */
+FALLIBLE container_files(struct engine *e, const char *text, int *out_root_fd);
 /* What it changed in its image's files, in order of paths: kind 'A' added, 'C' changed, 'D' deleted. Mount points do not count. */
 FALLIBLE container_changes(struct engine *e, const char *text, struct err *(*each)(void *ctx, char kind, const char *path), void *ctx);
 /* Its file system as a plain tar, without what is mounted in it; also while it runs. */

@@ -180,22 +180,3 @@ FALLIBLE container_top(struct engine *e, const char *text, char *const *ps_args,
 	*out_table = json_pack("{s:O, s:O}", "Titles", titles, "Processes", rows);
 	return NULL;
 }
-
-FALLIBLE container_root(struct engine *e, const char *text, bool writable, int *out_root_fd)
-{
-	CLEANUP(rootfs_fini) struct rootfs rootfs = { 0 };
-	auto_json json_t *doc = NULL, *status = NULL;
-	char id[CTR_ID_MAX], path[64];
-	int fd;
-
-	TRY(ctr_find(e, text, id, &doc));
-	if (ctr_live(e, id, &status) && json_int_at(status, "Pid", 0) > 0) {
-		(void)snprintf(path, sizeof path, "/proc/%d/root", (int)json_int_at(status, "Pid", 0));
-		if ((fd = sys_open_dir(path)) < 0)
-			return FAIL_OS(-fd, "open the root of container %s", text);
-		*out_root_fd = fd;
-		return NULL;
-	}
-	TRY(ctr_rootfs(e, id, doc, &rootfs));
-	return (writable ? rootfs_view : rootfs_view_read)(&rootfs, out_root_fd);
-}

@@ -310,3 +310,15 @@ FALLIBLE snapshot_archive(int tree_fd, struct zip_sink sink)
 	TRY(walk(&d, ""));
 	return tar_finish(d.tar);
 }
+
+FALLIBLE snapshot_archive_entry(int dir_fd, const char *name, struct zip_sink sink)
+{
+	CLEANUP(diff_fini) struct diff d = { .root_fd = dir_fd, .clamp_ns = -1, .is_plain = true, .chunk = xmalloc(CHUNK) };
+	auto_free char *below = NULL;
+
+	TRY(tar_writer_new(sink, &d.tar));
+	TRY(one(&d, dir_fd, "", name, &below));
+	if (below)
+		TRY(walk(&d, below));
+	return tar_finish(d.tar);
+}

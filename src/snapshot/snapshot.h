@@ -132,3 +132,5 @@ FALLIBLE layer_adopt(struct snapshotter *s, int tar_fd, const char *upper, int64
 FALLIBLE snapshot_extract(int tree_fd, struct zip_source source);
 /* The other way: the tree of an open directory (borrowed), its own entry "." first, as a reproducible plain tar; sockets skipped. */
 FALLIBLE snapshot_archive(int tree_fd, struct zip_sink sink);
+/* One entry of the directory with all below it, under its name. */
+FALLIBLE snapshot_archive_entry(int dir_fd, const char *name, struct zip_sink sink);

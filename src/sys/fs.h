@@ -19,8 +19,20 @@ int fs_remove_tree(int dir_fd, const char *name);
  * links, devices, holes. Nothing that exists in to_fd is replaced (-EEXIST). -ELOOP: deeper than 256 directories.
  */
 int fs_copy_tree(int from_fd, int to_fd);
-int fs_copy_over(int from_fd, int to_fd); /* the same over what is there: files replaced, directories merged */
-int fs_copy_attrs(int from_fd, int to_fd); /* only owner, mode, attributes and times, of one directory to another */
+/* Whom the copies belong to instead; files lose their set-id bits and capabilities then. NULL: all as in the source. */
+struct fs_owner {
+	uid_t uid;
+	gid_t gid;
+};
+/* The same over what is there: files replaced, directories merged. */
+int fs_copy_over(int from_fd, int to_fd, const struct fs_owner *owner);
+/* One entry of a directory with all below it, into another directory; a socket is passed over. */
+int fs_copy_entry(int from_fd, const char *name, int to_fd, const struct fs_owner *owner);
+/* Only what is in an open file, into another in place of what is there; both at their start. */
+int fs_copy_content(int from_fd, int to_fd);
+/* Only owner, mode, attributes and times, of one directory to another. */
+int fs_copy_attrs(int from_fd, int to_fd);
+int fs_copy_attrs_to(int from_fd, int to_fd, const struct fs_owner *owner);
 /*
  * Moves what directory from_fd holds into to_fd on the same file system; directories are merged, to_fd itself gets from's
  * attributes. replace: over what is there; else what is there stays, and what is in its way is left in from_fd. -ELOOP as above.

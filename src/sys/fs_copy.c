@@ -17,6 +17,7 @@ enum { COPY_DEPTH = 256, XATTR_NAMES = 65536, XATTR_VALUE = 65536 };
 struct copy {
 	int root_fd;         /* of the target */
 	bool over;           /* what is there is replaced; directories are merged */
+	const struct fs_owner *owner; /* of the copies instead; NULL: as the source */
 	struct map links;    /* "dev:ino" of a source with several names -> owned path of its first copy */
 	char *names, *value; /* attribute buffers, made when first needed */
 };
@@ -37,6 +38,17 @@ static bool is_portable(const char *key)
 	       (strncmp(key, "security.", 9) != 0 || strcmp(key, "security.capability") == 0);
 }
 
+/* SECURITY: a program of one user does not become one of another's with its rights. */
+static void look_up_owner(const struct copy *c, struct stat *st)
+{
+	if (!c->owner)
+		return;
+	st->st_uid = c->owner->uid;
+	st->st_gid = c->owner->gid;
+	if (!S_ISDIR(st->st_mode))
+		st->st_mode &= ~(mode_t)(S_ISUID | S_ISGID);
+}
+
 static int copy_xattrs(struct copy *c, int from, int to, const char *name)
 {
 	char few[256];
@@ -55,7 +67,7 @@ static int copy_xattrs(struct copy *c, int from, int to, const char *name)
 		ssize_t len;
 		int r;
 
-		if (!is_portable(key))
+		if (!is_portable(key) || (c->owner && strcmp(key, "security.capability") == 0))
 			continue;
 		if (!c->value)
 			c->value = xmalloc(XATTR_VALUE);
@@ -67,12 +79,27 @@ static int copy_xattrs(struct copy *c, int from, int to, const char *name)
 	return 0;
 }
 
+/* Files of the kernel (/proc) say that they are empty. */
+static int copy_unsized(int from, int to)
+{
+	char few[4096];
+	ssize_t n;
+	int r = 0;
+
+	while (r >= 0 && (n = sys_read(from, few, sizeof few)) != 0)
+		r = n < 0 ? (int)n : sys_write_all(to, few, (size_t)n);
+	return r;
+}
+
 /* What lies between the holes; the place of a hole stays one. A file system that knows none has one piece of data. */
 static int copy_data(int from, int to, off_t size)
 {
-	off_t data = sys_lseek(from, 0, SEEK_DATA), hole, at;
+	off_t data, hole, at;
 	ssize_t n = 0;
 
+	if (size == 0)
+		return copy_unsized(from, to);
+	data = sys_lseek(from, 0, SEEK_DATA);
 	if (data == -ENXIO)
 		data = size;
 	for (; data >= 0 && data < size; data = sys_lseek(from, hole, SEEK_DATA)) {
@@ -163,6 +190,7 @@ static int copy_subdir(struct copy *c, int from_dir, int to_dir, const char *nam
 		return -ELOOP;
 	if (from < 0 || (r = sys_fstat(from, &st)) < 0)
 		return from < 0 ? from : r;
+	look_up_owner(c, &st);
 	if ((r = sys_mkdir(to_dir, name, 0700)) < 0 && !(r == -EEXIST && c->over))
 		return r;
 	if ((to = sys_openat(to_dir, name, O_RDONLY | O_DIRECTORY, 0)) < 0)
@@ -193,6 +221,7 @@ static int copy_one(struct copy *c, int from, int to, const char *name, const ch
 
 	if (r < 0 || S_ISSOCK(st.st_mode))
 		return r < 0 ? r : 0;
+	look_up_owner(c, &st);
 	if (c->over && (r = make_room(to, name, &st)) < 0)
 		return r;
 	if ((r = again(c, to, name, path, &st)) != 0)
@@ -229,20 +258,44 @@ int fs_copy_tree(int from_fd, int to_fd)
 	return copy_dir(&c, from_fd, to_fd, "", 0);
 }
 
-int fs_copy_over(int from_fd, int to_fd)
+int fs_copy_over(int from_fd, int to_fd, const struct fs_owner *owner)
 {
-	CLEANUP(copy_fini) struct copy c = { .root_fd = to_fd, .over = true };
+	CLEANUP(copy_fini) struct copy c = { .root_fd = to_fd, .over = true, .owner = owner };
 
 	return copy_dir(&c, from_fd, to_fd, "", 0);
 }
 
+int fs_copy_entry(int from_fd, const char *name, int to_fd, const struct fs_owner *owner)
+{
+	CLEANUP(copy_fini) struct copy c = { .root_fd = to_fd, .owner = owner };
+
+	return copy_one(&c, from_fd, to_fd, name, "", 0);
+}
+
+int fs_copy_content(int from_fd, int to_fd)
+{
+	struct stat st;
+	int r = sys_fstat(from_fd, &st);
+
+	if (r < 0 || (r = sys_ftruncate(to_fd, 0)) < 0)
+		return r;
+	return copy_data(from_fd, to_fd, st.st_size);
+}
+
 int fs_copy_attrs(int from_fd, int to_fd)
 {
-	CLEANUP(copy_fini) struct copy c = { .root_fd = to_fd };
+	return fs_copy_attrs_to(from_fd, to_fd, NULL);
+}
+
+int fs_copy_attrs_to(int from_fd, int to_fd, const struct fs_owner *owner)
+{
+	CLEANUP(copy_fini) struct copy c = { .root_fd = to_fd, .owner = owner };
 	struct timespec times[2];
 	struct stat st;
 	int r = sys_fstat(from_fd, &st);
 
+	if (r >= 0)
+		look_up_owner(&c, &st);
 	if (r < 0 || (r = sys_fchown(to_fd, st.st_uid, st.st_gid)) < 0 ||
 	    (r = sys_fchmod(to_fd, st.st_mode & 07777)) < 0 || (r = copy_xattrs(&c, from_fd, to_fd, ".")) < 0)
 		return r;

@@ -250,13 +250,13 @@ TEST(a_copy_over_what_is_there)
 	t_file_write(to, "d/f", "old and longer");
 	t_file_write(to, "d/stays", "x");
 	t_file_write(to, "soft", "x");
-	CHECK_INT(fs_copy_over(from, to), 0);
+	CHECK_INT(fs_copy_over(from, to, NULL), 0);
 	CHECK(t_file_is(to, "d/f", "content") && t_file_is(to, "d/stays", "x") && t_file_is(to, "zz", "content"));
 	CHECK(fstatat(to, "d", &st, AT_SYMLINK_NOFOLLOW) == 0 && (st.st_mode & 07777) == 0750);
 	CHECK(fstatat(to, "soft", &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(st.st_mode));
-	CHECK_INT(fs_copy_over(from, to), 0);
+	CHECK_INT(fs_copy_over(from, to, NULL), 0);
 	CHECK(fs_remove_tree(to, "pipe") == 0 && mkdirat(to, "pipe", 0755) == 0);
-	CHECK_INT(fs_copy_over(from, to), -EISDIR);
+	CHECK_INT(fs_copy_over(from, to, NULL), -EISDIR);
 }
 
 TEST(a_copy_keeps_holes)

@@ -333,6 +333,13 @@ int sys_fstatat(int dir_fd, const char *name, struct stat *out_st, int flags)
 	return sys_ret(fstatat(dir_fd, name, out_st, flags));
 }
 
+bool sys_is_mount(int dir_fd, const char *name)
+{
+	struct statx x;
+
+	return statx(dir_fd, name, AT_SYMLINK_NOFOLLOW, STATX_TYPE, &x) == 0 && x.stx_attributes & STATX_ATTR_MOUNT_ROOT;
+}
+
 ssize_t sys_readlink(int dir_fd, const char *name, char *out, size_t size)
 {
 	ssize_t r;

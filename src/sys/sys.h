@@ -7,6 +7,7 @@
  * Layer: sys.  Threads: any.
  */
 #pragma once
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/stat.h>
@@ -66,6 +67,7 @@ int sys_fchownat(int dir_fd, const char *name, uid_t uid, gid_t gid, int flags);
 int sys_utimens(int dir_fd, const char *name, const struct timespec times[2], int flags);
 int sys_fstat(int fd, struct stat *out_st);
 int sys_fstatat(int dir_fd, const char *name, struct stat *out_st, int flags);
+bool sys_is_mount(int dir_fd, const char *name); /* something is mounted there, in any namespace; before Linux 5.8 never */
 /* Bytes of its file system: free for who may not use the reserve, and in all (NULL: not asked). 0 or -errno. */
 int sys_room(int fd, uint64_t *out_free, uint64_t *out_size);
 ssize_t sys_readlink(int dir_fd, const char *name, char *out, size_t size); /* terminated; -ENAMETOOLONG if cut */
