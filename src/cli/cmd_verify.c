@@ -59,7 +59,7 @@ static FALLIBLE run_verify(const void *conf, char *const args[], int *out_exit)
 	if (c->repair)
 		return FAIL(
 		    ERR_CORRUPT,
-		    "%u things are still damaged: remove and pull, import, load or build again what needs them",
+		    "%u things are still damaged: import, load or pull what needs them again, or build it with --no-cache, and repair once more",
 		    r.left);
 	return FAIL(ERR_CORRUPT, "the store is damaged: 'hoy verify --repair' mends what it can");
 }

@@ -25,6 +25,7 @@
 #define CHUNK_BYTES  (1u << 18)
 #define DELETED_MAX  256
 #define BEHIND_BYTES (8u << 20) /* go to disk while the next ones come */
+#define DAMAGED	     "damaged" /* the note of a blob that could not be mended */
 
 struct store {
 	int root_fd; /* borrowed */
@@ -245,6 +246,19 @@ struct err *store_blob_set_aside(struct store *s, const char *digest)
 	return r < 0 && r != -ENOENT ? FAIL_OS(-r, "set blob %s aside", digest) : NULL;
 }
 
+struct err *store_aside_open(const struct store *s, const char *digest, int *out_fd)
+{
+	char aside[80];
+	int r;
+
+	TRY(digest_check(sv_of(digest)));
+	aside_name(digest, aside);
+	if ((r = sys_openat(s->blobs_fd, aside, O_RDONLY, 0)) < 0)
+		return FAIL_OS(-r, "blob %s", aside);
+	*out_fd = r;
+	return NULL;
+}
+
 struct err *store_blob_put_back(struct store *s, const char *digest, bool keep)
 {
 	char aside[80];
@@ -252,10 +266,13 @@ struct err *store_blob_put_back(struct store *s, const char *digest, bool keep)
 
 	TRY(digest_check(sv_of(digest)));
 	aside_name(digest, aside);
-	if (keep && !store_has(s, digest, NULL))
+	if (keep && !store_has(s, digest, NULL)) {
 		r = sys_rename(s->blobs_fd, aside, digest_hex(digest));
-	else
+		if (r >= 0)
+			store_note_set(s, digest, DAMAGED, "1");
+	} else {
 		r = sys_unlink(s->blobs_fd, aside);
+	}
 	return r < 0 && r != -ENOENT ? FAIL_OS(-r, "put blob %s back", digest) : NULL;
 }
 
@@ -304,21 +321,55 @@ bool store_note_get(const struct store *s, const char *digest, const char *key, 
 	return true;
 }
 
-struct err *store_blob_verify(const struct store *s, const char *digest)
+static struct err *verify_file(int fd, const char *digest)
 {
 	auto_digest struct digest_state *d = digest_new();
 	auto_free char *chunk = xmalloc(CHUNK_BYTES);
 	char got[DIGEST_MAX];
-	auto_fd int fd = -1;
+	off_t at = 0;
 	ssize_t n;
 
-	TRY(store_blob_open(s, digest, 0, &fd));
-	while ((n = sys_read(fd, chunk, CHUNK_BYTES)) > 0)
+	while ((n = sys_pread(fd, chunk, CHUNK_BYTES, at)) > 0) {
 		digest_add(d, chunk, (size_t)n);
+		at += n;
+	}
 	if (n < 0)
 		return FAIL_OS((int)-n, "blob %s: read", digest);
 	digest_end(d, got);
 	return store_blob_is(digest, got);
+}
+
+struct err *store_blob_verify(const struct store *s, const char *digest)
+{
+	auto_fd int fd = -1;
+
+	TRY(store_blob_open(s, digest, 0, &fd));
+	return verify_file(fd, digest);
+}
+
+static struct err *copy_file(struct store *s, int fd, const char *digest)
+{
+	auto_free char *chunk = xmalloc(CHUNK_BYTES);
+	auto_ingest struct ingest *in = NULL;
+	ssize_t n;
+
+	TRY(ingest_begin(s, &in));
+	while ((n = sys_pread(fd, chunk, CHUNK_BYTES, (off_t)in->size)) > 0)
+		TRY(ingest_write(in, chunk, (size_t)n));
+	return n < 0 ? FAIL_OS((int)-n, "blob %s: copy", digest) : ingest_commit(in, digest, 0, NULL);
+}
+
+struct err *store_put_file(struct store *s, int fd, const char *digest)
+{
+	int r;
+
+	TRY(digest_check(sv_of(digest)));
+	lease_hold(s->lease, digest);
+	TRY(verify_file(fd, digest));
+	if ((r = sys_fchmod(fd, 0444)) < 0 || (r = sys_fdatasync(fd)) < 0)
+		return FAIL_OS(-r, "store: sync blob %s", digest);
+	r = sys_link_fd(fd, s->blobs_fd, digest_hex(digest));
+	return r >= 0 || r == -EEXIST ? NULL : copy_file(s, fd, digest);
 }
 
 struct err *store_blob_each(const struct store *s,
@@ -510,7 +561,8 @@ uint64_t ingest_size(const struct ingest *in)
 struct err *ingest_commit(struct ingest *in, const char *want_digest, uint64_t want_size,
 			  char out_digest[DIGEST_MAX])
 {
-	char digest[DIGEST_MAX];
+	char digest[DIGEST_MAX], mark[NOTE_MAX];
+	bool is_new, is_bad;
 	int r;
 
 	digest_end(in->digest, digest);
@@ -519,10 +571,13 @@ struct err *ingest_commit(struct ingest *in, const char *want_digest, uint64_t w
 			    (unsigned long long)want_size, (unsigned long long)in->size);
 	if (want_digest && strcmp(digest, want_digest) != 0)
 		return mismatch(want_digest, digest);
-	if (!store_has(in->store, digest, NULL)) {
+	is_new = !store_has(in->store, digest, NULL);
+	is_bad = !is_new && store_note_get(in->store, digest, DAMAGED, mark);
+	if (is_new || is_bad) {
 		if ((r = sys_fchmod(in->fd, 0444)) < 0 || (r = sys_fdatasync(in->fd)) < 0)
 			return FAIL_OS(-r, "store: sync blob %s", digest);
-		r = sys_link(in->store->tmp_fd, in->name, in->store->blobs_fd, digest_hex(digest));
+		r = is_bad ? sys_renameat(in->store->tmp_fd, in->name, in->store->blobs_fd, digest_hex(digest), 0)
+			   : sys_link(in->store->tmp_fd, in->name, in->store->blobs_fd, digest_hex(digest));
 		if (r < 0 && r != -EEXIST)
 			return FAIL_OS(-r, "store: name blob %s", digest);
 	}

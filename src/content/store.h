@@ -42,13 +42,16 @@ FALLIBLE store_blob_unname(struct store *s, const char *digest);
 void store_deleted_free(struct store *s);
 /*
  * A damaged blob out of the way of a good one, and back: put_back leaves a good one that has come meanwhile and removes the
- * other, which also goes without keep.
+ * other, which also goes without keep. What is kept is marked: the next ingest of the same content replaces it.
  */
 FALLIBLE store_blob_set_aside(struct store *s, const char *digest); /* absent is no error */
+FALLIBLE store_aside_open(const struct store *s, const char *digest, int *out_fd); /* owned, to read. ERR_NOT_FOUND */
 FALLIBLE store_blob_put_back(struct store *s, const char *digest, bool keep);
 FALLIBLE store_blobs_put_back(struct store *s); /* all that a repair cut short has left aside */
 /* What got turned out to be of a blob that was read: NULL when that is its name, else ERR_CORRUPT. */
 FALLIBLE store_blob_is(const char *digest, const char *got);
+/* A file that nobody changes any more (fd borrowed) as the blob digest: a second name, or a copy where there can be none. ERR_CORRUPT. */
+FALLIBLE store_put_file(struct store *s, int fd, const char *digest);
 /* Re-hashes one blob; ERR_CORRUPT when it is not what its name says. */
 FALLIBLE store_blob_verify(const struct store *s, const char *digest);
 FALLIBLE store_blob_each(const struct store *s, struct err *(*each)(void *ctx, const char *digest, uint64_t size), void *ctx);
@@ -58,6 +61,7 @@ FALLIBLE store_blob_each(const struct store *s, struct err *(*each)(void *ctx, c
  * Only a hint: a file system without attributes keeps none. key: [a-z0-9-]; value at most NOTE_MAX bytes.
  */
 #define NOTE_MAX 256
+#define STORE_NOTE_FROM "from" /* "repository@digest": an image that had it, in the registry it was pulled from or pushed to */
 void store_note_set(struct store *s, const char *digest, const char *key, const char *value);
 bool store_note_get(const struct store *s, const char *digest, const char *key, char out[NOTE_MAX]);
 

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <sys/stat.h>
 
 #define HELLO "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
 
@@ -311,4 +312,58 @@ TEST(many_open_a_new_store_at_once)
 		CHECK(t_file_is(root, "oci-layout", STORE_LAYOUT));
 		(void)close(root);
 	}
+}
+
+/* Writes other bytes into a blob. */
+static void damage(const char *name)
+{
+	auto_fd int dir = sys_openat(t_tmpdir(), "blobs/sha256", O_RDONLY | O_DIRECTORY, 0);
+	auto_fd int fd = sys_openat(dir, name, O_WRONLY, 0);
+
+	CHECK(fd >= 0 && sys_write_all(fd, "jello", 5) == 0);
+}
+
+TEST(a_damaged_blob_waits_aside_for_a_good_one)
+{
+	struct store *s = open_store();
+	char d[DIGEST_MAX], text[8] = "";
+	auto_fd int fd = -1;
+
+	CHECK_OK(store_put(s, "hello", 5, d));
+	damage(digest_hex(HELLO));
+	CHECK_OK(store_blob_set_aside(s, HELLO));
+	CHECK(!store_has(s, HELLO, NULL));
+	CHECK_OK(store_aside_open(s, HELLO, &fd));
+	CHECK(sys_read(fd, text, 5) == 5);
+	CHECK_STR(text, "jello");
+	CHECK_OK(store_blob_put_back(s, HELLO, true));
+	CHECK_ERR(ERR_CORRUPT, store_blob_verify(s, HELLO));
+	CHECK_OK(store_put(s, "hello", 5, d)); /* whoever brings it again mends it */
+	CHECK_OK(store_blob_verify(s, HELLO));
+	CHECK(litter() == 0);
+	CHECK_OK(store_blob_set_aside(s, HELLO));
+	CHECK_OK(store_blob_put_back(s, HELLO, false));
+	CHECK(!store_has(s, HELLO, NULL));
+	store_close(s);
+}
+
+TEST(a_file_becomes_a_blob_by_its_content_alone)
+{
+	struct store *s = open_store();
+	auto_fd int fd = sys_openat(t_tmpdir(), "file", O_RDWR | O_CREAT, 0600);
+	struct stat st;
+
+	CHECK(fd >= 0 && sys_write_all(fd, "jello", 5) == 0);
+	CHECK_ERR(ERR_CORRUPT, store_put_file(s, fd, HELLO));
+	CHECK(!store_has(s, HELLO, NULL));
+	CHECK(sys_pwrite_all(fd, "h", 1, 0) == 0);
+	CHECK_OK(store_put_file(s, fd, HELLO));
+	CHECK_OK(store_put_file(s, fd, HELLO));
+	CHECK_OK(store_blob_verify(s, HELLO));
+	CHECK(sys_fstat(fd, &st) == 0 && st.st_nlink == 2);
+	CHECK(sys_unlink(t_tmpdir(), "file") == 0);
+	CHECK_OK(store_blob_delete(s, HELLO));
+	CHECK_OK(store_put_file(s, fd, HELLO)); /* it has no name left that could be given to it: a copy */
+	CHECK_OK(store_blob_verify(s, HELLO));
+	store_close(s);
 }

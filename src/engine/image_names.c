@@ -308,6 +308,7 @@ static FALLIBLE set_in(struct engine *e, struct db_txn *txn, const struct image_
 
 FALLIBLE image_name_set(struct engine *e, const char *ref, const char *digest, const char *manifest)
 {
+	CLEANUP(image_copies_fini) struct image_copies copies = { 0 };
 	auto_txn struct db_txn *txn = NULL;
 	char key[IMAGE_NONE_MAX];
 	auto_free char *text = NULL;
@@ -320,8 +321,10 @@ FALLIBLE image_name_set(struct engine *e, const char *ref, const char *digest, c
 	memcpy(n.digest, digest, DIGEST_MAX);
 	memcpy(n.manifest, manifest, DIGEST_MAX);
 	TRY(media_type_of(e, manifest, n.media_type, sizeof n.media_type));
+	image_copies_load(e, manifest, &copies);
 	TRY(db_begin_write(engine_db(e), &txn));
 	TRY(set_in(e, txn, &n));
+	TRY(image_copies_keep(txn, &copies));
 	return commit(e, TAKE(txn));
 }
 

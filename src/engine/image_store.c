@@ -221,8 +221,7 @@ FALLIBLE image_blob_remember(struct engine *e, const char *blob, const char *dif
 	return db_commit(TAKE(txn));
 }
 
-/* What a layer blob is known to hold; "" when nothing is known. */
-static FALLIBLE known_diff_id(struct engine *e, const char *blob, char out_diff_id[DIGEST_MAX])
+FALLIBLE image_blob_diff_id(struct engine *e, const char *blob, char out_diff_id[DIGEST_MAX])
 {
 	auto_txn struct db_txn *txn = NULL;
 	auto_json json_t *v = NULL;
@@ -249,7 +248,7 @@ FALLIBLE image_blob_applied(struct engine *e, const char *blob, bool *out_applie
 	*out_applied = layer_exists(engine_snapshotter(e), blob);
 	if (*out_applied)
 		return NULL;
-	TRY(known_diff_id(e, blob, diff_id));
+	TRY(image_blob_diff_id(e, blob, diff_id));
 	*out_applied = diff_id[0] && layer_exists(engine_snapshotter(e), diff_id);
 	return NULL;
 }
@@ -287,7 +286,7 @@ FALLIBLE image_check_layers(struct engine *e, const struct image_docs *d)
 		if (!store_has(engine_store(e), blob->digest, &size) || size != blob->size)
 			return FAIL(ERR_CORRUPT, "layer %s: it is not in the store with its size of %llu bytes", blob->digest,
 				    (unsigned long long)blob->size);
-		TRY(known_diff_id(e, blob->digest, known));
+		TRY(image_blob_diff_id(e, blob->digest, known));
 		if (strcmp(blob->digest, d->diff_ids[i]) != 0 && strcmp(known, d->diff_ids[i]) != 0)
 			TRY(check_diff_id(e, blob, d->diff_ids[i]));
 	}

@@ -14,6 +14,9 @@
 #include "image/config.h"
 #include "image/manifest.h"
 
+struct db_txn;
+struct map;
+
 struct image_name {
 	char *ref; /* full, or "<none>@<manifest>"; owned */
 	char digest[DIGEST_MAX], manifest[DIGEST_MAX];
@@ -39,8 +42,8 @@ FALLIBLE image_index_write(struct engine *e);
 FALLIBLE image_index_mend(struct engine *e); /* writes it only when it does not say so */
 #define IMAGE_INDEX_DIRTY "index-dirty"	     /* in RUN: names were changed, and perhaps not the index */
 FALLIBLE image_index_reconcile(struct engine *e, bool after_boot); /* mends it where there is such a mark, or after a boot */
-/* Fetches by digest, from the registry that its name stands for, what is not in the store of an image; names nothing. */
-FALLIBLE image_refetch(struct engine *e, const struct image_name *n, const struct engine_transfer_opts *o);
+/* Fetches what is not in the store of an image, "repository@digest"; names nothing. out_manifest: of our platform. */
+FALLIBLE image_refetch(struct engine *e, const char *full, const struct engine_transfer_opts *o, char out_manifest[DIGEST_MAX]);
 
 /* The documents of one image. */
 struct image_docs {
@@ -71,6 +74,8 @@ FALLIBLE image_hold(struct engine *e, const char *manifest);
 FALLIBLE image_name_find(struct engine *e, const char *text, struct image_name *out_name, bool *out_found);
 /* That a layer blob holds the layer diff_id; nothing for a plain tar, which is its own name. */
 FALLIBLE image_blob_remember(struct engine *e, const char *blob, const char *diff_id);
+/* What a layer blob is known to hold; "" when nothing is known. */
+FALLIBLE image_blob_diff_id(struct engine *e, const char *blob, char out_diff_id[DIGEST_MAX]);
 /* Whether the layer of a blob is applied, as far as is known. */
 FALLIBLE image_blob_applied(struct engine *e, const char *blob, bool *out_applied);
 /*
@@ -83,6 +88,27 @@ FALLIBLE image_apply_layer(struct engine *e, const struct descriptor *blob, cons
 FALLIBLE image_check_layers(struct engine *e, const struct image_docs *d);
 /* Applies every layer of an image that is not there yet. */
 FALLIBLE image_apply(struct engine *e, const struct image_docs *d);
+/*
+ * A second copy of an image's manifest and configuration, in the database (DB_DOCUMENT: digest -> {"text"}); of what cannot be read,
+ * or is longer than 64 KiB, none. load: before the transaction that keeps them (it reads blobs, which a lease then holds).
+ * keep_all: of all names. sweep: those not reached go.
+ */
+struct image_copy {
+	char digest[DIGEST_MAX];
+	char *record; /* owned */
+};
+struct image_copies {
+	VEC(struct image_copy) v;
+};
+void image_copies_load(struct engine *e, const char *manifest, struct image_copies *c); /* adds to c */
+void image_copies_fini(struct image_copies *c);
+FALLIBLE image_copies_keep(struct db_txn *txn, const struct image_copies *c);
+FALLIBLE image_copies_keep_all(struct engine *e);
+FALLIBLE image_copies_sweep(struct db_txn *txn, const struct map *reached);
+bool image_document_is(const char *digest, struct sv value); /* whether the record holds what its key says */
+/* The document of the store, else its copy; owned. Errors as of store_blob_read. */
+FALLIBLE image_document_read(struct engine *e, const char *digest, char **out_body, size_t *out_n);
+FALLIBLE image_document_restore(struct engine *e, const char *digest); /* into the store, from its copy. ERR_NOT_FOUND */
 /* Gives ref (full; NULL: none) to a manifest of the store; an image that had it keeps a record without a name. index.json of
  * the layout follows. ERR_NOT_FOUND, ERR_CORRUPT: the manifest. */
 FALLIBLE image_name_set(struct engine *e, const char *ref, const char *digest, const char *manifest);

@@ -24,27 +24,39 @@ static void reach(struct map *m, const char *digest)
 	*map_put(m, digest) = m;
 }
 
-/* Of a damaged image all that can still be read is kept. */
+static FALLIBLE reach_layers(struct engine *e, const struct manifest *doc, struct map *m)
+{
+	auto_list char **diff_ids = NULL;
+	auto_json json_t *config = NULL;
+	auto_free char *body = NULL;
+	size_t n = 0;
+
+	TRY(image_document_read(e, doc->config.digest, &body, &n));
+	TRY(config_parse(sv_from(body, n), (long)doc->n, &config));
+	TRY(config_diff_ids(config, &diff_ids));
+	for (size_t i = 0; diff_ids && diff_ids[i]; i++)
+		reach(m, diff_ids[i]);
+	return NULL;
+}
+
+/* Of a damaged image all that can still be found is kept: what it is made of waits for the repair. */
 FALLIBLE image_reach(struct engine *e, const char *manifest, struct map *m)
 {
 	CLEANUP(manifest_fini) struct manifest doc = { 0 };
-	CLEANUP(image_docs_fini) struct image_docs d = { 0 };
 	auto_free char *body = NULL;
 	struct err *err;
 	size_t n = 0;
 
 	reach(m, manifest);
-	err = store_blob_read(engine_store(e), manifest, MANIFEST_MAX, &body, &n);
+	err = image_document_read(e, manifest, &body, &n);
 	if (!err)
 		err = manifest_parse(sv_from(body, n), NULL, &doc);
 	if (!err && !doc.is_index)
 		reach(m, doc.config.digest);
 	for (size_t i = 0; i < doc.n; i++)
 		reach(m, doc.parts[i].digest);
-	if (!err)
-		err = image_docs_load(e, manifest, &d);
-	for (size_t i = 0; !err && d.diff_ids[i]; i++)
-		reach(m, d.diff_ids[i]);
+	if (!err && !doc.is_index)
+		err = reach_layers(e, &doc, m);
 	if (err && !image_is_damage(err))
 		return err;
 	err_free(err);
@@ -144,7 +156,7 @@ FALLIBLE image_usage(struct engine *e, struct usage *u, char *const *digests)
 }
 
 /* What is known of blobs that are gone; a sweep that dies before only leaves facts that are still true. */
-static FALLIBLE forget_blobs(struct engine *e, char *const *blobs)
+static FALLIBLE forget_blobs(struct engine *e, char *const *blobs, const struct map *reached)
 {
 	auto_txn struct db_txn *txn = NULL;
 
@@ -153,6 +165,7 @@ static FALLIBLE forget_blobs(struct engine *e, char *const *blobs)
 	TRY(db_begin_write(engine_db(e), &txn));
 	for (size_t i = 0; blobs[i]; i++)
 		TRY(db_delete(txn, DB_BLOB_INFO, blobs[i]));
+	TRY(image_copies_sweep(txn, reached));
 	return db_commit(TAKE(txn));
 }
 
@@ -291,7 +304,7 @@ static FALLIBLE remove_rest(struct engine *e, const struct map *reached, uint64_
 		TRY(layer_unname(engine_snapshotter(e), layers[i]));
 	for (size_t i = 0; blobs && blobs[i]; i++)
 		TRY(store_blob_unname(engine_store(e), blobs[i]));
-	return forget_blobs(e, blobs);
+	return forget_blobs(e, blobs, reached);
 }
 
 static FALLIBLE sweep(struct engine *e, uint64_t *out_bytes)

@@ -310,6 +310,32 @@ TEST(a_damaged_image_is_listed_and_can_be_removed)
 	CHECK_INT(fixture_layers(e), 1);
 }
 
+TEST(documents_have_a_second_copy)
+{
+	auto_engine struct engine *e = fixture_open();
+	auto_free char *id = fixture_image(e, "one", "a"), *other = fixture_image(e, "two", "b"), *body = NULL;
+	CLEANUP(engine_image_fini) struct engine_image image = { 0 };
+	size_t n = 0;
+
+	CHECK_INT(fixture_records(e, DB_DOCUMENT), 4);
+	CHECK_OK(engine_image_get(e, "a", &image));
+	damage(e, image.manifest);
+	damage(e, id);
+	CHECK_INT(events_of(e, "b", false, "Deleted"), 2); /* the sweep knows what a damaged image is made of */
+	CHECK_INT(fixture_records(e, DB_DOCUMENT), 2);
+	CHECK_INT(fixture_blobs(e), 3);
+	CHECK_INT(fixture_layers(e), 1);
+	CHECK_OK(image_document_read(e, image.manifest, &body, &n));
+	CHECK(strstr(body, id));
+	CHECK_ERR(ERR_NOT_FOUND, image_document_restore(e, other));
+	CHECK_OK(store_blob_delete(engine_store(e), image.manifest));
+	CHECK_OK(store_blob_delete(engine_store(e), id));
+	CHECK_OK(image_document_restore(e, image.manifest));
+	CHECK_OK(image_document_restore(e, id));
+	CHECK_OK(store_blob_verify(engine_store(e), image.manifest));
+	CHECK_OK(store_blob_verify(engine_store(e), id));
+}
+
 TEST(a_failing_import_names_nothing_and_leaves_nothing)
 {
 	FAULT_SWEEP(ENOSPC)

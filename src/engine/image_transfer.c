@@ -177,26 +177,16 @@ static FALLIBLE fetch(struct engine *e, const char *full, const struct engine_tr
 	return err;
 }
 
-/* By the manifest's own digest; a registry that has the image in another form knows the one that its name resolved to. */
-FALLIBLE image_refetch(struct engine *e, const struct image_name *n, const struct engine_transfer_opts *o)
+FALLIBLE image_refetch(struct engine *e, const char *full, const struct engine_transfer_opts *o, char out_manifest[DIGEST_MAX])
 {
-	CLEANUP(ref_fini) struct ref r = { 0 };
-	const char *digests[] = { n->manifest, n->digest };
-	struct err *err = NULL;
+	auto_json json_t *result = NULL;
+	const char *manifest;
 
-	TRY(ref_parse(n->ref, &r));
-	for (size_t i = 0; i < LEN(digests); i++) {
-		auto_free char *full = xasprintf("%s/%s@%s", r.domain, r.path, digests[i]);
-		auto_json json_t *result = NULL;
-
-		if (i > 0 && (err->kind != ERR_NOT_FOUND || strcmp(digests[0], digests[1]) == 0))
-			break;
-		err_free(err);
-		err = fetch(e, full, o, &result);
-		if (!err)
-			return NULL;
-	}
-	return err;
+	TRY(fetch(e, full, o, &result));
+	manifest = json_str_at(result, "manifest", "");
+	TRY(digest_check(sv_of(manifest)));
+	memcpy(out_manifest, manifest, DIGEST_MAX);
+	return NULL;
 }
 
 /* Blobs of an image that are not what their names say go, so that the next transfer brings them again. */

@@ -60,6 +60,7 @@ static void round_fini(struct verify *v)
 	for (size_t i = 0; i < v->damages.n; i++) {
 		free(v->damages.p[i].name);
 		free(v->damages.p[i].owner);
+		free(v->damages.p[i].source);
 	}
 	vec_fini(&v->damages);
 	for (size_t i = 0; i < v->layers.n; i++) {
@@ -79,6 +80,7 @@ static const char *const table_names[DB_TABLES] = {
 	[DB_NETWORK] = "network",     [DB_NETWORK_NAME] = "network name",
 	[DB_LEASE] = "address",       [DB_LAYER] = "layer",
 	[DB_CACHE] = "build cache",   [DB_BLOB_INFO] = "blob",
+	[DB_DOCUMENT] = "document",
 };
 
 struct record {
@@ -147,6 +149,8 @@ static void check_target(struct verify *v, enum db_table table, const struct rec
 		bad_record(v, table, r->key, "leads to nothing");
 	if (table == DB_BLOB_INFO && !store_has(engine_store(v->e), r->key, NULL))
 		bad_record(v, table, r->key, "the blob is not in the store");
+	if (table == DB_DOCUMENT && !image_document_is(r->key, sv_of(r->value))) /* its blob may be gone: then this is what is left of it */
+		bad_record(v, table, r->key, "is not that document");
 	if (table == DB_CACHE && *diff_id &&
 	    (!layer_exists(engine_snapshotter(v->e), diff_id) ||
 	     !store_has(engine_store(v->e), diff_id, NULL)))
@@ -353,6 +357,8 @@ static struct err *check_container(void *ctx, struct sv key, struct sv value)
 	}
 	TRY(json_list_at(doc, "Hoy.Layers", &layers));
 	mounts_images(doc, &layers, NULL);
+	if (digest_is_valid(sv_of(json_str_at(doc, "Image", "")))) /* the image may have lost its names since */
+		TRY(check_blob(v, json_str_at(doc, "Image", ""), 0, NULL));
 	for (size_t i = 0; layers && layers[i]; i++) {
 		if (layer_exists(engine_snapshotter(v->e), layers[i]) || is_of_an_image(v, layers[i]))
 			continue;
@@ -364,13 +370,21 @@ static struct err *check_container(void *ctx, struct sv key, struct sv value)
 
 /* ---- images ---- */
 
+static bool is_listed(const struct verify *v, const char *diff_id, const char *blob)
+{
+	for (size_t i = 0; i < v->layers.n; i++)
+		if (strcmp(v->layers.p[i].diff_id, diff_id) == 0 && strcmp(v->layers.p[i].blob.digest, blob) == 0)
+			return true;
+	return false;
+}
+
 static void add_layers(struct verify *v, const struct image_docs *d, const char *owner)
 {
 	for (size_t i = 0; i < d->manifest.n; i++) {
 		const struct descriptor *blob = &d->manifest.parts[i];
 		struct verify_layer *l;
 
-		if (!manifest_is_layer(blob->media_type) || is_of_an_image(v, d->diff_ids[i]))
+		if (!manifest_is_layer(blob->media_type) || is_listed(v, d->diff_ids[i], blob->digest))
 			continue;
 		l = vec_push(&v->layers);
 		memcpy(l->diff_id, d->diff_ids[i], DIGEST_MAX);
@@ -390,7 +404,9 @@ static FALLIBLE check_image(struct verify *v, const struct image_name *n)
 	struct err *err;
 
 	TRY(check_blob(v, n->manifest, 0, n->ref));
-	err = store_blob_read(engine_store(v->e), n->manifest, MANIFEST_MAX, &body, &len);
+	if (strcmp(n->digest, n->manifest) != 0 && store_has(engine_store(v->e), n->digest, NULL)) /* an index */
+		TRY(check_blob(v, n->digest, 0, n->ref));
+	err = image_document_read(v->e, n->manifest, &body, &len);
 	if (!err)
 		err = manifest_parse(sv_from(body, len), NULL, &m);
 	if (err) {
@@ -456,6 +472,21 @@ static FALLIBLE check_named(struct verify *v, const char *text)
 	return err;
 }
 
+/* Each once, from whichever of its blobs. */
+static FALLIBLE check_layers(struct verify *v)
+{
+	for (size_t i = 0; i < v->layers.n; i++) {
+		const struct verify_layer *l = &v->layers.p[i];
+		size_t first = 0;
+
+		while (strcmp(v->layers.p[first].diff_id, l->diff_id) != 0)
+			first++;
+		if (first == i)
+			TRY(check_layer(v, l->diff_id, l->owner));
+	}
+	return NULL;
+}
+
 /* ---- the whole ---- */
 
 static FALLIBLE check_layout(struct verify *v)
@@ -499,8 +530,7 @@ static FALLIBLE check_all(struct verify *v)
 		return store_blob_each(engine_store(v->e), check_any_blob, v);
 	TRY(check_names(v));
 	TRY(store_blob_each(engine_store(v->e), check_any_blob, v));
-	for (size_t i = 0; i < v->layers.n; i++)
-		TRY(check_layer(v, v->layers.p[i].diff_id, v->layers.p[i].owner));
+	TRY(check_layers(v));
 	TRY(layer_each(engine_snapshotter(v->e), check_other_layer, v));
 	TRY(db_begin_read(engine_db(v->e), &txn));
 	TRY(db_scan(txn, DB_CONTAINER, "", check_container, v));
@@ -515,8 +545,7 @@ static FALLIBLE check(struct verify *v)
 		return check_all(v);
 	for (; *images; images++)
 		TRY(check_named(v, *images));
-	for (size_t i = 0; i < v->layers.n; i++)
-		TRY(check_layer(v, v->layers.p[i].diff_id, v->layers.p[i].owner));
+	TRY(check_layers(v));
 	return NULL;
 }
 
@@ -554,7 +583,10 @@ static FALLIBLE rounds(struct verify *v)
 			break;
 	}
 	v->result->left = (unsigned)v->damages.n;
-	return v->o->repair && !v->result->left ? image_sweep(v->e) : NULL;
+	if (!v->o->repair || v->result->left)
+		return NULL;
+	TRY(image_copies_keep_all(v->e));
+	return image_sweep(v->e);
 }
 
 FALLIBLE engine_verify_database(const struct engine_opts *o, const struct verify_opts *v)

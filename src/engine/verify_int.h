@@ -13,8 +13,9 @@ struct damage {
 	bool is_rotten;      /* its checksum is wrong */
 	char *name;          /* digest, key, file; owned */
 	char *owner;         /* full reference of an image that needs it, or NULL; owned */
+	char *source;        /* of a blob: where it once came from or went to, or NULL; owned */
 };
-struct verify_layer { /* a layer that an image has */
+struct verify_layer { /* a layer that an image has; one for each blob that holds it */
 	char diff_id[DIGEST_MAX];
 	struct descriptor blob; /* media_type owned */
 	char *owner;            /* owned, or NULL */
@@ -34,5 +35,8 @@ void verify_tell(const struct verify *v, const char *owner, const char *fmt, ...
 /* The blob a layer can be made of: of its image, or of whatever else holds it. ERR_NOT_FOUND.
  * out_blob->media_type owned. */
 FALLIBLE verify_layer_blob(struct verify *v, const char *diff_id, struct descriptor *out_blob);
+/* verify_blob.c: every damaged blob. With the content lock. */
+FALLIBLE verify_mend_blobs(struct verify *v);
+void verify_tell_failure(const struct verify *v, const struct damage *d, struct err *err); /* consumes err */
 /* Mends what it can; what it cannot is told with the reason. Errors: the store cannot be written at all. */
 FALLIBLE verify_repair(struct verify *v);

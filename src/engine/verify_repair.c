@@ -1,9 +1,6 @@
 /*
  * verify_repair.c - mending what verify.c has found. Order: records, blobs, layers, index.json; each needs
- * those before it.
- *
- * A damaged blob is set aside while a good one is looked for, and put back when there is none: of what is
- * damaged the rest can still be read. A layer is replaced only when no container runs on it.
+ * those before it. Blobs: verify_blob.c. A layer is replaced only when no container runs on it.
  */
 #include "base/mem.h"
 #include "base/own.h"
@@ -16,7 +13,7 @@
 #include "sys/sys.h"
 #include <stdio.h>
 
-static void tell_failure(const struct verify *v, const struct damage *d, struct err *err)
+void verify_tell_failure(const struct verify *v, const struct damage *d, struct err *err)
 {
 	verify_tell(v, d->owner, "%s: not repaired: %s", d->name, err->msg);
 	err_free(err);
@@ -74,6 +71,7 @@ static FALLIBLE mend_record(struct verify *v, const struct damage *d)
 	case DB_CONTAINER_NAME:
 	case DB_NETWORK_NAME:
 	case DB_LAYER:
+	case DB_DOCUMENT:
 		return forget(v, d->table, d->name);
 	case DB_CONTAINER:
 	case DB_VOLUME:
@@ -83,126 +81,6 @@ static FALLIBLE mend_record(struct verify *v, const struct damage *d)
 		break;
 	}
 	return FAIL(ERR_UNSUPPORTED, "there is no second copy of it");
-}
-
-/* ---- blobs ---- */
-
-static struct err *from_unzip(void *ctx, void *p, size_t n, size_t *out_n)
-{
-	return unzip_read(ctx, p, n, out_n);
-}
-
-/* A plain tar from the compressed blob that holds it. */
-static FALLIBLE from_compressed(struct verify *v, const char *digest)
-{
-	auto_unzip struct unzip *u = NULL;
-	auto_ingest struct ingest *in = NULL;
-	auto_free char *chunk = xmalloc(1 << 18), *type = NULL;
-	struct descriptor blob;
-	auto_fd int fd = -1;
-	size_t n = 1;
-
-	TRY(image_layer_blob(v->e, digest, &blob));
-	type = blob.media_type;
-	TRY(store_blob_open(engine_store(v->e), blob.digest, blob.size, &fd));
-	TRY(unzip_open(zip_source_fd(&fd), &u));
-	unzip_is_proven(u);
-	TRY(ingest_begin(engine_store(v->e), &in));
-	while (n) {
-		TRY(from_unzip(u, chunk, 1 << 18, &n));
-		TRY(ingest_write(in, chunk, n));
-	}
-	return ingest_commit(in, digest, 0, NULL);
-}
-
-static struct err *to_ingest(void *ctx, const void *p, size_t n)
-{
-	return ingest_write(ctx, p, n);
-}
-
-/* A layer that was made here has its tar from its tree: that is made again, and is the same if the tree is
- * whole. */
-static FALLIBLE from_layer(struct verify *v, const char *digest)
-{
-	CLEANUP(rootfs_fini) struct rootfs root = { 0 };
-	auto_ingest struct ingest *in = NULL;
-	char copy[DIGEST_MAX], *ids[] = { copy, NULL };
-
-	(void)snprintf(copy, sizeof copy, "%s", digest);
-	if (!layer_exists(engine_snapshotter(v->e), digest))
-		return FAIL(ERR_NOT_FOUND, "no layer");
-	TRY(rootfs_prepare(engine_snapshotter(v->e), ids, NULL, &root));
-	TRY(ingest_begin(engine_store(v->e), &in));
-	TRY(rootfs_diff(root.lower[0], NULL, -1, (struct zip_sink){ to_ingest, in }));
-	return ingest_commit(in, digest, 0, NULL);
-}
-
-static bool is_there(const struct verify *v, const char *digest)
-{
-	return store_has(engine_store(v->e), digest, NULL);
-}
-
-static FALLIBLE from_here(struct verify *v, const char *digest)
-{
-	struct err *err = from_compressed(v, digest);
-
-	err_free(err);
-	err = is_there(v, digest) ? NULL : from_layer(v, digest);
-	err_free(err);
-	return is_there(v, digest) ? NULL : FAIL(ERR_NOT_FOUND, "nothing in the store holds it");
-}
-
-/* All that one image misses comes with one transfer. */
-static FALLIBLE from_registry(struct verify *v, const struct damage *d)
-{
-	struct image_name n = { 0 };
-	bool found = false;
-	struct err *err;
-
-	if (!d->owner || image_name_is_none(d->owner))
-		return FAIL(ERR_NOT_FOUND, "no image's name tells where to fetch it");
-	TRY(image_name_get(v->e, d->owner, &n, &found));
-	err = found ? image_refetch(v->e, &n, &v->o->transfer) : FAIL(ERR_NOT_FOUND, "its image is gone");
-	free(n.ref);
-	if (!err && !is_there(v, d->name)) /* the registry has its layers compressed, ours are plain */
-		err = from_here(v, d->name);
-	return err;
-}
-
-static FALLIBLE mend_blob(struct verify *v, const struct damage *d)
-{
-	struct err *err;
-
-	if (is_there(v, d->name))
-		return NULL; /* came with another one's transfer */
-	err = from_here(v, d->name);
-	if (!err)
-		return NULL;
-	err_free(err);
-	err = from_registry(v, d);
-	return err ? err_ctx(err, "nothing in the store has it, and no registry gives it: if it was made here, import, load or build the "
-				  "image again")
-		   : NULL;
-}
-
-static FALLIBLE mend_blobs(struct verify *v)
-{
-	for (size_t i = 0; i < v->damages.n; i++)
-		if (v->damages.p[i].kind == DAMAGE_BLOB)
-			TRY(store_blob_set_aside(engine_store(v->e), v->damages.p[i].name));
-	for (size_t i = 0; i < v->damages.n; i++) {
-		struct err *err = v->damages.p[i].kind == DAMAGE_BLOB && v->damages.p[i].owner
-				      ? mend_blob(v, &v->damages.p[i])
-				      : NULL;
-
-		if (err)
-			tell_failure(v, &v->damages.p[i], err);
-	}
-	for (size_t i = 0; i < v->damages.n; i++) /* one that no image needs just goes */
-		if (v->damages.p[i].kind == DAMAGE_BLOB)
-			TRY(store_blob_put_back(engine_store(v->e), v->damages.p[i].name,
-						v->damages.p[i].owner != NULL));
-	return NULL;
 }
 
 /* ---- layers ---- */
@@ -283,7 +161,7 @@ static FALLIBLE mend_layers(struct verify *v)
 		    v->damages.p[i].kind == DAMAGE_LAYER ? mend_layer(v, &v->damages.p[i]) : NULL;
 
 		if (err)
-			tell_failure(v, &v->damages.p[i], err);
+			verify_tell_failure(v, &v->damages.p[i], err);
 	}
 	return NULL;
 }
@@ -316,10 +194,10 @@ FALLIBLE verify_repair(struct verify *v)
 		struct err *err = mend_other(v, &v->damages.p[i]);
 
 		if (err)
-			tell_failure(v, &v->damages.p[i], err);
+			verify_tell_failure(v, &v->damages.p[i], err);
 	}
 	TRY(engine_lease_begin(v->e, &leased)); /* what is fetched stays until it is in its place */
-	TRY(mend_blobs(v));
+	TRY(verify_mend_blobs(v));
 	engine_lease_end(TAKE(leased));
 	return mend_layers(v);
 }

@@ -292,6 +292,16 @@ static struct err *fetch_blobs(struct pull *p)
 	return registry_each(p->registry, p->n_jobs, layer_bytes, job, p);
 }
 
+/* A damaged blob can be had again from there, also when the image has lost its name. */
+static void note_source(const struct pull *p, const struct document *last)
+{
+	auto_free char *from = xasprintf("%s/%s@%s", p->t->ref->domain, p->t->ref->path, p->chain[0].digest);
+
+	store_note_set(p->t->store, last->m.config.digest, STORE_NOTE_FROM, from);
+	for (size_t i = 0; i < last->m.n; i++)
+		store_note_set(p->t->store, last->m.parts[i].digest, STORE_NOTE_FROM, from);
+}
+
 static struct err *run(struct pull *p, struct transfer_result *out_result)
 {
 	const struct document *last;
@@ -301,6 +311,7 @@ static struct err *run(struct pull *p, struct transfer_result *out_result)
 	for (size_t i = p->n_chain; i-- > 0;)
 		TRY(store_put(p->t->store, p->chain[i].body, p->chain[i].n, p->chain[i].digest));
 	last = &p->chain[p->n_chain - 1];
+	note_source(p, last);
 	memcpy(out_result->digest, p->chain[0].digest, DIGEST_MAX);
 	memcpy(out_result->manifest, last->digest, DIGEST_MAX);
 	out_result->size_bytes = last->n + p->blob_bytes;

@@ -204,6 +204,15 @@ static bool is_changed(const struct image *i)
 	return false;
 }
 
+/* What is damaged here can be had again from there. */
+static void note_source(const struct push *p, const struct manifest *m, const char *digest)
+{
+	auto_free char *from = xasprintf("%s/%s@%s", p->t->ref->domain, p->t->ref->path, digest);
+
+	for (size_t k = 0; k <= m->n; k++)
+		store_note_set(p->t->store, part_of(m, k)->digest, STORE_NOTE_FROM, from);
+}
+
 static struct err *push_image(struct push *p, const struct document *doc, const char *reference,
 			      bool may_compress, struct transfer_result *out)
 {
@@ -220,8 +229,10 @@ static struct err *push_image(struct push *p, const struct document *doc, const 
 	TRY(store_put(p->t->store, text.data, text.n, out->digest));
 	memcpy(out->manifest, out->digest, DIGEST_MAX);
 	out->size_bytes = text.n;
-	return upload_manifest(p->registry, p->repository, reference, sv_from(text.data, text.n),
-			       doc->m.media_type);
+	TRY(upload_manifest(p->registry, p->repository, reference, sv_from(text.data, text.n),
+			    doc->m.media_type));
+	note_source(p, &doc->m, out->digest);
+	return NULL;
 }
 
 static struct err *push_document(struct push *p, const char *digest, unsigned depth);

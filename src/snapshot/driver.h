@@ -41,6 +41,9 @@ struct layer_driver {
 	/* Stamps it, and brings all of it to disk, names too. */
 	struct err *(*seal)(struct layer_draft *d, const char *diff_id);
 	uint64_t (*size)(int layer_fd); /* 0: not to be told */
+	/* Either may be NULL. Owned fd of the plain tar that is kept; of the tree. Or -errno. */
+	int (*tar)(int layer_fd);
+	int (*tree)(int layer_fd);
 	/*
 	 * What overlayfs takes as lower: an absolute path (owned), or the mount it stands for (owned) in
 	 * *out_mount, and a path to that, or its description (FS_LOWER_EROFS). path: of the layer's directory.
@@ -68,6 +71,9 @@ const struct layer_driver *layer_driver_of(int layer_fd);
 FALLIBLE extract_tar(int tree_fd, struct zip_source tar, bool is_layer, uint64_t *out_size);
 /* SECURITY: what steers overlayfs is ours alone; what security modules of the host decide on is theirs. */
 bool extract_wants_xattr(const char *key);
+
+/* patch.c: see layer_tar_patch. tree_fd borrowed. */
+FALLIBLE patch_tar(int tree_fd, int tar_fd, uint64_t size, struct zip_sink sink);
 
 /* compare.c: tells where the tree below have_fd is not as that below want_fd (both borrowed). */
 FALLIBLE compare_trees(int have_fd, int want_fd, const struct layer_tell *tell);

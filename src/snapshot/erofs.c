@@ -364,6 +364,11 @@ static uint64_t erofs_size(int layer_fd)
 	return size;
 }
 
+static int erofs_tar(int layer_fd)
+{
+	return sys_openat(layer_fd, TAR_NAME, O_RDONLY, 0);
+}
+
 static FALLIBLE open_files(int layer_fd, const char *path, int *out_image, int *out_tar)
 {
 	auto_fd int image = sys_openat(layer_fd, IMAGE_NAME, O_RDONLY, 0),
@@ -479,6 +484,7 @@ const struct layer_driver erofs_driver = {
 	.adopt = erofs_adopt,
 	.seal = erofs_seal,
 	.size = erofs_size,
+	.tar = erofs_tar,
 	.lower = erofs_lower,
 	.verify = erofs_verify,
 };
@@ -495,6 +501,7 @@ const struct layer_driver erofs_loop_driver = {
 	.adopt = erofs_adopt,
 	.seal = erofs_seal,
 	.size = erofs_size,
+	.tar = erofs_tar,
 	.lower = loops_lower,
 	.verify = erofs_verify,
 };

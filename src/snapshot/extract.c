@@ -357,6 +357,8 @@ static struct err *whiteout(struct extract *x, const struct tar_entry *e, const 
 			return failed(r, "make opaque", e->name);
 		return NULL; /* this layer has the name itself, which hides that of the lower ones */
 	}
+	if (r == 0) /* so that the same tar can be made of the tree again */
+		r = set_time(at->fd, base, e->mtime_ns, AT_SYMLINK_NOFOLLOW);
 	/* overlayfs shows a whiteout as a broken device where no other layer has its directory, unless that
 	 * has an origin */
 	if (r == 0 && !at->is_noted && (r = fs_xattr_set(at->fd, ".", fs_mark_key(FS_MARK_ORIGIN), "", 0)) == 0)

@@ -173,6 +173,11 @@ static uint64_t overlay_size(int layer_fd)
 	return size;
 }
 
+static int overlay_tree(int layer_fd)
+{
+	return sys_openat(layer_fd, "tree", O_RDONLY | O_DIRECTORY, 0);
+}
+
 static struct err *overlay_lower(int layer_fd, const char *path, char **out_path, int *out_mount)
 {
 	(void)layer_fd;
@@ -217,6 +222,7 @@ const struct layer_driver overlay_driver = {
 	.adopt = overlay_adopt,
 	.seal = overlay_seal,
 	.size = overlay_size,
+	.tree = overlay_tree,
 	.lower = overlay_lower,
 	.verify = overlay_verify,
 };

@@ -543,6 +543,27 @@ FALLIBLE layer_verify(struct snapshotter *s, const char *diff_id, struct zip_sou
 	return NULL;
 }
 
+FALLIBLE layer_tar_open(const struct snapshotter *s, const char *diff_id, int *out_fd)
+{
+	auto_fd int fd = layer_open(s, diff_id);
+	const struct layer_driver *driver = fd < 0 ? NULL : layer_driver_of(fd);
+	int r = driver && driver->tar ? driver->tar(fd) : -ENOENT;
+
+	if (r < 0)
+		return FAIL_OS(-r, "layer %s: its tar", diff_id);
+	*out_fd = r;
+	return NULL;
+}
+
+FALLIBLE layer_tar_patch(const struct snapshotter *s, const char *diff_id, int tar_fd, uint64_t size, struct zip_sink sink)
+{
+	auto_fd int fd = layer_open(s, diff_id), tree = -1;
+	const struct layer_driver *driver = fd < 0 ? NULL : layer_driver_of(fd);
+
+	tree = driver && driver->tree ? driver->tree(fd) : -ENOENT;
+	return tree < 0 ? FAIL_OS(-tree, "layer %s: its tree", diff_id) : patch_tar(tree, tar_fd, size, sink);
+}
+
 FALLIBLE layer_each(const struct snapshotter *s,
 		    struct err *(*each)(void *ctx, const char *diff_id, uint64_t size), void *ctx)
 {

@@ -74,6 +74,16 @@ struct layer_tell {
  * of the layer where it is a tree.
  */
 FALLIBLE layer_verify(struct snapshotter *s, const char *diff_id, struct zip_source tar, const struct layer_tell *tell);
+/*
+ * What a layer can do for a blob that is damaged: the plain tar that the driver keeps (owned fd; it may be the same file as the blob.
+ * ERR_NOT_FOUND: it keeps none).
+ */
+FALLIBLE layer_tar_open(const struct snapshotter *s, const char *diff_id, int *out_fd);
+/*
+ * … or tar_fd (borrowed), a damaged plain tar of the layer, into sink: the content of files from the layer's tree, all else as it
+ * is there, with zeros up to size (0: its own). ERR_NOT_FOUND: the layer has no tree of its own. Whether it is whole its digest tells.
+ */
+FALLIBLE layer_tar_patch(const struct snapshotter *s, const char *diff_id, int tar_fd, uint64_t size, struct zip_sink sink);
 FALLIBLE layer_each(const struct snapshotter *s, struct err *(*each)(void *ctx, const char *diff_id, uint64_t size),
 		    void *ctx);
 

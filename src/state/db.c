@@ -25,7 +25,7 @@ const char *const db_table_names[DB_TABLES] = {
 	[DB_CONTAINER] = "container", [DB_CONTAINER_NAME] = "container-name", [DB_IMAGE] = "image",
 	[DB_VOLUME] = "volume",	      [DB_NETWORK] = "network",		      [DB_NETWORK_NAME] = "network-name",
 	[DB_LEASE] = "lease",	      [DB_LAYER] = "layer",		      [DB_CACHE] = "cache",
-	[DB_BLOB_INFO] = "blob-info",
+	[DB_BLOB_INFO] = "blob-info", [DB_DOCUMENT] = "document",
 };
 
 struct err *db_fail(int r, const char *what)

@@ -24,6 +24,7 @@ enum db_table {
 	DB_LAYER,	   /* diff id -> layer JSON (driver, size) */
 	DB_CACHE,	   /* build cache key -> JSON */
 	DB_BLOB_INFO,	   /* blob digest -> JSON (media type, diff id of compressed layers …) */
+	DB_DOCUMENT,	   /* digest of an image's manifest or configuration -> JSON {text}: a second copy */
 	DB_TABLES
 };
 
