@@ -28,12 +28,25 @@ static const struct opt inspect_opts[] = {
 };
 #undef AT
 
+/* skopeo's "docker://" before a name; other forms of its are no registry. */
+static FALLIBLE name_of(const char *text, const char **out_name)
+{
+	static const char *const others[] = { "oci:", "oci-archive:", "docker-archive:", "dir:", "docker-daemon:", "containers-storage:" };
+
+	for (size_t i = 0; i < LEN(others); i++)
+		if (strncmp(text, others[i], strlen(others[i])) == 0)
+			return FAIL(ERR_INVALID, "%s is no registry's: hoy image copy takes it, hoy load what is in an archive", text);
+	*out_name = strncmp(text, "docker://", 9) == 0 ? text + 9 : text;
+	return NULL;
+}
+
 static FALLIBLE ask_registry(const struct inspect_conf *c, const char *name, json_t **out_image)
 {
 	struct engine_transfer_opts o = { 0 };
 	auto_list char **words = NULL;
 	auto_json json_t *result = NULL;
 
+	TRY(name_of(name, &name));
 	text_list_add(&words, "inspect");
 	if (c->is_raw || c->is_config)
 		text_list_add(&words, c->is_raw ? "--raw" : "--config");
@@ -113,6 +126,7 @@ FALLIBLE cmd_remote_tags(const char *name, bool insecure, char ***out_tags)
 	auto_list char **words = NULL;
 	auto_json json_t *result = NULL;
 
+	TRY(name_of(name, &name));
 	text_list_add(&words, "tags");
 	if (insecure)
 		text_list_add(&words, "--insecure");

@@ -342,7 +342,7 @@ static struct err *open_files(struct files_end *f, bool is_source)
 static struct err *open_end(const struct copy_conf *conf, const char *text, bool is_oci, bool is_source,
 			    struct end **out_end)
 {
-	const char *colon = is_oci ? strrchr(text, ':') : NULL;
+	const char *colon = is_oci ? strchr(text, ':') : NULL; /* the first, as skopeo: a tag may be app:1 */
 	struct files_end *f = xnew(struct files_end);
 	auto_end struct end *owned = &f->base;
 

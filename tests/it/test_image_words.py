@@ -69,6 +69,13 @@ def test_inspect_of_nothing_is_an_empty_list(fresh_hoy, registry):
         assert json.loads(r.out) == [] and r.err.count("\n") == 1
 
 
+def test_names_as_skopeo_has_them(fresh_hoy, pushed):
+    assert fresh_hoy("image", "tags", "docker://" + pushed.rsplit(":", 1)[0]).out == "1\n"
+    assert fresh_hoy("image", "inspect", "--remote", "-f", "{{.Name}}", "docker://" + pushed).out == pushed + "\n"
+    for form in "oci:/tmp/x:1", "docker-archive:/tmp/x":
+        assert "is no registry's" in fresh_hoy("image", "inspect", "--remote", form, code=1).err
+
+
 def test_words_of_groups(fresh_hoy, pushed):
     assert fresh_hoy("image", "list", "-q").out == fresh_hoy("images", "-q").out != ""
     assert '"hoy image rm" requires at least 1 argument' in fresh_hoy("image", "rm", code=1).err

@@ -101,6 +101,17 @@ def test_a_layout_with_several_images(transfer, liar, other, tmp_path):
     assert transfer.fails("copy", f"oci:{tmp_path}/many:c", f"dir:{tmp_path}/x")["kind"] == "not_found"
 
 
+def test_a_layout_s_tag_may_be_a_whole_name(transfer, liar, registry, tmp_path):
+    """The path ends at the first colon, as skopeo has it."""
+    transfer.ok("copy", f"{liar.host}/x", f"oci:{tmp_path}/named:team/app:1")
+    assert json.loads((tmp_path / "named/index.json").read_text())["manifests"][0]["annotations"] == {
+        "org.opencontainers.image.ref.name": "team/app:1"}
+    subprocess.run(["skopeo", "copy", "--dest-tls-verify=false", f"oci:{tmp_path}/named:team/app:1", f"docker://{registry.host}/named:1"],
+                   check=True, capture_output=True)
+    transfer.ok("copy", f"oci:{tmp_path}/named:team/app:1", f"{registry.host}/named:2")
+    assert raw(f"{registry.host}/named:1") == raw(f"{registry.host}/named:2") == liar.image.manifest()
+
+
 def test_artifacts_pass_unharmed(transfer, registry, liar):
     """artifactType, subject, an empty config, layers of unknown types, fields nobody knows."""
     image = Image([])
