@@ -308,6 +308,37 @@ static struct err *could_not_connect(const struct call *call, const char *at, co
 		    u->port, reason);
 }
 
+/* A proxy that makes no tunnel, or that nobody finds; NULL: it is not that. */
+static struct err *proxy_fault(const struct call *call, CURLcode code, const char *at)
+{
+	long status = 0;
+
+	(void)curl_easy_getinfo(call->client->curl, CURLINFO_HTTP_CONNECTCODE, &status);
+	if (status == 407)
+		return FAIL(ERR_DENIED, "%s \"%s\": proxy: it wants a name and a password (HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT)",
+			    verb_of(call->q), at);
+	if (status < 300 && code != CURLE_COULDNT_RESOLVE_PROXY)
+		return NULL;
+	call->out->cause = HTTP_CUT;
+	return FAIL(ERR_UNAVAILABLE, "%s \"%s\": proxy: %s (see HTTPS_PROXY and NO_PROXY)", verb_of(call->q), at, call->detail);
+}
+
+/* A connection that ended. Of TLS 1.3 the server tells only after the handshake that it misses a client's certificate. */
+static struct err *cut_off(const struct call *call, const char *at, const struct url *u)
+{
+	const char *detail = strstr(call->detail, "getpeername") ? "closed by the server" : call->detail;
+	auto_free char *place = NULL;
+	long fresh = 0;
+
+	(void)curl_easy_getinfo(call->client->curl, CURLINFO_NUM_CONNECTS, &fresh);
+	if (!fresh || call->out->status || strcmp(u->scheme, "https") != 0)
+		return FAIL(ERR_UNAVAILABLE, "%s \"%s\": unexpected end of the connection: %s", verb_of(call->q), at, detail);
+	place = trust_place(call->client->trust, u);
+	return FAIL(ERR_UNAVAILABLE,
+		    "%s \"%s\": unexpected end of the connection: %s (if the server wants a client certificate: client.cert and client.key in %s)",
+		    verb_of(call->q), at, detail, place);
+}
+
 /* What curl's result means. at: the URL for messages. */
 static struct err *judge(struct call *call, CURLcode code, const char *at, const struct url *u)
 {
@@ -322,6 +353,7 @@ static struct err *judge(struct call *call, CURLcode code, const char *at, const
 	if (code == CURLE_OK || call->is_enough)
 		return NULL;
 	call->out->cause = HTTP_OTHER;
+	TRY(proxy_fault(call, code, at));
 	(void)curl_easy_getinfo(call->client->curl, CURLINFO_OS_ERRNO, &os);
 	switch ((int)code) {
 	case CURLE_ABORTED_BY_CALLBACK:
@@ -364,8 +396,7 @@ static struct err *judge(struct call *call, CURLcode code, const char *at, const
 	case CURLE_SEND_ERROR:
 	case CURLE_SEND_FAIL_REWIND:
 		call->out->cause = HTTP_CUT;
-		return FAIL(ERR_UNAVAILABLE, "%s \"%s\": unexpected end of the connection: %s", method, at,
-			    call->detail);
+		return cut_off(call, at, u);
 	default:
 		return FAIL(ERR_UNAVAILABLE, "%s \"%s\": %s", method, at,
 			    call->detail[0] ? call->detail : curl_easy_strerror(code));

@@ -77,42 +77,69 @@ struct client_pair {
 	bool has_ca;
 };
 
+/* Of several, the one whose name sorts first: directories have no order. */
+static void keep_first(char **slot, const char *name)
+{
+	if (*slot && strcmp(*slot, name) <= 0)
+		return;
+	free(*slot);
+	*slot = xstrdup(name);
+}
+
+static void pair_fini(struct client_pair *p)
+{
+	free(p->cert);
+	free(p->key);
+}
+
+/* x.cert and x.key belong together; half of it is a mistake that the server would only answer by hanging up. */
+static struct err *check_pair(const struct client_pair *p, const char *path)
+{
+	size_t n = p->cert ? strlen(p->cert) - strlen(".cert") : 0;
+
+	if (p->cert && (!p->key || strncmp(p->cert, p->key, n) != 0 || strcmp(p->key + n, ".key") != 0))
+		return FAIL(ERR_INVALID, "%s: missing key %.*s.key for client certificate %s (CA certificates end in .crt)", path, (int)n,
+			    p->cert, p->cert);
+	if (p->key && !p->cert)
+		return FAIL(ERR_INVALID, "%s: missing client certificate for key %s (its name ends in .cert)", path, p->key);
+	return NULL;
+}
+
 static int see_cert_file(void *ctx, const char *name)
 {
 	struct client_pair *pair = ctx;
 
-	if (sv_ends(sv_of(name), SV(".cert")) && !pair->cert)
-		pair->cert = xstrdup(name);
-	if (sv_ends(sv_of(name), SV(".key")) && !pair->key)
-		pair->key = xstrdup(name);
+	if (sv_ends(sv_of(name), SV(".cert")))
+		keep_first(&pair->cert, name);
+	if (sv_ends(sv_of(name), SV(".key")))
+		keep_first(&pair->key, name);
 	pair->has_ca = pair->has_ca || sv_ends(sv_of(name), SV(".crt"));
 	return 0;
 }
 
 /* Authorities and the client's pair of one directory; GnuTLS loads every certificate there and skips what is
  * none. */
-static bool apply_dir(CURL *curl, const char *path)
+static struct err *apply_dir(CURL *curl, const char *path, bool *out_has_some)
 {
+	CLEANUP(pair_fini) struct client_pair pair = { 0 };
 	auto_fd int fd = sys_open_dir(path);
-	struct client_pair pair = { 0 };
-	bool has_some;
 
+	*out_has_some = false;
 	if (fd < 0)
-		return false;
+		return NULL;
 	(void)sys_each_entry(fd, see_cert_file, &pair);
+	TRY(check_pair(&pair, path));
 	if (pair.has_ca)
 		(void)curl_easy_setopt(curl, CURLOPT_CAPATH, path);
-	if (pair.cert && pair.key) {
+	if (pair.cert) {
 		auto_free char *cert = xasprintf("%s/%s", path, pair.cert),
 			       *key = xasprintf("%s/%s", path, pair.key);
 
 		(void)curl_easy_setopt(curl, CURLOPT_SSLCERT, cert);
 		(void)curl_easy_setopt(curl, CURLOPT_SSLKEY, key);
 	}
-	has_some = pair.has_ca || (pair.cert && pair.key);
-	free(pair.cert);
-	free(pair.key);
-	return has_some;
+	*out_has_some = pair.has_ca || pair.cert;
+	return NULL;
 }
 
 static const char *named_bundle(void)
@@ -200,8 +227,10 @@ struct err *trust_apply(struct trust *t, CURL *curl, const struct url *u)
 	}
 	for (char **base = t->dirs; *base; base++) {
 		auto_free char *path = host_dir(*base, u);
+		bool has_some;
 
-		if (apply_dir(curl, path))
+		TRY(apply_dir(curl, path, &has_some));
+		if (has_some)
 			break;
 	}
 	return apply_own(t, curl, u);

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from conftest import Registry, free_port
+from conftest import BUILD, Registry, free_port
 from liar import Image, Liar, digest
 from registry_rig import (  # fixtures among them
     bearer, certs_of, distant, docker_conf, leaked, liar, make_certificate, other, own_address,
@@ -28,6 +28,11 @@ def locked_registry(tmp_path_factory):
     r.stop()
 
 
+def hoy_login(transfer, host):
+    return subprocess.run([BUILD / "src/main/hoy", "login", host], env=transfer.env, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                          check=False)
+
+
 def test_login_pull_push_logout(transfer, locked_registry, tmp_path):
     host = locked_registry.host
     seed(Image(), tmp_path, f"{host}/private:1", f"--dest-creds=joe:{PASSWORD}")
@@ -41,10 +46,17 @@ def test_login_pull_push_logout(transfer, locked_registry, tmp_path):
     assert config.stat().st_mode & 0o777 == 0o600
     assert json.loads(config.read_text()) == {"auths": {host: {"auth": base64.b64encode(f"joe:{PASSWORD}".encode()).decode()}}}
     got = transfer.ok("pull", f"{host}/private:1")["digest"]
+    again = hoy_login(transfer, host)
+    assert again.stdout == "Authenticating with existing credentials...\nLogin Succeeded\n" and again.returncode == 0
     assert transfer.ok("push", f"{host}/private:2", got)["digest"] == got
     assert transfer.ok("logout", host) == {"status": f"Removing login credentials for {host}"}
     assert transfer.ok("logout", host) == {"status": f"Not logged in to {host}"}
     assert transfer.fails("push", f"{host}/private:3", got)["kind"] == "denied"
+    assert transfer.fails("login", host)["kind"] == "not_found"
+    again = hoy_login(transfer, host)
+    assert again.returncode == 1 and again.stderr == "hoy: Cannot perform an interactive login from a non TTY device\n"
+    transfer.remember(host, password="old")
+    assert "incorrect user name or password" in hoy_login(transfer, host).stderr
 
 
 def test_certificates_are_checked(transfer, distant):
@@ -71,8 +83,15 @@ def test_a_client_certificate_of_one_host(transfer, tmp_path):
     server = Liar(address, tls=tls, client_ca=tls[0])
     try:
         with certs_of(server.host, ca_crt=tls[0]):
-            assert transfer.fails("pull", f"{server.host}/x")["kind"] == "unavailable"
-        with certs_of(server.host, ca_crt=tls[0], client_cert=tls[0], client_key=tls[1]):
+            error = transfer.fails("pull", f"{server.host}/x")
+            assert error["kind"] == "unavailable" and "wants a client certificate: client.cert and client.key in /etc/docker/certs.d/" in error["message"]
+        with certs_of(server.host, ca_crt=tls[0], client_cert=tls[0]):
+            assert "missing key client.key for client certificate client.cert" in transfer.fails("pull", f"{server.host}/x")["message"]
+        with certs_of(server.host, ca_crt=tls[0], client_key=tls[1]):
+            assert "missing client certificate for key client.key" in transfer.fails("pull", f"{server.host}/x")["message"]
+        with certs_of(server.host, ca_crt=tls[0], client_cert=tls[0], other_key=tls[1]):
+            assert "missing key client.key" in transfer.fails("pull", f"{server.host}/x")["message"]
+        with certs_of(server.host, ca_crt=tls[0], client_cert=tls[0], client_key=tls[1], zz_cert=tls[0], zz_key=tls[0]):
             transfer.ok("pull", f"{server.host}/x")
     finally:
         server.stop()
@@ -217,7 +236,9 @@ def test_credentials_of_one_registry_are_not_for_another(transfer, liar, other):
 
 
 class Proxy:
-    """Forwards CONNECT and plain requests, and keeps the heads it saw."""
+    """Forwards CONNECT and plain requests, and keeps the heads it saw; refusal: what those get who say no name."""
+
+    refusal = b""
 
     def __init__(self):
         self.heads = []
@@ -242,6 +263,10 @@ class Proxy:
             head += more
         self.heads.append(head.decode())
         verb, target = head.decode().split(" ")[:2]
+        if self.refusal and b"Proxy-Authorization" not in head:
+            client.sendall(self.refusal)
+            client.close()
+            return
         if verb != "CONNECT":
             client.sendall(b"HTTP/1.1 403 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
             client.close()
@@ -290,6 +315,17 @@ def test_no_proxy_and_loopback_go_straight(transfer, distant, liar, proxy):
     transfer.ok("pull", f"{liar.host}/x", env=env)
     transfer.ok("pull", f"{distant.host}/x", env=dict(env, NO_PROXY=distant.host.split(":")[0], no_proxy=distant.host.split(":")[0]))
     assert not proxy.heads
+
+
+def test_a_proxy_that_wants_credentials(transfer, distant, proxy):
+    proxy.refusal = b"HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=\"p\"\r\nContent-Length: 0\r\n\r\n"
+    env = {"SSL_CERT_FILE": str(distant.ca), "HTTPS_PROXY": proxy.url, "NO_PROXY": ""}
+    error = transfer.fails("pull", f"{distant.host}/x", env=env)
+    assert error["kind"] == "denied" and "HTTPS_PROXY=http://USER:PASSWORD@" in error["message"] and len(proxy.heads) == 1
+    transfer.ok("pull", f"{distant.host}/x", env=dict(env, HTTPS_PROXY=proxy.url.replace("//", "//joe:pw@")))
+    proxy.refusal = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
+    assert "proxy: " in transfer.fails("pull", f"{distant.host}/x", env=env)["message"]
+    assert "proxy" in transfer.fails("pull", f"{distant.host}/x", env=dict(env, HTTPS_PROXY="http://no.such.host.invalid:1"))["message"]
 
 
 def test_a_dead_proxy_is_named(transfer, distant):
