@@ -295,21 +295,50 @@ static FALLIBLE password_fd(const struct login_conf *c, int *out_fd)
 	return r < 0 ? FAIL_OS(-r, "hand over the password") : NULL;
 }
 
-static FALLIBLE run_login(const void *conf, char *const args[], int *out_exit)
+/* user NULL: with what is stored. */
+static FALLIBLE ask_login(const struct login_conf *c, const char *user, int password_fd, const char *server)
 {
-	const struct login_conf *c = conf;
 	struct engine_transfer_opts o = { 0 };
 	auto_list char **words = NULL;
 	auto_json json_t *result = NULL;
+
+	text_list_add(&words, "login");
+	if (c->insecure)
+		text_list_add(&words, "--insecure");
+	if (user) {
+		text_list_add(&words, "--username");
+		text_list_add(&words, user);
+	}
+	text_list_add(&words, server);
+	TRY(engine_transfer_run(words, password_fd, &o, &result));
+	(void)printf("%s%s\n", user ? "" : "Authenticating with existing credentials...\n", json_str_at(result, "status", "Login Succeeded"));
+	return NULL;
+}
+
+/* As docker: what is stored is tried before anybody is asked; why it did not do is only told when it is more than nothing. */
+static bool login_stored(const struct login_conf *c, const char *server)
+{
+	auto_err struct err *err = ask_login(c, NULL, -1, server);
+
+	if (err && err->kind != ERR_NOT_FOUND)
+		(void)fprintf(stderr, "Login did not succeed, error: %s\n", err->msg);
+	return !err;
+}
+
+static FALLIBLE run_login(const void *conf, char *const args[], int *out_exit)
+{
+	const struct login_conf *c = conf;
+	const char *user = c->user, *server = args[0] ? args[0] : "docker.io";
 	auto_fd int fd = -1;
 	char typed[256];
-	const char *user = c->user;
 
 	(void)out_exit;
 	if (c->password && c->from_stdin)
 		return FAIL(ERR_INVALID, "--password and --password-stdin are mutually exclusive");
 	if (c->from_stdin && !user)
 		return FAIL(ERR_INVALID, "Must provide --username with --password-stdin");
+	if (!user && !c->password && login_stored(c, server))
+		return NULL;
 	if (!user) {
 		if (!isatty(STDIN_FILENO))
 			return FAIL(ERR_INVALID, "Cannot perform an interactive login from a non TTY device");
@@ -317,15 +346,7 @@ static FALLIBLE run_login(const void *conf, char *const args[], int *out_exit)
 		user = typed;
 	}
 	TRY(password_fd(c, &fd));
-	text_list_add(&words, "login");
-	if (c->insecure)
-		text_list_add(&words, "--insecure");
-	text_list_add(&words, "--username");
-	text_list_add(&words, user);
-	text_list_add(&words, args[0] ? args[0] : "docker.io");
-	TRY(engine_transfer_run(words, fd, &o, &result));
-	(void)printf("%s\n", json_str_at(result, "status", "Login Succeeded"));
-	return NULL;
+	return ask_login(c, user, fd, server);
 }
 const struct cmd cmd_login = { "login",	   "[SERVER]",		      "Log in to a registry",
 			       login_opts, sizeof(struct login_conf), 0, 1, false, 0, false, run_login, NULL, NULL };

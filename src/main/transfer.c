@@ -8,7 +8,7 @@
  *			forms: registry/copy.h; --creds: {"src": "USER:PASSWORD", "dest": …} on stdin, "" for none
  *	hoy-transfer inspect [--raw|--config] [--platform P] [--insecure] REF
  *	hoy-transfer tags [--insecure] REPOSITORY
- *	hoy-transfer login [--insecure] --username USER SERVER		password on stdin
+ *	hoy-transfer login [--insecure] [--username USER] SERVER		password on stdin; else with what is stored
  *	hoy-transfer logout SERVER
  *
  * --lease: fd 3 is a lease of the store (content/lease.h), which holds all that is found or brought. --debug: every request on stderr. --retry-ms N: the first pause between attempts (500), doubled each time. --stall-s N: how
@@ -387,9 +387,8 @@ static struct err *login(const struct args *a, struct report *report, const char
 	auto_daemon struct daemon_conf daemon = { 0 };
 	struct err *e;
 
-	if (!a->user)
-		return FAIL(ERR_INVALID, "hoy-transfer: --username is missing");
-	TRY(read_secret(&password));
+	if (a->user)
+		TRY(read_secret(&password));
 	while (password.n && strchr("\r\n", password.data[password.n - 1]))
 		password.data[--password.n] = '\0';
 	e = load_daemon(&daemon);
@@ -439,7 +438,7 @@ static struct err *run(const struct args *a, struct report *report)
 	return FAIL(
 	    ERR_INVALID,
 	    "usage: hoy-transfer --root ROOT pull REF | push REF DIGEST | copy FROM TO | inspect REF | "
-	    "tags REPOSITORY | login --username USER SERVER | logout SERVER");
+	    "tags REPOSITORY | login [--username USER] SERVER | logout SERVER");
 }
 
 int main(int argc, char **argv)

@@ -23,7 +23,7 @@ struct err *transfer_login(struct report *report, const char *server, const char
 			   const struct daemon_conf *daemon, bool is_insecure)
 {
 	auto_free char *domain = domain_of(server), *dir = NULL, *url = NULL;
-	auto_cred struct cred cred = { .user = xstrdup(user), .password = xstrdup(password) };
+	auto_cred struct cred cred = { .user = user ? xstrdup(user) : NULL, .password = user ? xstrdup(password) : NULL };
 	struct ref ref = { .domain = domain, .path = (char[]){ "" } };
 	struct registry_conf conf = { .report = report, .cred = &cred, .daemon = daemon };
 	auto_places struct places places = { 0 };
@@ -31,8 +31,13 @@ struct err *transfer_login(struct report *report, const char *server, const char
 	auto_response struct http_response answer = { 0 };
 
 	TRY(cred_dir(&dir));
-	if (!*user || strchr(user, ':'))
+	if (!user) {
+		TRY(cred_load(dir, domain, NULL, &cred));
+		if (!cred.user && !cred.identity_token && !cred.registry_token)
+			return FAIL(ERR_NOT_FOUND, "nothing is stored for %s", domain);
+	} else if (!*user || strchr(user, ':')) {
 		return FAIL(ERR_INVALID, "bad user name: it must not be empty or contain ':'");
+	}
 	TRY(places_find(&ref, daemon, is_insecure, &places));
 	conf.place = &places.v.p[places.v.n - 1];
 	TRY(registry_open(&conf, &r));
@@ -43,7 +48,7 @@ struct err *transfer_login(struct report *report, const char *server, const char
 		return err_ctx(fault_of(&answer), "login to %s: incorrect user name or password", domain);
 	if (answer.status != 200)
 		return err_ctx(fault_of(&answer), "login to %s", domain);
-	return cred_store(dir, domain, &cred);
+	return user ? cred_store(dir, domain, &cred) : NULL;
 }
 
 struct err *transfer_logout(const char *server, bool *out_found)

@@ -50,7 +50,8 @@ FALLIBLE transfer_push(const struct transfer *t, const char *digest, struct tran
 enum inspect_form { INSPECT_ALL, INSPECT_RAW, INSPECT_CONFIG };
 FALLIBLE transfer_inspect(const struct transfer *t, enum inspect_form form, json_t **out);
 FALLIBLE transfer_tags(const struct transfer *t, json_t **out_list); /* of t->ref's repository */
-/* Asks the registry whether it takes them, then keeps them. ERR_DENIED. */
+/* Asks the registry whether it takes them, then keeps them. user NULL: what is stored is asked about. ERR_DENIED, ERR_NOT_FOUND nothing is
+ * stored. */
 FALLIBLE transfer_login(struct report *report, const char *server, const char *user, const char *password,
 			const struct daemon_conf *daemon, bool is_insecure);
 FALLIBLE transfer_logout(const char *server, bool *out_found);

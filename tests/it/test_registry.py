@@ -118,6 +118,6 @@ def test_a_lie_about_a_size_does_not_remove_what_we_have(transfer, liar):
 
 
 @pytest.mark.parametrize("args", [[], ["pull"], ["pull", "a", "b"], ["push", "x"], ["frobnicate", "x"], ["pull", "--bogus", "x"],
-                                  ["pull", "UPPER"], ["push", "x", "notadigest"], ["login", "x"], ["--platform"]])
+                                  ["pull", "UPPER"], ["push", "x", "notadigest"], ["login"], ["--platform"]])
 def test_usage_errors(transfer, args):
     assert transfer.fails(*args)["kind"] == "invalid"
