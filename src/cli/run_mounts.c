@@ -6,6 +6,7 @@
 #include "cli/run.h"
 #include <limits.h>
 #include <stdio.h>
+#include <strings.h>
 
 /* ---- --mount ---- */
 
@@ -161,7 +162,7 @@ static FALLIBLE read_field(json_t *m, const struct field *f)
 	size_t i = 0;
 	json_t *o;
 
-	while (i < LEN(keys) && !sv_is(f->key, keys[i].name))
+	while (i < LEN(keys) && (f->key.n != strlen(keys[i].name) || strncasecmp(f->key.p, keys[i].name, f->key.n) != 0))
 		i++;
 	if (i == LEN(keys))
 		return FAIL(ERR_INVALID,

@@ -322,6 +322,17 @@ static void note_dev(struct child *c, const struct plan_mount *m)
 		c->dev_fd = sys_open_beneath(c->root_fd, "dev", O_PATH | O_DIRECTORY, 0);
 }
 
+static void place(const struct child *c, const struct plan_mount *m, int fd, int at, bool is_dir)
+{
+	int r = sys_move_mount(fd, at, "");
+	struct stat st;
+
+	if (r == -EINVAL && sys_fstat(at, &st) == 0 && S_ISDIR(st.st_mode) != is_dir)
+		child_fail(c, is_dir ? ENOTDIR : EISDIR, is_dir ? "mount a directory on the file" : "mount a file on the directory",
+			   m->target);
+	child_need(c, r, "mount on", m->target);
+}
+
 /* given: what the parent opened (borrowed), or -1. */
 static void one_mount(struct child *c, const struct plan_mount *m, int given)
 {
@@ -351,7 +362,7 @@ static void one_mount(struct child *c, const struct plan_mount *m, int given)
 	if (!m->type || m->by_parent || m->copy_up)
 		set_attr(c, fd, m);
 	set_tree_attr(c, fd, m);
-	child_need(c, sys_move_mount(fd, at, ""), "mount on", m->target);
+	place(c, m, fd, at, S_ISDIR(st.st_mode));
 	propagate(c, fd, m);
 	if (strcmp(m->target, "/dev") == 0)
 		c->dev_fd = -1; /* it is below this one */
