@@ -235,11 +235,13 @@ static const struct cmd *find_in(const struct cmd *const *list, const char *name
 	return NULL;
 }
 
-/* Words that docker has beside ours in each group: image list, volume remove. */
-static const char *usual_word(const char *word)
+/* Words that docker has beside ours in each group: image list, volume remove; container ps. */
+static const char *usual_word(const char *group, const char *word)
 {
 	static const char *const words[][2] = { { "list", "ls" }, { "remove", "rm" } };
 
+	if (strcmp(group, "container") == 0 && strcmp(word, "ps") == 0)
+		return "ls";
 	for (size_t i = 0; i < LEN(words); i++)
 		if (strcmp(words[i][0], word) == 0)
 			return words[i][1];
@@ -256,7 +258,7 @@ const struct cmd *cmd_find(char *argv[], char ***out_argv, char out_path[64])
 	*out_argv = argv + 1;
 	if (!c->subs || !argv[1])
 		return c;
-	sub = find_in(c->subs, usual_word(argv[1]));
+	sub = find_in(c->subs, usual_word(c->name, argv[1]));
 	if (!sub)
 		return c;
 	(void)snprintf(out_path, 64, "%s %s", c->name, sub->name);

@@ -110,11 +110,11 @@ static void volume_rows(json_t *rows, const json_t *v)
 
 static void cache_rows(json_t *rows, const json_t *v)
 {
-	auto_free char *ago = out_ago(json_int_at(v, "UsedNs", 0) / 1000000000);
+	auto_free char *ago = out_ago(json_int_at(v, "UsedNs", 0) / 1000000000), *size = size_text(v, "Size");
 
 	(void)json_array_append_new(
-	    rows, json_pack("{s:s, s:s, s:s, s:s, s:s}", "ID", json_str_at(v, "ID", ""), "CacheType",
-			    json_str_at(v, "CacheType", ""), "LastUsedSince", ago, "InUse",
+	    rows, json_pack("{s:s, s:s, s:s, s:s, s:s, s:s}", "ID", json_str_at(v, "ID", ""), "CacheType",
+			    json_str_at(v, "CacheType", ""), "Size", size, "LastUsedSince", ago, "InUse",
 			    json_bool_at(v, "InUse", false) ? "true" : "false", "Shared",
 			    json_bool_at(v, "Shared", false) ? "true" : "false"));
 }
@@ -135,37 +135,56 @@ static const char *const cache_headings[][2] = { { "ID", "CACHE ID" },
 						 { "InUse", "IN USE" },
 						 { NULL, NULL } };
 static const struct {
-	const char *title, *table;
+	const char *name, *title, *table;
 	const char *const (*headings)[2];
 	void (*add)(json_t *rows, const json_t *v);
 } parts[] = {
-	{ "Images space usage:",
+	{ "Images", "Images space usage:",
 	  "table "
 	  "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}\t{{.SharedSize}}\t{{.UniqueSize}}"
 	  "\t{{.Containers}}",
 	  headings, image_rows },
-	{ "Containers space usage:",
+	{ "Containers", "Containers space usage:",
 	  "table "
 	  "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.LocalVolumes}}\t{{.Size}}\t{{.RunningFor}}\t{{.Status}}\t{{."
 	  "Names}}",
 	  box_headings, container_rows },
-	{ "Local Volumes space usage:", "table {{.Name}}\t{{.Links}}\t{{.Size}}", volume_headings,
+	{ "Volumes", "Local Volumes space usage:", "table {{.Name}}\t{{.Links}}\t{{.Size}}", volume_headings,
 	  volume_rows },
-	{ "Build cache usage:", "table {{.ID}}\t{{.CacheType}}\t{{.LastUsedSince}}\t{{.InUse}}\t{{.Shared}}",
+	{ "BuildCache", "Build cache usage:", "table {{.ID}}\t{{.CacheType}}\t{{.Size}}\t{{.LastUsedSince}}\t{{.InUse}}\t{{.Shared}}",
 	  cache_headings, cache_rows },
 };
+
+static json_t *part_rows(const json_t *all, size_t p)
+{
+	json_t *rows = json_array(), *v;
+	size_t i;
+
+	json_array_foreach(json_object_get(json_array_get(all, p), "Items"), i, v) parts[p].add(rows, v);
+	return rows;
+}
+
+/* docker's: one object that has the rows of all tables. */
+static FALLIBLE print_object(const char *format, const json_t *all)
+{
+	auto_json json_t *object = json_object();
+
+	if (strncmp(format, "table", 5) == 0)
+		return FAIL(ERR_INVALID, "-v prints several tables: a template for all of them or json is wanted, not %s",
+			    format);
+	for (size_t p = 0; p < LEN(parts); p++)
+		(void)json_object_set_new(object, parts[p].name, part_rows(all, p));
+	return out_value(format, object);
+}
 
 static FALLIBLE print_parts(const json_t *all)
 {
 	for (size_t p = 0; p < LEN(parts); p++) {
 		struct out_format f = { NULL, parts[p].table, parts[p].headings, NULL };
 		const json_t *r = json_array_get(all, p);
-		auto_json json_t *rows = json_array();
+		auto_json json_t *rows = part_rows(all, p);
 		auto_free char *size = size_text(r, "Size");
-		size_t i;
-		json_t *v;
 
-		json_array_foreach(json_object_get(r, "Items"), i, v) parts[p].add(rows, v);
 		(void)printf("%s%s%s%s\n\n", p ? "\n" : "", parts[p].title, p == 3 ? " " : "",
 			     p == 3 ? size : "");
 		TRY(out_rows(&f, rows));
@@ -183,7 +202,9 @@ static FALLIBLE run_df(const void *conf, char *const args[], int *out_exit)
 	(void)out_exit;
 	TRY(cmd_engine(&e));
 	TRY(engine_df(e, c->verbose, &rows));
-	return c->verbose && !c->format ? print_parts(rows) : print_sums(c, rows);
+	if (!c->verbose)
+		return print_sums(c, rows);
+	return c->format ? print_object(c->format, rows) : print_parts(rows);
 }
 const struct cmd cmd_df = { "df",
 			    "",

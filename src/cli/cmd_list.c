@@ -7,9 +7,12 @@
 #include "base/time.h"
 #include "cli/cmds.h"
 #include "cli/out.h"
+#include "codec/tmpl.h"
 #include "engine/container.h"
 #include "engine/image.h"
+#include "engine/prune.h"
 #include "engine/volume.h"
+#include "network/network.h"
 #include "sys/sys.h"
 #include <stdio.h>
 #include <time.h>
@@ -30,6 +33,7 @@ static const struct opt ps_opts[] = {
 	{ OPT_FLAG, 'l', "latest", NULL, offsetof(struct ps_conf, latest), 0, "Show the container created last" },
 	{ OPT_FLAG, 0, "no-trunc", NULL, offsetof(struct ps_conf, no_trunc), 0, "Do not truncate" },
 	{ OPT_FLAG, 'q', "quiet", NULL, offsetof(struct ps_conf, quiet), 0, "Only print IDs" },
+	{ OPT_FLAG, 's', "size", NULL, offsetof(struct ps_conf, size), 0, "Show what they take on disk" },
 	{ 0 },
 };
 
@@ -74,8 +78,30 @@ static char *mounts_text(const json_t *mounts)
 	return buf_take(&b);
 }
 
+static char *volumes_text(const json_t *mounts)
+{
+	size_t i, n = 0;
+	json_t *m;
+
+	json_array_foreach (mounts, i, m)
+		n += strcmp(json_str_at(m, "Type", ""), "volume") == 0;
+	return xasprintf("%zu", n);
+}
+
+/* "2B (virtual 1.24MB)"; "0B": nobody asked */
+static char *size_text(const json_t *c)
+{
+	char own[16], all[16];
+
+	(void)num_human((uint64_t)json_int_at(c, "SizeRw", 0), own);
+	if (!json_object_get(c, "SizeRootFs"))
+		return xstrdup(own);
+	return xasprintf("%s (virtual %s)", own, num_human((uint64_t)json_int_at(c, "SizeRootFs", 0), all));
+}
+
 static json_t *ps_row(const json_t *c, bool no_trunc)
 {
+	auto_free char *size = size_text(c), *volumes = volumes_text(json_object_get(c, "Mounts"));
 	auto_free char *id = xstrndup(json_str_at(c, "Id", ""), no_trunc ? 64 : 12);
 	auto_free char *quoted = xasprintf("\"%s\"", json_str_at(c, "Command", ""));
 	auto_free char *command = out_cut(quoted, no_trunc ? 1 << 20 : 20);
@@ -85,33 +111,61 @@ static json_t *ps_row(const json_t *c, bool no_trunc)
 	const char *name = json_string_value(json_array_get(json_object_get(c, "Names"), 0)), *closing = strrchr(command, '"');
 	auto_free char *shown = !no_trunc && !(closing && closing[1] == 0 && closing != command) ? xasprintf("%s\"", command) : NULL;
 
-	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "ID", id, "Image",
+	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:O?}", "ID", id, "Image",
 			 json_str_at(c, "Image", ""), "Command", shown ? shown : command, "CreatedAt", created, "RunningFor", ago,
 			 "Ports", ports, "State", json_str_at(c, "State", ""), "Status", json_str_at(c, "Status", ""), "Names",
 			 name ? name + 1 : "", "Labels", labels, "Mounts", mounts, "Networks",
-			 json_str_at(c, "HostConfig.NetworkMode", ""));
+			 json_str_at(c, "HostConfig.NetworkMode", ""), "LocalVolumes", volumes, "Size", size,
+			 TMPL_LABELS, json_object_get(c, "Labels"));
 }
+
+/* Sizes cost a walk over the files, so only who asks gets them. */
+static FALLIBLE wants_size(const struct ps_conf *c, bool *out_wants)
+{
+	auto_tmpl struct tmpl *t = NULL;
+
+	*out_wants = c->size;
+	if (c->size || !c->format || c->quiet)
+		return NULL;
+	TRY(tmpl_parse(c->format, &t));
+	*out_wants = tmpl_uses(t, "Size");
+	return NULL;
+}
+
+static FALLIBLE add_ps_row(struct engine *e, const struct ps_conf *c, json_t *container, bool with_size, json_t *rows)
+{
+	struct err *err = with_size ? engine_container_size(e, container) : NULL;
+
+	if (err && err->kind != ERR_NOT_FOUND)
+		return err;
+	if (!err) /* else it went meanwhile */
+		(void)json_array_append_new(rows, ps_row(container, c->no_trunc));
+	err_free(err);
+	return NULL;
+}
+
+#define PS_TABLE "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}"
 
 static FALLIBLE run_ps(const void *conf, char *const args[], int *out_exit)
 {
 	static const char *const headings[][2] = { { "ID", "CONTAINER ID" }, { "RunningFor", "CREATED" }, { NULL, NULL } };
 	const struct ps_conf *c = conf;
-	struct out_format f = { c->format,
-				"table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}",
-				headings, c->quiet ? "ID" : NULL };
+	struct out_format f = { c->format, c->size ? PS_TABLE "\t{{.Size}}" : PS_TABLE, headings, c->quiet ? "ID" : NULL };
 	auto_json json_t *filters = NULL, *list = NULL, *rows = json_array();
 	struct engine *e;
 	size_t i, last = c->latest ? 1 : c->last > 0 ? (size_t)c->last : SIZE_MAX;
 	json_t *item;
+	bool with_size;
 
 	(void)args;
 	(void)out_exit;
+	TRY(wants_size(c, &with_size));
 	TRY(cmd_filters(c->filter, &filters));
 	TRY(cmd_engine(&e));
 	TRY(container_list(e, c->all || last != SIZE_MAX, filters, &list));
 	json_array_foreach (list, i, item)
 		if (i < last)
-			(void)json_array_append_new(rows, ps_row(item, c->no_trunc));
+			TRY(add_ps_row(e, c, item, with_size, rows));
 	if (!json_array_size(rows) && c->format) { /* so that a wrong field is told also when there is no row */
 		auto_json json_t *none = json_pack("{s:s}", "Id", ""), *probe = json_pack("[o]", ps_row(none, true));
 
@@ -335,15 +389,25 @@ struct inspect_conf {
 };
 static const struct opt inspect_opts[] = {
 	{ OPT_STR, 'f', "format", NULL, offsetof(struct inspect_conf, format), 0, "Template or json" },
+	{ OPT_FLAG, 's', "size", NULL, offsetof(struct inspect_conf, size), 0, "Show what a container takes on disk, too" },
 	{ OPT_STR, 0, "type", NULL, offsetof(struct inspect_conf, type), 0, "container, image, volume or network" },
 	{ 0 },
 };
+
+static struct err *inspect_network(struct engine *e, const char *text, json_t **out)
+{
+	struct network *n;
+
+	TRY(engine_network(e, &n));
+	return network_inspect(n, text, out);
+}
 
 typedef struct err *inspector(struct engine *e, const char *text, json_t **out);
 static const struct {
 	const char *type;
 	inspector *get;
-} inspectors[] = { { "container", container_inspect }, { "image", engine_image_inspect }, { "volume", volume_inspect } };
+} inspectors[] = { { "container", container_inspect }, { "image", engine_image_inspect }, { "volume", volume_inspect },
+		   { "network", inspect_network } };
 
 /* The first kind that has one of this name. */
 static FALLIBLE inspect_any(struct engine *e, const char *type, const char *text, json_t **out)
@@ -374,6 +438,9 @@ static FALLIBLE inspect_all(const struct inspect_conf *c, const char *type, char
 		json_t *one = NULL;
 		struct err *err = inspect_any(e, type ? type : c->type, *args, &one);
 
+		if (!err && c->size && json_object_get(one, "HostConfig"))
+			err = engine_container_size(e, one);
+
 		if (err) {
 			cmd_tell(err);
 			*out_exit = 1;
@@ -397,7 +464,7 @@ static FALLIBLE run_container_inspect(const void *conf, char *const args[], int 
 {
 	return inspect_all(conf, "container", args, out_exit);
 }
-const struct cmd cmd_inspect = { "inspect",    "NAME|ID [NAME|ID...]",	    "Show everything about containers, images, volumes",
+const struct cmd cmd_inspect = { "inspect",    "NAME|ID [NAME|ID...]",	    "Show everything about containers, images, volumes, networks",
 				 inspect_opts, sizeof(struct inspect_conf), 1, -1, false, 0, false, run_inspect, NULL, NULL };
 const struct cmd cmd_container_inspect = { "inspect",  "CONTAINER [CONTAINER...]", "Show everything about containers", inspect_opts,
 					   sizeof(struct inspect_conf), 1, -1, false, 0, false, run_container_inspect, NULL, NULL };

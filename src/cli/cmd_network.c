@@ -117,7 +117,7 @@ static FALLIBLE run_inspect(const void *conf, char *const args[], int *out_exit)
 		}
 	}
 	if (!c->format)
-		return json_array_size(found) ? out_value(NULL, found) : NULL;
+		return out_value(NULL, found); /* "[]" for a script that reads on */
 	json_array_foreach (found, i, v)
 		TRY(out_value(c->format, v));
 	return NULL;

@@ -43,6 +43,22 @@ static FALLIBLE write_cidfile(const char *path, const char *id)
 	return r < 0 ? FAIL_OS(-r, "write container ID file %s", path) : NULL;
 }
 
+/* A short name that stood for something else than docker takes it for is written out; "debian" stays as it was said. */
+static bool stands_for_another(const char *said, const char *found)
+{
+	struct ref r = { 0 };
+	auto_free char *usual = NULL;
+	struct err *err;
+
+	if (!ref_is_short(said) || ref_is_short(found))
+		return false;
+	err = ref_parse(said, &r);
+	usual = err ? NULL : ref_full(&r);
+	err_free(err);
+	ref_fini(&r);
+	return !usual || strcmp(usual, found) != 0;
+}
+
 static FALLIBLE create(struct engine *e, const struct run_conf *c, char *const args[], char **out_id)
 {
 	CLEANUP(engine_image_fini) struct engine_image image = { 0 };
@@ -54,7 +70,7 @@ static FALLIBLE create(struct engine *e, const struct run_conf *c, char *const a
 	TRY(policy_of(c->pull, &policy));
 	TRY(run_body(c, args, &body));
 	TRY(engine_image_ensure(e, args[0], policy, &o, &image));
-	if (ref_is_short(args[0]) && !ref_is_short(image.ref)) /* what the short name stood for */
+	if (stands_for_another(args[0], image.ref))
 		(void)json_object_set_new(body, "Image", json_string(image.ref));
 	TRY(container_create(e, c->name, body, out_id));
 	if (!c->cidfile)

@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "cli/cmds.h"
 #include "cli/out.h"
+#include "codec/tmpl.h"
 #include "codec/zip.h"
 #include "engine/volume.h"
 #include "sys/sys.h"
@@ -81,10 +82,10 @@ static json_t *ls_row(const json_t *v)
 
 	json_object_foreach(json_object_get(v, "Labels"), key, value)
 		buf_fmt(&labels, "%s%s=%s", labels.n ? "," : "", key, json_string_value(value));
-	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "Availability", "N/A", "Driver",
+	return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:O?}", "Availability", "N/A", "Driver",
 			 json_str_at(v, "Driver", ""), "Group", "N/A", "Labels", labels.n ? buf_text(&labels) : "", "Links", "N/A",
 			 "Mountpoint", json_str_at(v, "Mountpoint", ""), "Name", json_str_at(v, "Name", ""), "Scope",
-			 json_str_at(v, "Scope", ""), "Size", "N/A", "Status", "N/A");
+			 json_str_at(v, "Scope", ""), "Size", "N/A", "Status", "N/A", TMPL_LABELS, json_object_get(v, "Labels"));
 }
 
 static FALLIBLE run_ls(const void *conf, char *const args[], int *out_exit)
@@ -135,7 +136,7 @@ static FALLIBLE run_inspect(const void *conf, char *const args[], int *out_exit)
 		}
 	}
 	if (!c->format)
-		return json_array_size(found) ? out_value(NULL, found) : NULL;
+		return out_value(NULL, found); /* "[]" for a script that reads on */
 	json_array_foreach (found, i, v)
 		TRY(out_value(c->format, v));
 	return NULL;

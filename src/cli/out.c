@@ -18,7 +18,7 @@ enum { OUT_MAX = 64 << 20, CELL_MIN = 10, CELL_GAP = 3 };
 
 FALLIBLE out_text(const char *text, size_t n)
 {
-	int r = fflush(stdout) == 0 ? sys_write_all(STDOUT_FILENO, text, n) : -EIO;
+	int r = fflush(stdout) == 0 ? sys_write_all(STDOUT_FILENO, text, n) : -errno;
 
 	return r < 0 ? FAIL_OS(-r, "write standard output") : NULL;
 }
@@ -120,6 +120,7 @@ static json_t *headings(const struct out_format *f, const char *format)
 		if (n && isupper((unsigned char)c[1]))
 			add_heading(h, sv_from(c + 1, n));
 	}
+	(void)json_object_set_new(h, TMPL_LABELS, json_true());
 	for (size_t i = 0; f->headings && f->headings[i][0]; i++)
 		(void)json_object_set_new(h, f->headings[i][0], json_string(f->headings[i][1]));
 	return h;
@@ -165,6 +166,7 @@ static FALLIBLE as_json(const json_t *rows)
 	json_t *row;
 
 	json_array_foreach (rows, i, row) {
+		(void)json_object_del(row, TMPL_LABELS);
 		json_print(row, &b);
 		buf_ch(&b, '\n');
 	}

@@ -16,6 +16,12 @@
 #include "base/err.h"
 #include "codec/json.h"
 
+/*
+ * A member of a row for the method .Label "key" alone ("" when there is no such label): an object of labels, or true in a header
+ * row, where the method is the last part of the key. Not printed.
+ */
+#define TMPL_LABELS ".labels"
+
 struct tmpl;
 FALLIBLE tmpl_parse(const char *text, struct tmpl **out_tmpl); /* owned; text is copied */
 /* Appends what the template makes of data (borrowed). */

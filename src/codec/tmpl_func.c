@@ -304,11 +304,32 @@ static FALLIBLE fn_printf(const struct call *c, struct val *out)
 	return NULL;
 }
 
+static FALLIBLE fn_label(const struct call *c, struct val *out)
+{
+	auto_buf struct buf b = BUF(TEXT_MAX);
+	const char *key = json_string_value(c->args[1].j), *last = key ? strrchr(key, '.') : NULL;
+	const char *value = key ? json_string_value(json_object_get(c->args[0].j, key)) : NULL;
+
+	if (!key)
+		return tmpl_fail_at(c->r->t, c->x, "wrong type for value; expected string");
+	if (json_is_true(c->args[0].j))
+		for (const char *p = last ? last + 1 : key; *p; p++)
+			buf_ch(&b, *p == '-' || *p == '_' ? ' ' : *p);
+	else
+		buf_str(&b, value ? value : "");
+	*out = text_val(c, &b);
+	return NULL;
+}
+
 static FALLIBLE fn_json(const struct call *c, struct val *out)
 {
 	auto_buf struct buf b = BUF(TEXT_MAX);
+	auto_json json_t *shown = json_object_get(c->args[0].j, TMPL_LABELS) ? json_copy((json_t *)(uintptr_t)c->args[0].j) : NULL;
 
-	if (c->args[0].j)
+	(void)json_object_del(shown, TMPL_LABELS);
+	if (shown)
+		json_print(shown, &b);
+	else if (c->args[0].j)
 		json_print(c->args[0].j, &b);
 	else
 		buf_str(&b, "null");
@@ -407,6 +428,7 @@ static FALLIBLE fn_last(const struct call *c, struct val *out) /* and, or: decid
 static const struct func funcs[] = {
 	{ "and", 1, MANY, fn_last },	{ "eq", 2, MANY, fn_eq },	{ "ge", 2, 2, fn_order },
 	{ "gt", 2, 2, fn_order },	{ "index", 1, MANY, fn_index }, { "join", 2, 2, fn_join },
+	{ TMPL_LABEL, 2, 2, fn_label },
 	{ "json", 1, 1, fn_json },	{ "le", 2, 2, fn_order },	{ "len", 1, 1, fn_len },
 	{ "lower", 1, 1, fn_case },	{ "lt", 2, 2, fn_order },	{ "ne", 2, 2, fn_ne },
 	{ "not", 1, 1, fn_not },	{ "or", 1, MANY, fn_last },	{ "pad", 3, 3, fn_pad },

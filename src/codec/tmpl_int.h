@@ -3,6 +3,8 @@
 #include "base/mem.h"
 #include "codec/tmpl.h"
 
+#define TMPL_LABEL ".label" /* the function behind .Label: no template can name it */
+
 enum expr_kind {
 	EXPR_DOT,   /* . */
 	EXPR_LIT,   /* "text", 12, true, nil */

@@ -252,6 +252,19 @@ static bool at_command_end(const struct parser *ps)
 	return ps->p >= ps->end || *ps->p == '|' || *ps->p == ')' || at_close(ps);
 }
 
+/* .Label "key" is a method of docker's rows: the label of the row's TMPL_LABELS. */
+static FALLIBLE label_of(struct parser *ps, struct expr *head, struct expr *key, const char *from, struct expr **out)
+{
+	struct expr *call = expr_new(ps, EXPR_CALL, from);
+
+	if (!call)
+		return FAIL(ERR_LIMIT, "template too large");
+	head->name = TMPL_LABELS;
+	call->name = TMPL_LABEL;
+	TRY(list_dup(ps, (struct expr *const[]){ head, key }, 2, call));
+	return expr_done(ps, call, from, out);
+}
+
 static FALLIBLE parse_command(struct parser *ps, struct expr **out)
 {
 	const char *from = ps->p;
@@ -272,6 +285,8 @@ static FALLIBLE parse_command(struct parser *ps, struct expr **out)
 		TRY(list_dup(ps, items + 1, n - 1, head));
 		return expr_done(ps, head, from, out);
 	}
+	if (n == 2 && head->kind == EXPR_FIELD && strcmp(head->name, "Label") == 0)
+		return label_of(ps, head, items[1], from, out);
 	if (n > 1)
 		return fail(ps, "can't give argument to non-function %s", head->text);
 	*out = head;

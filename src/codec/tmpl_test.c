@@ -1,4 +1,5 @@
 #include "base/own.h"
+#include "base/mem.h"
 #include "codec/tmpl.h"
 #include "harness/t.h"
 
@@ -132,4 +133,27 @@ TEST(a_template_tells_which_fields_it_uses)
 
 	CHECK_OK(tmpl_parse("{{range .A}}{{if (index .B 0).Size}}{{end}}{{end}}", &t));
 	CHECK(tmpl_uses(t, "Size") && tmpl_uses(t, "A") && !tmpl_uses(t, "Names"));
+}
+
+TEST(the_method_label_takes_a_key)
+{
+	static const struct {
+		const char *row, *text, *want;
+	} all[] = {
+		{ "{\"Labels\":\"a=b,c\",\".labels\":{\"x.y-z\":\"b,c\"}}", "{{.Label \"x.y-z\"}}|{{.Label \"no\"}}", "b,c|" },
+		{ "{\"Labels\":\"a=b,c\",\".labels\":{\"x\":\"1\"}}", "{{json .}}", "{\"Labels\":\"a=b,c\"}" },
+		{ "{\".labels\":true}", "{{.Label \"x.y-z\"}}", "y z" },
+		{ "{\".labels\":null}", "{{.Label \"x\"}}|{{json .}}", "|{}" },
+	};
+
+	for (size_t i = 0; i < LEN(all); i++) {
+		auto_tmpl struct tmpl *t = NULL;
+		auto_buf struct buf out = BUF(1 << 16);
+		auto_json json_t *row = NULL;
+
+		CHECK_OK(json_parse(sv_of(all[i].row), "row", 1 << 16, &row));
+		CHECK_OK(tmpl_parse(all[i].text, &t));
+		CHECK_OK(tmpl_run(t, row, &out));
+		CHECK_STR(buf_text(&out), all[i].want);
+	}
 }

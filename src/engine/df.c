@@ -166,18 +166,22 @@ static struct err *count_entry(void *ctx, struct sv key, struct sv value)
 {
 	struct df *d = ctx;
 	auto_json json_t *v = NULL;
+	struct sv id = sv_starts(key, sv_of("sha256:")) ? sv_skip(key, 7) : key;
 	const char *diff_id;
+	uint64_t bytes = 0;
 
 	TRY(json_parse(value, "cache entry", 1u << 20, &v));
 	diff_id = json_str_at(v, "diff_id", "");
+	if (d->with_items && *diff_id)
+		TRY(measure(d, (char *const[]){ (char *)(uintptr_t)diff_id, NULL }, &bytes, NULL));
 	d->cache.total++;
 	d->cache.active += map_get(&d->of_containers, diff_id) != NULL;
 	if (d->with_items)
 		(void)json_array_append_new(d->cache.items,
-					    json_pack("{s:s#, s:s, s:s, s:I, s:b, s:b}", "ID", key.p,
-						      (int)(key.n < 12 ? key.n : 12), "CacheType",
+					    json_pack("{s:s#, s:s, s:s, s:I, s:I, s:b, s:b}", "ID", id.p,
+						      (int)(id.n < 12 ? id.n : 12), "CacheType",
 						      json_str_at(v, "what", ""), "DiffID", diff_id, "UsedNs",
-						      json_int_at(v, "used_ns", 0), "InUse",
+						      json_int_at(v, "used_ns", 0), "Size", (json_int_t)bytes, "InUse",
 						      map_get(&d->of_containers, diff_id) != NULL, "Shared",
 						      map_get(&d->of_images, diff_id) != NULL));
 	return NULL;
@@ -281,6 +285,35 @@ static bool is_running(const json_t *c)
 	const char *state = json_str_at(c, "State", "");
 
 	return strcmp(state, "exited") != 0 && strcmp(state, "created") != 0;
+}
+
+/* Of the layers of its image. */
+static FALLIBLE image_bytes(struct engine *e, const char *id, uint64_t *out_bytes)
+{
+	auto_json json_t *doc = NULL;
+	const json_t *layers;
+	size_t i;
+	json_t *diff_id;
+
+	*out_bytes = 0;
+	TRY(ctr_load(e, id, &doc));
+	layers = json_at(doc, "Hoy.Layers");
+	json_array_foreach(layers, i, diff_id) *out_bytes +=
+	    layer_size(engine_snapshotter(e), json_string_value(diff_id));
+	return NULL;
+}
+
+FALLIBLE engine_container_size(struct engine *e, json_t *container)
+{
+	const char *id = json_str_at(container, "Id", "?");
+	struct df d = { .e = e };
+	uint64_t own = 0, image = 0;
+
+	TRY(measure_dir(&d, "containers", id, &own));
+	TRY(image_bytes(e, id, &image));
+	(void)json_object_set_new(container, "SizeRw", json_integer((json_int_t)own));
+	(void)json_object_set_new(container, "SizeRootFs", json_integer((json_int_t)(own + image)));
+	return NULL;
 }
 
 static FALLIBLE container_row(struct df *d)

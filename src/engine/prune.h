@@ -36,3 +36,6 @@ FALLIBLE engine_network_prune(struct engine *e, const json_t *filters, json_t **
  * free. Items (with_items): one object each, as -v shows them.
  */
 FALLIBLE engine_df(struct engine *e, bool with_items, json_t **out_rows);
+/* Gives a container (of container_list or container_inspect) "SizeRw", what it takes on disk as engine_df counts it, and
+ * "SizeRootFs", that and its image's layers. */
+FALLIBLE engine_container_size(struct engine *e, json_t *container);

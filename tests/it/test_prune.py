@@ -1,5 +1,6 @@
 """system df tells what du does, and each prune frees what df called reclaimable; filters; docker's words."""
 import concurrent.futures
+import json
 import os
 import re
 import subprocess
@@ -145,7 +146,25 @@ def test_verbose(full):
         assert heading in text
     kept = next(line for line in text.splitlines() if line.startswith("kept "))
     assert kept.split()[-1] == "2"
+    assert re.search(r"^CACHE ID +CACHE TYPE +SIZE +LAST USED +IN USE +SHARED\n[0-9a-f]{12} +\S.* +[\d.]+kB ", text, re.M)
+    every = json.loads(full("system", "df", "-v", "--format", "json").out)
+    assert [len(every[k]) for k in ("Images", "Containers", "Volumes", "BuildCache")] == [3, 2, 3, 4]
+    assert full("system", "df", "-v", "--format", "{{range .Volumes}}{{.Name}} {{end}}").out.split()[-2:] == ["data", "spare"]
+    assert "several tables" in full("system", "df", "-v", "--format", "table {{.Size}}", code=1).err
     assert re.search(r"^TYPE +TOTAL +ACTIVE +SIZE +RECLAIMABLE\nImages +3 +1 ", full("system", "df").out)
+
+
+def test_sizes_of_containers(full):
+    """ps -s and inspect -s tell what system df -v does, and only who asks pays for it."""
+    shown = {r["Names"]: r["Size"] for r in json.loads(full("system", "df", "-v", "--format", "{{json .Containers}}").out)}
+    for line in full("ps", "-as", "--format", "{{.Names}} {{.Size}}").out.splitlines():
+        name, own, virtual = re.match(r"(\w+) (\S+) \(virtual (\S+)\)$", line).groups()
+        assert close(number(own), number(shown[name]), 1) and number(virtual) > number(own)
+    assert full("ps", "-as").out.splitlines()[0].split()[-1] == "SIZE" and "SIZE" not in full("ps", "-a").out
+    own, everything = full("inspect", "-s", "-f", "{{.SizeRw}} {{.SizeRootFs}}", "dead").out.split()
+    assert close(int(own), disk(full.root / "containers" / full("inspect", "-f", "{{.Id}}", "dead").out.strip()))
+    assert int(everything) > int(own) > 300000
+    assert full("ps", "-a", "--format", "{{.Names}} {{.LocalVolumes}}").out == "dead 2\nlive 0\n"
 
 
 def test_prune_takes_nothing_from_those_at_work(fresh_hoy, registry, busybox_tar, tmp_path):

@@ -373,6 +373,28 @@ def test_mounts_that_are_refused(hoy, tmp_path, spec, text):
     assert hoy("volume", "ls", "-q").out == "" and hoy("ps", "-aq").out == ""
 
 
+def test_files_and_directories_are_not_mounted_on_each_other(hoy, tmp_path):
+    (tmp_path / "f").write_text("x")
+    r = hoy("run", "--rm", "-v", f"{tmp_path}:/etc/passwd", "busybox", "true", code=125)
+    assert r.err == "hoy: mount a directory on the file /etc/passwd: Not a directory\n"
+    r = hoy("run", "--rm", "-v", f"{tmp_path}/f:/etc", "busybox", "true", code=125)
+    assert r.err == "hoy: mount a file on the directory /etc: Is a directory\n"
+
+
+def test_keys_of_mount_in_capitals(hoy, tmp_path):
+    assert hoy("run", "--rm", "--mount", f"Type=bind,SRC={tmp_path},Dst=/d", "busybox", "ls", "-d", "/d").out == "/d\n"
+
+
+def test_second_names_of_commands(hoy, vol):
+    name = vol()
+    assert f"{name}\n" in hoy("volume", "list", "-q").out
+    assert hoy("volume", "ls", "--format", '{{.Label "nope"}}{{.Name}}', "-f", f"name={name}").out == f"{name}\n"
+    assert hoy("volume", "remove", name).out == f"{name}\n"
+    assert hoy("volume", "inspect", name, code=1).out == "[]\n"
+    assert hoy("container", "ps", "-aq").out == hoy("ps", "-aq").out
+    assert json.loads(hoy("inspect", "bridge").out)[0]["Driver"] == "bridge"
+
+
 def test_a_comma_in_a_path(hoy, tmp_path):
     (tmp_path / 'a,"b').mkdir()
     spec = 'type=bind,"source=' + str(tmp_path / 'a,""b') + '",target=/m'
