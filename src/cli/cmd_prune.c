@@ -149,7 +149,7 @@ static FALLIBLE run_image_prune(const void *conf, char *const args[], int *out_e
 static const struct opt image_opts[] = {
 	{ OPT_FLAG, 'a', "all", NULL, AT(all), 0,
 	  "All images that no container uses, not only those without a name" },
-	OPT_FILTER("Only what fits (until=24h, label=x, label!=x)"),
+	OPT_FILTER("Only what fits (until=24h: made and named before that, label=x, label!=x)"),
 	OPT_FORCE,
 	{ 0 },
 };

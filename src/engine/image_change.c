@@ -88,7 +88,7 @@ struct removal {
 	bool force;
 	char manifest[DIGEST_MAX], id[DIGEST_MAX];
 	char *ref; /* the name it was given by, or NULL: by id */
-	struct image_names names;
+	struct image_names names; /* of this image, in whatever compression */
 	struct user_search users;
 	struct image_docs docs; /* empty when damaged */
 	json_t *events;
@@ -102,6 +102,34 @@ static void removal_fini(struct removal *r)
 	json_decref(r->events);
 }
 
+static FALLIBLE load_names(struct removal *r)
+{
+	size_t n = 0;
+
+	TRY(image_names_load(r->e, &r->names));
+	for (size_t i = 0; i < r->names.v.n; i++) {
+		struct image_name *name = &r->names.v.p[i];
+		char id[DIGEST_MAX];
+
+		image_config_of(r->e, name->manifest, id);
+		if (strcmp(name->manifest, r->manifest) == 0 || strcmp(id, r->id) == 0)
+			r->names.v.p[n++] = *name;
+		else
+			free(name->ref);
+	}
+	r->names.v.n = n;
+	return NULL;
+}
+
+static size_t real_names(const struct removal *r)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < r->names.v.n; i++)
+		n += !image_name_is_none(r->names.v.p[i].ref);
+	return n;
+}
+
 static FALLIBLE removal_open(struct removal *r)
 {
 	struct err *err;
@@ -112,7 +140,7 @@ static FALLIBLE removal_open(struct removal *r)
 		return err;
 	memcpy(r->id, err ? r->manifest : r->docs.manifest.config.digest, DIGEST_MAX);
 	err_free(err);
-	TRY(image_names_load(r->e, &r->names));
+	TRY(load_names(r));
 	return find_users(r->e, r->id, &r->users);
 }
 
@@ -126,7 +154,7 @@ static FALLIBLE refuse(const struct removal *r, bool can_force, const char *why,
 static FALLIBLE removal_check(const struct removal *r)
 {
 	const char *user = r->users.running[0] ? r->users.running : r->users.stopped;
-	size_t n = image_names_of(&r->names, r->manifest);
+	size_t n = real_names(r);
 
 	if (r->ref) {
 		if (n > 1 || r->force || !*user)
@@ -163,17 +191,17 @@ static FALLIBLE sweep_and_tell(struct removal *r)
 
 static FALLIBLE removal_run(struct removal *r)
 {
-	bool is_last = !r->ref || image_names_of(&r->names, r->manifest) <= 1;
+	bool is_last = !r->ref || real_names(r) <= 1, is_form_last = image_names_of(&r->names, r->manifest) <= 1;
 	bool keep = r->users.running[0] != 0; /* forced away from under a running container: it stays without a name */
 
 	for (size_t i = 0; i < r->names.v.n; i++) {
 		const struct image_name *n = &r->names.v.p[i];
 
-		if (strcmp(n->manifest, r->manifest) == 0 && (!r->ref || strcmp(n->ref, r->ref) == 0))
+		if (!r->ref || strcmp(n->ref, r->ref) == 0 || (is_last && image_name_is_none(n->ref)))
 			TRY(untag(r->e, n->ref, keep, r->events));
 	}
-	if (!is_last || keep)
-		return NULL;
+	if (keep || !is_last)
+		return keep || !is_form_last ? NULL : image_sweep(r->e); /* it lives on in another compression */
 	(void)json_array_append_new(r->events, json_pack("{s:s}", "Deleted", r->id));
 	return sweep_and_tell(r);
 }

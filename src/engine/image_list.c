@@ -26,16 +26,6 @@ struct wanted {
 	struct moment before, since; /* 0: not asked for */
 };
 
-static int64_t named_ns(const struct image_names *all, const char *manifest)
-{
-	int64_t last = 0;
-
-	for (size_t i = 0; i < all->v.n; i++)
-		if (strcmp(all->v.p[i].manifest, manifest) == 0 && all->v.p[i].created_ns > last)
-			last = all->v.p[i].created_ns;
-	return last;
-}
-
 static int moment_compare(struct moment a, struct moment b)
 {
 	if (a.created != b.created)
@@ -121,7 +111,7 @@ static FALLIBLE keeps(const struct wanted *w, const json_t *item, struct moment 
 		return NULL;
 	if ((w->before.named && moment_compare(m, w->before) >= 0) || (w->since.named && moment_compare(m, w->since) <= 0))
 		return NULL;
-	return filter_prunes(w->filters, m.created * NS, json_object_get(item, "Labels"), out_keeps);
+	return filter_prunes(w->filters, m.created * NS > m.named ? m.created * NS : m.named, json_object_get(item, "Labels"), out_keeps);
 }
 
 struct found {
@@ -141,7 +131,7 @@ static FALLIBLE summary_of(struct engine *e, const struct image_names *all, cons
 
 	if (!err || image_is_damage(err)) {
 		item = err ? damaged_summary(manifest) : summary(e, &d);
-		out_found->at = (struct moment){ err ? 0 : config_created(d.config) / NS, named_ns(all, manifest) };
+		out_found->at = (struct moment){ err ? 0 : config_created(d.config) / NS, image_named_ns(all, manifest) };
 		if (err)
 			log_warn("image %.19s: %s", manifest, err->msg);
 		err_free(err);
@@ -176,7 +166,7 @@ static FALLIBLE moment_of(struct engine *e, const struct image_names *all, const
 		return FAIL(ERR_INVALID, "invalid filter '%s': it takes one image", key);
 	TRY(image_find(e, json_string_value(json_array_get(values, 0)), manifest, &ref));
 	TRY(image_docs_load(e, manifest, &d));
-	*out = (struct moment){ config_created(d.config) / NS, named_ns(all, manifest) };
+	*out = (struct moment){ config_created(d.config) / NS, image_named_ns(all, manifest) };
 	return NULL;
 }
 
@@ -263,14 +253,15 @@ FALLIBLE engine_image_inspect(struct engine *e, const char *text, json_t **out_o
 	names_of(&names, manifest, NULL, tags, digests);
 	layers = json_from_list(d.diff_ids);
 	config = json_object_get(d.config, "config");
-	*out_object = json_pack("{s:s, s:o, s:o, s:s, s:s, s:s, s:s, s:O?, s:s, s:s, s:I, s:I, s:{s:s}, s:{s:s, s:o}, s:{s:s}}", "Id",
+	*out_object = json_pack("{s:s, s:o, s:o, s:s, s:s, s:s, s:s, s:O?, s:s, s:s, s:s, s:s, s:I, s:I, s:{s:s}, s:{s:s, s:o}, s:{s:s}}", "Id",
 				d.manifest.config.digest, "RepoTags", tags, "RepoDigests", digests, "Parent", "", "Comment", last_comment(d.config),
 				"Created", json_str_at(d.config, "created", "1970-01-01T00:00:00Z"), "Author",
 				json_str_at(d.config, "author", ""), "Config", config, "Architecture",
-				json_str_at(d.config, "architecture", ""), "Os", json_str_at(d.config, "os", ""), "Size",
+				json_str_at(d.config, "architecture", ""), "Os", json_str_at(d.config, "os", ""), "DockerVersion",
+				json_str_at(d.config, "docker_version", ""), "Container", json_str_at(d.config, "container", ""), "Size",
 				(json_int_t)image_size(e, &d), "VirtualSize", (json_int_t)image_size(e, &d), "GraphDriver", "Name",
 				engine_image_driver(e, d.diff_ids), "RootFS", "Type", "layers", "Layers", layers,
-				"Metadata", "LastTagTime", time_format(named_ns(&names, manifest), last_tag));
+				"Metadata", "LastTagTime", time_format(image_named_ns(&names, manifest), last_tag));
 	if (*json_str_at(d.config, "variant", ""))
 		(void)json_object_set_new(*out_object, "Variant", json_string(json_str_at(d.config, "variant", "")));
 	return NULL;

@@ -2,7 +2,8 @@
  * image_names.c - names in the database, and index.json of the layout, which follows them.
  *
  * An image is listed while it has a record. One that lost its last name to another image keeps the record
- * "<none>@<manifest>" (docker: dangling) until somebody removes it; one that gets a name loses that record.
+ * "<none>@<manifest>" (docker: dangling) until somebody removes it; one that gets a name loses that record. The same image
+ * in another compression is no other image: what the name meant before goes, and its id lives on under the name.
  */
 #include "base/buf.h"
 #include "base/log.h"
@@ -93,6 +94,29 @@ size_t image_names_of(const struct image_names *names, const char *manifest)
 	for (size_t i = 0; i < names->v.n; i++)
 		n += strcmp(names->v.p[i].manifest, manifest) == 0 && !image_name_is_none(names->v.p[i].ref);
 	return n;
+}
+
+int64_t image_named_ns(const struct image_names *names, const char *manifest)
+{
+	int64_t last = 0;
+
+	for (size_t i = 0; i < names->v.n; i++)
+		if (strcmp(names->v.p[i].manifest, manifest) == 0 && names->v.p[i].created_ns > last)
+			last = names->v.p[i].created_ns;
+	return last;
+}
+
+void image_config_of(struct engine *e, const char *manifest, char out_id[DIGEST_MAX])
+{
+	CLEANUP(manifest_fini) struct manifest m = { 0 };
+	auto_free char *body = NULL;
+	size_t n = 0;
+	struct err *err = image_document_read(e, manifest, &body, &n);
+
+	if (!err)
+		err = manifest_parse(sv_from(body, n), NULL, &m);
+	memcpy(out_id, err || m.is_index ? manifest : m.config.digest, DIGEST_MAX);
+	err_free(err);
 }
 
 /* index.json names what the database names, for other tools that read the layout. */
@@ -287,21 +311,35 @@ static FALLIBLE sync_content(struct engine *e, const struct image_names *names, 
 	return r < 0 ? FAIL_OS(-r, "sync %s/layers", engine_root(e)) : NULL;
 }
 
+static bool is_image(struct engine *e, const struct image_name *n, const char *id)
+{
+	char own[DIGEST_MAX];
+
+	image_config_of(e, n->manifest, own);
+	return strcmp(own, id) == 0;
+}
+
 static FALLIBLE set_in(struct engine *e, struct db_txn *txn, const struct image_name *n)
 {
 	CLEANUP(image_names_fini) struct image_names names = { 0 };
-	char key[IMAGE_NONE_MAX];
+	bool is_nameless = image_name_is_none(n->ref);
+	char id[DIGEST_MAX];
 
 	TRY(names_in(txn, &names));
 	TRY(sync_content(e, &names, n->manifest));
-	if (image_name_is_none(n->ref) && image_names_of(&names, n->manifest))
-		return NULL; /* it has better names */
-	for (size_t i = 0; i < names.v.n; i++)
-		if (strcmp(names.v.p[i].ref, n->ref) == 0 && strcmp(names.v.p[i].manifest, n->manifest) != 0)
-			TRY(keep_dangling(txn, &names, &names.v.p[i]));
-	if (!image_name_is_none(n->ref)) {
-		none_key(n->manifest, key);
-		TRY(db_delete(txn, DB_IMAGE, key));
+	image_config_of(e, n->manifest, id);
+	for (size_t i = 0; i < names.v.n; i++) {
+		const struct image_name *other = &names.v.p[i];
+		bool is_record = image_name_is_none(other->ref), is_taken = strcmp(other->ref, n->ref) == 0;
+
+		if (!is_nameless && !is_record && !is_taken)
+			continue;
+		if (is_nameless && !is_record && is_image(e, other, id))
+			return NULL; /* it has better names */
+		if (!is_nameless && is_record && is_image(e, other, id))
+			TRY(db_delete(txn, DB_IMAGE, other->ref));
+		if (is_taken && !is_image(e, other, id))
+			TRY(keep_dangling(txn, &names, other));
 	}
 	return put(txn, n);
 }

@@ -91,15 +91,19 @@ static FALLIBLE drop_names(struct engine *e, const struct image_names *names, co
 	return NULL;
 }
 
-/* Whether it is one that the filters mean; of a damaged image nothing is known. */
-static FALLIBLE is_meant(struct engine *e, const char *manifest, const json_t *filters, bool *out_fits)
+/*
+ * Whether it is one that the filters mean; of a damaged image nothing is known. "until" asks when it came here, too: a build has the time
+ * of its base, an import that of its newest file, and neither is old for that.
+ */
+static FALLIBLE is_meant(struct engine *e, const struct image_names *names, const char *manifest, const json_t *filters, bool *out_fits)
 {
 	CLEANUP(image_docs_fini) struct image_docs d = { 0 };
 	struct err *err = image_docs_load(e, manifest, &d);
+	int64_t made_ns = err ? 0 : config_created(d.config), named_ns = image_named_ns(names, manifest);
 
 	if (err && !image_is_damage(err))
 		return err;
-	TRY(filter_prunes(filters, err ? 0 : config_created(d.config), err ? NULL : json_at(d.config, "config.Labels"), out_fits));
+	TRY(filter_prunes(filters, err || made_ns > named_ns ? made_ns : named_ns, err ? NULL : json_at(d.config, "config.Labels"), out_fits));
 	err_free(err);
 	return NULL;
 }
@@ -121,7 +125,7 @@ static FALLIBLE prune_one(struct engine *e, const struct image_names *names, con
 	TRY(used_images(e, &used)); /* now that nobody can take it into use */
 	TRY(is_unused(e, &used, manifest, id, &goes));
 	if (goes)
-		TRY(is_meant(e, manifest, filters, &goes));
+		TRY(is_meant(e, names, manifest, filters, &goes));
 	if (!goes)
 		return NULL;
 	TRY(drop_names(e, names, manifest, events));

@@ -30,6 +30,10 @@ FALLIBLE image_names_load(struct engine *e, struct image_names *out_names);
 void image_names_fini(struct image_names *n);
 /* How many real names an image has. */
 size_t image_names_of(const struct image_names *names, const char *manifest);
+/* When it got the latest of them; 0: it has none. */
+int64_t image_named_ns(const struct image_names *names, const char *manifest);
+/* An image's id, the digest of its configuration, which may come in several compressions. Of a damaged one: its manifest's. */
+void image_config_of(struct engine *e, const char *manifest, char out_id[DIGEST_MAX]);
 /* The record that an image without a name has. */
 bool image_name_is_none(const char *ref);
 #define IMAGE_NONE_MAX (sizeof "<none>@" + DIGEST_MAX)

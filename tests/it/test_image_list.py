@@ -1,6 +1,8 @@
 """Images as lists: docker's filters, columns and templates; the history's columns."""
 import json
 import re
+import subprocess
+import time
 
 import pytest
 
@@ -73,6 +75,7 @@ def test_a_name_that_is_only_a_digest(lists, registry):
     lists("pull", f"{registry.host}/app:1")
     found = json.loads(lists("image", "inspect", f"{registry.host}/app:1").out)[0]
     assert found["RepoDigests"] == [f"{registry.host}/app@{digest}"] and found["Metadata"]["LastTagTime"].startswith("20")
+    assert found["DockerVersion"] == "" and found["Container"] == ""  # templates of docker's time name them
 
 
 def test_history_for_scripts(lists):
@@ -82,3 +85,70 @@ def test_history_for_scripts(lists):
     assert table[0].split() == ["IMAGE", "CREATED", "AT", "CREATED", "BY", "SIZE", "COMMENT"]
     assert re.search(r"\d{4}-\d\d-\d\dT\S+Z .* \d{5,} ", table[-1] + " ")
     assert "ago" in lists("history", "-H", "app").out
+
+
+@pytest.fixture
+def two_forms(lists, registry):
+    """One image in gzip as NAME:g and in zstd as NAME:z of the registry; neither is here."""
+    name = f"{registry.host}/forms"
+    lists("tag", "app", f"{name}:g")
+    lists("tag", "app", f"{name}:z")
+    lists("push", f"{name}:g")
+    lists("push", "--compression-format", "zstd", f"{name}:z")
+    lists("rmi", f"{name}:g", f"{name}:z", "app")
+    lists("system", "prune", "-af")
+    return name
+
+
+def test_an_image_that_comes_in_another_compression_leaves_none_behind(lists, two_forms, registry):
+    lists("pull", f"{two_forms}:g")
+    identity = lists("images", "-q", "--no-trunc").out
+    subprocess.run(["skopeo", "copy", "-q", "--src-tls-verify=false", "--dest-tls-verify=false", f"docker://{two_forms}:z",
+                    f"docker://{two_forms}:g"], check=True, capture_output=True)
+    lists("pull", f"{two_forms}:g")
+    assert names(lists) == [f"{two_forms}:g"] and lists("images", "-q", "--no-trunc").out == identity
+    assert lists("images", "-qf", "dangling=true").out == ""
+    assert lists("run", "--rm", f"{two_forms}:g", "echo", "ok").out == "ok\n"
+
+
+def test_one_id_in_two_compressions(lists, two_forms):
+    for form in "gz":
+        lists("pull", f"{two_forms}:{form}")
+    identity = lists("images", "-q", "--no-trunc").out.split()
+    assert len(identity) == 1
+    assert "referenced in multiple repositories" in lists("rmi", identity[0], code=1).err
+    out = lists("rmi", f"{two_forms}:g").out
+    assert out == f"Untagged: {two_forms}:g\n" and names(lists) == [f"{two_forms}:z"]
+    assert lists("run", "--rm", identity[0], "echo", "ok").out == "ok\n"
+    lists("pull", f"{two_forms}:g")
+    out = lists("rmi", "-f", identity[0]).out
+    assert out.count("Untagged") == 2 and out.count(f"Deleted: {identity[0]}") == 1
+    assert names(lists) == [] and not list((lists.root / "blobs/sha256").iterdir())
+
+
+def test_a_load_without_a_name_of_what_has_one(lists, two_forms, tmp_path):
+    lists("pull", f"{two_forms}:g")
+    identity = lists("images", "-q", "--no-trunc").out.strip()
+    lists("save", "-o", tmp_path / "gzip.tar", identity)
+    lists("rmi", f"{two_forms}:g")
+    lists("load", "-i", tmp_path / "gzip.tar")
+    assert names(lists) == ["<none>:<none>"]
+    lists("pull", f"{two_forms}:z")
+    assert names(lists) == [f"{two_forms}:z"]
+    assert lists("load", "-i", tmp_path / "gzip.tar").out == f"Loaded image ID: {identity}\n"
+    assert names(lists) == [f"{two_forms}:z"]
+    assert "Deleted" in lists("rmi", identity).out
+
+
+def test_prune_until_keeps_what_was_made_or_came_just_now(lists):
+    """An import's time is that of its newest file, a build's that of its base."""
+    before = sorted(names(lists))
+    for age in "10s", "1h":
+        for command in (["image", "prune", "-af"], ["system", "prune", "-af"]):
+            lists(*command, "--filter", f"until={age}")
+            assert sorted(names(lists)) == before
+    assert names(lists, "-f", "until=10s") == []
+    time.sleep(1.1)
+    assert sorted(names(lists, "-f", "until=1s")) == before
+    lists("image", "prune", "-af", "--filter", "until=1s")
+    assert names(lists) == []
