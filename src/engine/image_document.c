@@ -142,30 +142,3 @@ FALLIBLE image_document_restore(struct engine *e, const char *digest)
 	TRY(ingest_write(in, body, n));
 	return ingest_commit(in, digest, 0, NULL);
 }
-
-struct unreached {
-	const struct map *reached;
-	char **list;
-};
-
-static struct err *add_unreached(void *ctx, struct sv key, struct sv value)
-{
-	struct unreached *u = ctx;
-	auto_free char *digest = xstrndup(key.p, key.n);
-
-	(void)value;
-	if (!map_get(u->reached, digest))
-		text_list_add(&u->list, digest);
-	return NULL;
-}
-
-FALLIBLE image_copies_sweep(struct db_txn *txn, const struct map *reached)
-{
-	struct unreached u = { reached, NULL };
-	struct err *err = db_scan(txn, DB_DOCUMENT, "", add_unreached, &u);
-
-	for (size_t i = 0; !err && u.list && u.list[i]; i++)
-		err = db_delete(txn, DB_DOCUMENT, u.list[i]);
-	text_list_free(u.list);
-	return err;
-}

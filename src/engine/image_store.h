@@ -95,7 +95,7 @@ FALLIBLE image_apply(struct engine *e, const struct image_docs *d);
 /*
  * A second copy of an image's manifest and configuration, in the database (DB_DOCUMENT: digest -> {"text"}); of what cannot be read,
  * or is longer than 64 KiB, none. load: before the transaction that keeps them (it reads blobs, which a lease then holds).
- * keep_all: of all names. sweep: those not reached go.
+ * keep_all: of all names. A sweep takes those that it does not reach.
  */
 struct image_copy {
 	char digest[DIGEST_MAX];
@@ -108,7 +108,6 @@ void image_copies_load(struct engine *e, const char *manifest, struct image_copi
 void image_copies_fini(struct image_copies *c);
 FALLIBLE image_copies_keep(struct db_txn *txn, const struct image_copies *c);
 FALLIBLE image_copies_keep_all(struct engine *e);
-FALLIBLE image_copies_sweep(struct db_txn *txn, const struct map *reached);
 bool image_document_is(const char *digest, struct sv value); /* whether the record holds what its key says */
 /* The document of the store, else its copy; owned. Errors as of store_blob_read. */
 FALLIBLE image_document_read(struct engine *e, const char *digest, char **out_body, size_t *out_n);

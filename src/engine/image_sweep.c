@@ -155,17 +155,37 @@ FALLIBLE image_usage(struct engine *e, struct usage *u, char *const *digests)
 	return NULL;
 }
 
-/* What is known of blobs that are gone; a sweep that dies before only leaves facts that are still true. */
-static FALLIBLE forget_blobs(struct engine *e, char *const *blobs, const struct map *reached)
+static struct err *doom_record(void *ctx, struct sv key, struct sv value)
+{
+	auto_free char *digest = xstrndup(key.p, key.n);
+
+	(void)value;
+	return doom(ctx, digest, 0);
+}
+
+static FALLIBLE forget_table(struct db_txn *txn, enum db_table table, const struct map *reached)
+{
+	struct doomed d = { reached, NULL };
+	auto_list char **keys = NULL;
+	struct err *err = db_scan(txn, table, "", doom_record, &d);
+
+	keys = d.list;
+	for (size_t i = 0; !err && keys && keys[i]; i++)
+		err = db_delete(txn, table, keys[i]);
+	return err;
+}
+
+/*
+ * What is known of blobs that are gone. After their removal, so that on a full disk there is room for it; a sweep that dies before
+ * leaves facts that are still true, which the next one takes.
+ */
+static FALLIBLE forget_blobs(struct engine *e, const struct map *reached)
 {
 	auto_txn struct db_txn *txn = NULL;
 
-	if (!blobs)
-		return NULL;
 	TRY(db_begin_write(engine_db(e), &txn));
-	for (size_t i = 0; blobs[i]; i++)
-		TRY(db_delete(txn, DB_BLOB_INFO, blobs[i]));
-	TRY(image_copies_sweep(txn, reached));
+	TRY(forget_table(txn, DB_BLOB_INFO, reached));
+	TRY(forget_table(txn, DB_DOCUMENT, reached));
 	return db_commit(TAKE(txn));
 }
 
@@ -304,7 +324,7 @@ static FALLIBLE remove_rest(struct engine *e, const struct map *reached, uint64_
 		TRY(layer_unname(engine_snapshotter(e), layers[i]));
 	for (size_t i = 0; blobs && blobs[i]; i++)
 		TRY(store_blob_unname(engine_store(e), blobs[i]));
-	return forget_blobs(e, blobs, reached);
+	return blobs ? forget_blobs(e, reached) : NULL;
 }
 
 static FALLIBLE sweep(struct engine *e, uint64_t *out_bytes)

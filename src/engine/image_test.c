@@ -1,5 +1,6 @@
 /* image_test.c - images made here: their identity, names, removal, what is swept and what stays. */
 #include "engine/image_fixture_test.h"
+#include "engine/verify.h"
 #include "engine/prune.h"
 #include "state/record.h"
 #include "sys/sys.h"
@@ -334,6 +335,31 @@ TEST(documents_have_a_second_copy)
 	CHECK_OK(image_document_restore(e, id));
 	CHECK_OK(store_blob_verify(engine_store(e), image.manifest));
 	CHECK_OK(store_blob_verify(engine_store(e), id));
+}
+
+static void no_line(void *ctx, const char *line)
+{
+	(void)ctx;
+	printf("%s\n", line);
+}
+
+/* A sweep that a power cut ended may have removed a blob and not what is known of it. */
+TEST(a_fact_about_a_blob_that_is_gone_is_no_damage)
+{
+	auto_engine struct engine *e = fixture_open();
+	auto_free char *id = fixture_image(e, "one", "a"), *other = fixture_image(e, "two", "b");
+	const struct verify_opts o = { .tell = no_line };
+	struct verify_result r;
+	char gone[DIGEST_MAX];
+
+	digest_of("gone", 4, gone);
+	CHECK_OK(image_blob_remember(e, gone, id));
+	CHECK_OK(engine_verify(e, &o, &r));
+	CHECK_INT(r.damaged, 0);
+	CHECK_INT(fixture_records(e, DB_BLOB_INFO), 1);
+	CHECK_INT(events_of(e, "b", false, "Deleted"), 2);
+	CHECK_INT(fixture_records(e, DB_BLOB_INFO), 0);
+	(void)other;
 }
 
 TEST(a_failing_import_names_nothing_and_leaves_nothing)

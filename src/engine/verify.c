@@ -147,8 +147,6 @@ static void check_target(struct verify *v, enum db_table table, const struct rec
 
 	if ((table == DB_CONTAINER_NAME || table == DB_NETWORK_NAME) && !is_known(ids, r->value))
 		bad_record(v, table, r->key, "leads to nothing");
-	if (table == DB_BLOB_INFO && !store_has(engine_store(v->e), r->key, NULL))
-		bad_record(v, table, r->key, "the blob is not in the store");
 	if (table == DB_DOCUMENT && !image_document_is(r->key, sv_of(r->value))) /* its blob may be gone: then this is what is left of it */
 		bad_record(v, table, r->key, "is not that document");
 	if (table == DB_CACHE && *diff_id &&
