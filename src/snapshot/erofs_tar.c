@@ -112,16 +112,6 @@ static FALLIBLE set_xattrs(struct reading *r, const struct tar_entry *e, uint32_
 	return NULL;
 }
 
-static FALLIBLE set_opaque(struct reading *r, uint32_t dir)
-{
-	return etree_xattr_set(r->t, dir, "trusted.overlay.opaque", "y", 1);
-}
-
-static bool is_whiteout(const struct etree_inode *i)
-{
-	return S_ISCHR(i->mode) && i->data == 0;
-}
-
 /* ---- entries ---- */
 
 static FALLIBLE whiteout(struct reading *r, const struct tar_entry *e, uint32_t dir, const char *base)
@@ -129,7 +119,7 @@ static FALLIBLE whiteout(struct reading *r, const struct tar_entry *e, uint32_t 
 	uint32_t name, inode;
 
 	if (strcmp(base, ".wh..wh..opq") == 0)
-		return set_opaque(r, dir);
+		return etree_set_opaque(r->t, dir);
 	if (strncmp(base, ".wh..wh.", 8) == 0)
 		return NULL; /* aufs's own bookkeeping */
 	base += 4;
@@ -138,7 +128,7 @@ static FALLIBLE whiteout(struct reading *r, const struct tar_entry *e, uint32_t 
 	name = etree_find(r->t, dir, base, strlen(base));
 	if (name != ETREE_NONE) { /* this layer has the name itself, which hides that of the lower ones */
 		inode = r->t->names.p[name].inode;
-		return S_ISDIR(r->t->inodes.p[inode].mode) ? set_opaque(r, inode) : NULL;
+		return S_ISDIR(r->t->inodes.p[inode].mode) ? etree_set_opaque(r->t, inode) : NULL;
 	}
 	TRY(etree_inode_add(r->t, S_IFCHR, e->mtime_ns, &inode));
 	TRY(etree_name_set(r->t, dir, base, strlen(base), inode));
@@ -171,7 +161,7 @@ static FALLIBLE directory(struct reading *r, const struct tar_entry *e, uint32_t
 
 	if (name != ETREE_NONE) {
 		inode = r->t->names.p[name].inode;
-		was_whiteout = is_whiteout(&r->t->inodes.p[inode]);
+		was_whiteout = etree_is_whiteout(&r->t->inodes.p[inode]);
 	}
 	if (inode == ETREE_NONE || !S_ISDIR(r->t->inodes.p[inode].mode)) {
 		TRY(etree_inode_add(r->t, S_IFDIR, e->mtime_ns, &inode));
@@ -179,7 +169,7 @@ static FALLIBLE directory(struct reading *r, const struct tar_entry *e, uint32_t
 	}
 	set_owner(&r->t->inodes.p[inode], e);
 	if (was_whiteout)
-		TRY(set_opaque(r, inode));
+		TRY(etree_set_opaque(r->t, inode));
 	return set_xattrs(r, e, inode);
 }
 
@@ -202,7 +192,7 @@ static FALLIBLE hard_link(struct reading *r, const struct tar_entry *e, uint32_t
 	if (!place_clean(e->link, target) || !target[0])
 		return place_escapes(e->name);
 	slash = strrchr(target, '/');
-	err = etree_enter(r->t, target, slash ? (size_t)(slash - target) : 0, false, 0, &from);
+	err = etree_enter(r->t, target, slash ? (size_t)(slash - target) : 0, ETREE_FIND, 0, &from);
 	if (err)
 		return err_ctx(err, "find the directory of the hard link target of %s", e->name);
 	slash = slash ? slash + 1 : target;
@@ -267,7 +257,9 @@ static FALLIBLE one_entry(struct reading *r, const struct tar_entry *e)
 {
 	char path[PLACE_NAME_MAX];
 	const char *base;
+	struct err *err;
 	uint32_t dir;
+	bool hides;
 
 	if (!place_clean(e->name, path))
 		return place_escapes(e->name);
@@ -278,9 +270,15 @@ static FALLIBLE one_entry(struct reading *r, const struct tar_entry *e)
 	if (!path[0])
 		return root_entry(r, e);
 	base = strrchr(path, '/');
-	TRY(etree_enter(r->t, path, base ? (size_t)(base - path) : 0, true, e->mtime_ns, &dir));
+	hides = strncmp(base ? base + 1 : path, ".wh.", 4) == 0;
+	err = etree_enter(r->t, path, base ? (size_t)(base - path) : 0, hides ? ETREE_HIDE : ETREE_MAKE, e->mtime_ns, &dir);
+	if (err && err->kind == ERR_CANCELLED) { /* a whiteout below a whiteout */
+		err_free(err);
+		return NULL;
+	}
+	TRY(err);
 	base = base ? base + 1 : path;
-	if (strncmp(base, ".wh.", 4) == 0)
+	if (hides)
 		return whiteout(r, e, dir, base);
 	if (e->type == '1')
 		return hard_link(r, e, dir, base);

@@ -383,8 +383,7 @@ static void mixture(struct tar_entry *e)
 }
 
 /*
- * Some things differ and may: a whiteout's time is that of its entry, where extraction has that of its
- * making; the time of directories that were replaced and made again.
+ * One thing differs and may: the time of directories that were replaced and made again.
  */
 static char *plain(const struct buf *text)
 {
@@ -395,11 +394,11 @@ static char *plain(const struct buf *text)
 		struct sv line = sv_cut(&rest, '\n'), path = sv_cut(&line, ' '), mode = sv_cut(&line, ' '),
 			  owner = sv_cut(&line, ' ');
 		struct sv time = sv_cut(&line, ' ');
-		bool is_dir = sv_starts(mode, SV("4")), is_loose = is_dir || sv_is(mode, "20000");
+		bool is_dir = sv_starts(mode, SV("4"));
 
 		buf_fmt(&out, SV_FMT " " SV_FMT, SV_ARG(path), SV_ARG(mode));
 		buf_fmt(&out, " " SV_FMT " " SV_FMT " " SV_FMT "\n", SV_ARG(owner),
-			SV_ARG(is_loose ? SV("-") : time), SV_ARG(line));
+			SV_ARG(is_dir ? SV("-") : time), SV_ARG(line));
 	}
 	return buf_take(&out);
 }

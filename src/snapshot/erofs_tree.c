@@ -197,13 +197,18 @@ FALLIBLE etree_xattr_set(struct erofs_tree *t, uint32_t inode, const char *key, 
 	return NULL;
 }
 
+FALLIBLE etree_set_opaque(struct erofs_tree *t, uint32_t dir)
+{
+	return etree_xattr_set(t, dir, "trusted.overlay.opaque", "y", 1);
+}
+
 /* ---- paths ---- */
 
 struct walk {
 	struct erofs_tree *t;
 	const char *path; /* for messages */
 	size_t n;
-	bool make;
+	enum etree_how how;
 	int64_t mtime_ns;
 	int links, depth;
 };
@@ -230,7 +235,7 @@ static FALLIBLE make_dir(struct walk *w, uint32_t *dir, const char *name, size_t
 {
 	uint32_t made;
 
-	if (!w->make)
+	if (w->how == ETREE_FIND)
 		return FAIL_OS(ENOENT, "open directory %.*s", (int)w->n, w->path);
 	if (w->depth > MAKE_DEPTH)
 		return FAIL(ERR_INVALID, "%.*s: a link to a link to nothing", (int)w->n, w->path);
@@ -238,6 +243,23 @@ static FALLIBLE make_dir(struct walk *w, uint32_t *dir, const char *name, size_t
 	TRY(etree_name_set(w->t, *dir, name, n, made));
 	*dir = made;
 	return NULL;
+}
+
+static FALLIBLE not_a_directory(const struct walk *w)
+{
+	return w->how == ETREE_FIND ? FAIL_OS(ENOTDIR, "open directory %.*s", (int)w->n, w->path)
+				    : FAIL(ERR_INVALID, "%.*s is not a directory, but has entries below it", (int)w->n, w->path);
+}
+
+/* A whiteout with entries below it is a new directory, which hides the lower one's content. */
+static FALLIBLE open_whiteout(struct walk *w, uint32_t *dir, const char *name, size_t n)
+{
+	if (w->how == ETREE_FIND || w->depth > MAKE_DEPTH)
+		return not_a_directory(w);
+	if (w->how == ETREE_HIDE)
+		return FAIL(ERR_CANCELLED, "%.*s is below a whiteout", (int)w->n, w->path);
+	TRY(make_dir(w, dir, name, n));
+	return etree_set_opaque(w->t, *dir);
 }
 
 /* From *dir on. */
@@ -266,11 +288,10 @@ static FALLIBLE walk(struct walk *w, uint32_t *dir, const char *path, size_t n)
 			TRY(follow(w, dir, inode));
 		else if (S_ISDIR(w->t->inodes.p[inode].mode))
 			*dir = inode;
-		else if (!w->make)
-			return FAIL_OS(ENOTDIR, "open directory %.*s", (int)w->n, w->path);
+		else if (etree_is_whiteout(&w->t->inodes.p[inode]))
+			TRY(open_whiteout(w, dir, part, len));
 		else
-			return FAIL(ERR_INVALID, "%.*s is not a directory, but has entries below it",
-				    (int)w->n, w->path);
+			return not_a_directory(w);
 	}
 	return NULL;
 }
@@ -291,16 +312,16 @@ static void go_near(struct erofs_tree *t, const char *path, size_t n, uint32_t d
 	t->near_dir = dir;
 }
 
-FALLIBLE etree_enter(struct erofs_tree *t, const char *path, size_t n, bool make, int64_t mtime_ns,
+FALLIBLE etree_enter(struct erofs_tree *t, const char *path, size_t n, enum etree_how how, int64_t mtime_ns,
 		     uint32_t *out_dir)
 {
-	struct walk w = { .t = t, .path = path, .n = n, .make = make, .mtime_ns = mtime_ns };
+	struct walk w = { .t = t, .path = path, .n = n, .how = how, .mtime_ns = mtime_ns };
 	size_t at = is_near(t, path, n) ? t->near.n : 0;
 	uint32_t dir = at ? t->near_dir : 0;
 
 	TRY(walk(&w, &dir, path + at, n - at));
 	*out_dir = dir;
-	if (make && n > at)
+	if (how != ETREE_FIND && n > at)
 		go_near(t, path, n, dir);
 	return NULL;
 }

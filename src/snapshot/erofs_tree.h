@@ -12,6 +12,7 @@
 #include "codec/tar.h"
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #define ETREE_NONE      UINT32_MAX
@@ -76,12 +77,18 @@ FALLIBLE etree_text(struct erofs_tree *t, const void *p, size_t n, uint32_t *out
 /* Sets or replaces. key: "user.x" …; what EROFS cannot hold is left out. */
 FALLIBLE etree_xattr_set(struct erofs_tree *t, uint32_t inode, const char *key, const void *value, size_t n);
 /*
- * The directory of path (n bytes, clean: place_clean), links followed as in a chroot. make: missing ones are
- * made, with this time, else ERR_NOT_FOUND. ERR_INVALID: a file on the way; "PATH escapes the layer": links
- * without end.
+ * The directory of path (n bytes, clean: place_clean), links followed as in a chroot. Missing ones are ERR_NOT_FOUND (ETREE_FIND), or
+ * made, with this time. A whiteout on the way becomes an opaque directory (ETREE_MAKE), or is ERR_CANCELLED (ETREE_HIDE).
+ * ERR_INVALID: a file on the way; "PATH escapes the layer": links without end.
  */
-FALLIBLE etree_enter(struct erofs_tree *t, const char *path, size_t n, bool make, int64_t mtime_ns,
+enum etree_how { ETREE_FIND, ETREE_MAKE, ETREE_HIDE };
+FALLIBLE etree_enter(struct erofs_tree *t, const char *path, size_t n, enum etree_how how, int64_t mtime_ns,
 		     uint32_t *out_dir);
+FALLIBLE etree_set_opaque(struct erofs_tree *t, uint32_t dir);
+static inline bool etree_is_whiteout(const struct etree_inode *i)
+{
+	return S_ISCHR(i->mode) && i->data == 0;
+}
 
 /*
  * A plain tar to its end marker, as a layer: whiteouts become overlayfs's. Content of sparse files goes to

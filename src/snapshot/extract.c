@@ -5,7 +5,8 @@
  * made in them would change or inherit these.
  *
  * Whiteouts become those of overlayfs. They speak of lower layers only (image-spec layer.md), so a directory
- * that the same layer makes under a whiteout's name is opaque, whichever of the two comes first.
+ * that the same layer makes under a whiteout's name is opaque, whichever of the two comes first, with an entry of its own or because
+ * one is below it. A whiteout below a whiteout hides nothing more.
  */
 #include "base/own.h"
 #include "base/vec.h"
@@ -216,6 +217,28 @@ static int set_opaque(int dir_fd, const char *base)
 	return fs_xattr_set(dir_fd, base, fs_mark_key(FS_MARK_OPAQUE), "y", 1);
 }
 
+/* The way to an entry leads through a whiteout: it is a new directory, and the lower one's content stays hidden. */
+static int open_whiteout(int dir_fd, const char *name)
+{
+	struct stat st;
+	int r = sys_fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW);
+
+	if (r < 0 || !is_whiteout(&st))
+		return r < 0 ? r : 0;
+	if ((r = sys_unlink(dir_fd, name)) == 0 && (r = sys_mkdir(dir_fd, name, 0755)) == 0)
+		r = set_opaque(dir_fd, name);
+	return r < 0 ? r : 1;
+}
+
+/* The way to a whiteout does: there is nothing left to hide. */
+static int stop_at_whiteout(int dir_fd, const char *name)
+{
+	struct stat st;
+	int r = sys_fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW);
+
+	return r < 0 ? r : is_whiteout(&st) ? -ECANCELED : 0;
+}
+
 /* A directory that is there stays and takes the entry's attributes; anything else goes. */
 static int make_directory(struct extract *x, const struct tar_entry *e, const char *base)
 {
@@ -382,9 +405,10 @@ static struct err *root_entry(struct extract *x, const struct tar_entry *e)
 	return set_xattrs(x->place.root_fd, e, ".");
 }
 
-static struct err *one_entry(struct extract *x, const struct tar_entry *e)
+static struct err *add_entry(struct extract *x, const struct tar_entry *e)
 {
 	char name[PLACE_NAME_MAX];
+	bool hides;
 	const char *base;
 	int r;
 
@@ -392,8 +416,11 @@ static struct err *one_entry(struct extract *x, const struct tar_entry *e)
 		return place_escapes(e->name);
 	if (!name[0])
 		return root_entry(x, e);
+	base = strrchr(name, '/');
+	hides = x->is_layer && strncmp(base ? base + 1 : name, ".wh.", 4) == 0;
+	x->place.give_way = hides ? stop_at_whiteout : x->is_layer ? open_whiteout : NULL;
 	TRY(place_enter(&x->place, name, e->mtime_ns, &base));
-	if (x->is_layer && strncmp(base, ".wh.", 4) == 0)
+	if (hides)
 		return whiteout(x, e, base);
 	if (e->type == '1')
 		return make_link(x, e, base);
@@ -407,6 +434,16 @@ static struct err *one_entry(struct extract *x, const struct tar_entry *e)
 		TRY(make_other(x, e, base));
 	}
 	return e->n_xattrs ? set_xattrs(place_at(&x->place)->fd, e, base) : NULL;
+}
+
+static struct err *one_entry(struct extract *x, const struct tar_entry *e)
+{
+	struct err *err = add_entry(x, e);
+
+	if (!err || err->kind != ERR_CANCELLED || err->os)
+		return err;
+	err_free(err); /* a whiteout below a whiteout */
+	return NULL;
 }
 
 static void extract_fini(struct extract *x)

@@ -76,6 +76,7 @@ struct err *place_init(struct place *p, int root_fd)
 
 	p->root_fd = root_fd;
 	p->n = 0;
+	p->give_way = NULL;
 	p->is_stale = false;
 	p->path[0] = '\0';
 	return fd < 0 ? FAIL_OS(-fd, "open the layer's root") : push(p, fd, 0, "/");
@@ -102,11 +103,27 @@ static void note_made(struct place *p, const char *path, int64_t mtime_ns)
 
 static struct err *wrong(int r, const char *path)
 {
+	if (r == -ECANCELED)
+		return FAIL(ERR_CANCELLED, "%s is of no interest", path);
 	if (r == -EXDEV || r == -ELOOP)
 		return place_escapes(path);
 	if (r == -ENOTDIR)
 		return FAIL(ERR_INVALID, "%s is not a directory, but has entries below it", path);
 	return FAIL_OS(-r, "open directory %s", path);
+}
+
+/* 1, or -errno. */
+static int make_dir(int dir_fd, const char *name)
+{
+	int r = sys_mkdir(dir_fd, name, 0755);
+
+	return r < 0 ? r : 1;
+}
+
+/* r: of opening it as a directory. 1: it is one now; 0: it stands there as before. */
+static int clear_way(const struct place *p, int r, int dir_fd, const char *name)
+{
+	return r == -ENOTDIR && p->give_way ? p->give_way(dir_fd, name) : 0;
 }
 
 /*
@@ -134,8 +151,9 @@ static struct err *open_made(struct place *p, const char *path, int64_t mtime_ns
 			return FAIL(ERR_LIMIT, "%s: a link to nothing, with more than %d parts", path,
 				    LINK_PARTS_MAX);
 		fd = sys_open_in_root(p->root_fd, part, O_PATH | O_DIRECTORY, 0);
-		if (fd == -ENOENT &&
-		    (r = sys_mkdir(up < 0 ? p->root_fd : up, part + (base - path), 0755)) == 0) {
+		r = fd == -ENOENT ? make_dir(up < 0 ? p->root_fd : up, part + (base - path))
+				  : clear_way(p, fd, up < 0 ? p->root_fd : up, part + (base - path));
+		if (r > 0) {
 			char clean[PLACE_NAME_MAX];
 
 			if (place_clean(part, clean))
@@ -161,7 +179,7 @@ static struct err *follow(struct place *p, const char *path, int64_t mtime_ns, i
 	auto_free char *whole = NULL;
 
 	fd = sys_open_in_root(p->root_fd, path, O_PATH | O_DIRECTORY, 0);
-	if (fd == -ENOENT && mtime_ns != PLACE_FIND) {
+	if ((fd == -ENOENT || (fd == -ENOTDIR && p->give_way)) && mtime_ns != PLACE_FIND) {
 		r = (int)sys_readlink(place_at(p)->fd, path + up + (slash != NULL), target, sizeof target);
 		if (r < 0)
 			return wrong(r == -EINVAL ? -ENOTDIR : r, path);
@@ -180,11 +198,13 @@ static struct err *step_down(struct place *p, const char *path, size_t at, size_
 	auto_free char *whole = xstrndup(path, len);
 	const char *name = whole + at;
 	int dir = place_at(p)->fd;
-	int fd = sys_openat(dir, name, O_PATH | O_DIRECTORY, 0), r;
+	int fd = sys_openat(dir, name, O_PATH | O_DIRECTORY, 0), r = 0;
 
-	if (fd == -ENOENT && mtime_ns != PLACE_FIND) {
-		if ((r = sys_mkdir(dir, name, 0755)) < 0)
-			return FAIL_OS(-r, "make directory %s", whole);
+	if (mtime_ns != PLACE_FIND)
+		r = fd == -ENOENT ? make_dir(dir, name) : clear_way(p, fd, dir, name);
+	if (r < 0)
+		return r == -ECANCELED ? wrong(r, whole) : FAIL_OS(-r, "make directory %s", whole);
+	if (r > 0) {
 		note_made(p, whole, mtime_ns);
 		fd = sys_openat(dir, name, O_PATH | O_DIRECTORY, 0);
 	}

@@ -27,6 +27,11 @@ struct place {
 	size_t n;    /* the chain of open directories from the root (chain[0]) down to the current one */
 	struct place_dir chain[PLACE_DEPTH];
 	char path[PLACE_NAME_MAX]; /* of the last of the chain */
+	/*
+	 * NULL, or asked about what is no directory and stands in the way of one: > 0 it has become one, 0 it stays, -ECANCELED whatever
+	 * is below it is of no interest (place_enter: ERR_CANCELLED), or -errno.
+	 */
+	int (*give_way)(int dir_fd, const char *name);
 	bool is_stale; /* the chain may lead elsewhere than its path does */
 	VEC(struct place_made) made; /* directories no entry asked for, to get the time of the first entry below */
 };
@@ -39,7 +44,7 @@ void place_fini(struct place *p);
  */
 bool place_clean(const char *name, char out[PLACE_NAME_MAX]);
 /*
- * Makes the parent of path current and makes what is missing (mtime_ns PLACE_FIND: makes nothing; ERR_NOT_FOUND).
+ * Makes the parent of path current and makes what is missing (mtime_ns PLACE_FIND: makes nothing; ERR_NOT_FOUND), or in the way (give_way).
  * Symbolic links on the way are followed as in a chroot. out_base points into path.
  */
 FALLIBLE place_enter(struct place *p, const char *path, int64_t mtime_ns, const char **out_base);
