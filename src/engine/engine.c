@@ -92,6 +92,7 @@ static FALLIBLE open_parts(struct engine *e, const struct engine_opts *o)
 {
 	auto_free char *meta = NULL;
 	static const char *const dirs[] = { "containers", "tmp", "volumes", "layers" };
+	struct err *err;
 
 	TRY(directory(root_of(o), 0710, &e->root));
 	TRY(directory(run_of(o), 0700, &e->run));
@@ -108,7 +109,12 @@ static FALLIBLE open_parts(struct engine *e, const struct engine_opts *o)
 	}
 	meta = xasprintf("%s/meta", e->root);
 	TRY(db_open(meta, &e->db));
-	return engine_reconcile(e);
+	err = engine_reconcile(e);
+	if (err && err->os == EROFS) { /* a disk that failed: what is there can still be looked at, saved, stopped */
+		err_free(err);
+		return NULL;
+	}
+	return err;
 }
 
 FALLIBLE engine_open(const struct engine_opts *o, struct engine **out_engine)

@@ -218,23 +218,37 @@ static FALLIBLE with_mounts(struct parts *p, int *out_root_fd)
 	return NULL;
 }
 
-/* is_live: its own mounts stand, so nothing must be made, and its upper directory is not ours to write. */
-static FALLIBLE put_together(struct engine *e, const char *id, const json_t *doc, bool writable, bool is_live, int *out_root_fd)
+/* To be written to, or to read only. */
+static FALLIBLE put_together_as(struct parts *parts, const struct rootfs *rootfs, bool writable, int *out_root_fd)
+{
+	auto_fd int view = -1;
+
+	TRY((writable ? rootfs_view : rootfs_view_read)(rootfs, &view));
+	if (!parts->v.n && !parts->is_readonly) {
+		*out_root_fd = TAKE_FD(view);
+		return NULL;
+	}
+	parts->view_fd = view;
+	return with_mounts(parts, out_root_fd);
+}
+
+/* Reading needs a writable view where a mount point was never made; of one that is live all are there. */
+static FALLIBLE put_together(struct engine *e, const char *id, const json_t *doc, bool writable, int *out_root_fd)
 {
 	CLEANUP(rootfs_fini) struct rootfs rootfs = { 0 };
 	CLEANUP(parts_fini) struct parts parts = { .view_fd = -1 };
 	auto_free char *at = ctr_path(e, id, NULL);
-	auto_fd int view = -1;
+	struct err *err;
 
 	TRY(ctr_rootfs(e, id, doc, &rootfs));
 	TRY(parts_of(e, doc, &parts));
-	parts.is_readonly = json_bool_at(doc, "HostConfig.ReadonlyRootfs", false);
-	if (!parts.v.n && !(writable && parts.is_readonly))
-		return (writable ? rootfs_view : rootfs_view_read)(&rootfs, out_root_fd);
-	TRY((is_live ? rootfs_view_read : rootfs_view)(&rootfs, &view));
-	parts.view_fd = view;
 	parts.at = at;
-	return with_mounts(&parts, out_root_fd);
+	parts.is_readonly = writable && json_bool_at(doc, "HostConfig.ReadonlyRootfs", false);
+	err = put_together_as(&parts, &rootfs, writable, out_root_fd);
+	if (!err || writable || err->os != EROFS)
+		return err;
+	err_free(err);
+	return put_together_as(&parts, &rootfs, true, out_root_fd);
 }
 
 FALLIBLE container_root(struct engine *e, const char *text, bool writable, int *out_root_fd)
@@ -245,7 +259,7 @@ FALLIBLE container_root(struct engine *e, const char *text, bool writable, int *
 
 	TRY(ctr_find(e, text, id, &doc));
 	if (!ctr_live(e, id, &status) || json_int_at(status, "Pid", 0) <= 0)
-		return put_together(e, id, doc, writable, false, out_root_fd);
+		return put_together(e, id, doc, writable, out_root_fd);
 	(void)snprintf(path, sizeof path, "/proc/%d/root", (int)json_int_at(status, "Pid", 0));
 	if ((fd = sys_open_dir(path)) < 0)
 		return FAIL_OS(-fd, "open the root of container %s", text);
@@ -259,5 +273,5 @@ FALLIBLE container_files(struct engine *e, const char *text, int *out_root_fd)
 	char id[CTR_ID_MAX];
 
 	TRY(ctr_find(e, text, id, &doc));
-	return put_together(e, id, doc, false, ctr_live(e, id, NULL), out_root_fd);
+	return put_together(e, id, doc, false, out_root_fd);
 }

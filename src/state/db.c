@@ -257,22 +257,35 @@ static void watch_map(struct db *db)
 	mdb_txn_abort(txn);
 }
 
-static struct err *open_env(struct db *db)
+static int open_files(struct db *db, unsigned flags)
 {
-	struct err *e;
-	bool fresh = false;
-	int dead, r = mdb_env_create(&db->env);
+	int r = mdb_env_create(&db->env);
 
 	if (!r)
 		r = mdb_env_set_maxdbs(db->env, DB_TABLES + 1);
 	if (!r)
 		r = mdb_env_set_mapsize(db->env, DB_MAP_BYTES);
-	if (!r)
-		r = mdb_env_open(db->env, db->path, MDB_NOTLS, 0600);
+	return r ? r : mdb_env_open(db->env, db->path, MDB_NOTLS | flags, 0600);
+}
+
+static struct err *open_env(struct db *db)
+{
+	struct err *e;
+	bool fresh = false;
+	int dead, r = open_files(db, 0);
+
+	if (r == EROFS) { /* a disk that failed: what is on it can still be looked at and saved */
+		mdb_env_close(db->env);
+		db->is_readonly = true;
+		r = open_files(db, MDB_RDONLY);
+	}
 	if (r)
 		return err_ctx(db_fail(r, "open"), "%s", db->path);
-	(void)mdb_reader_check(db->env, &dead);
+	if (!db->is_readonly)
+		(void)mdb_reader_check(db->env, &dead);
 	e = prepare(db, false, &fresh);
+	if (!e && fresh && db->is_readonly)
+		return FAIL_OS(EROFS, "make the tables of %s", db->path);
 	return !e && fresh ? prepare(db, true, &fresh) : e;
 }
 
@@ -304,9 +317,13 @@ void db_close(struct db *db)
 
 static struct err *begin(struct db *db, unsigned flags, struct db_txn **out_txn)
 {
-	struct db_txn *t = xnew(struct db_txn);
-	int r = mdb_txn_begin(db->env, NULL, flags, &t->txn);
+	struct db_txn *t;
+	int r;
 
+	if (db->is_readonly && !(flags & MDB_RDONLY))
+		return FAIL_OS(EROFS, "%s", db->path);
+	t = xnew(struct db_txn);
+	r = mdb_txn_begin(db->env, NULL, flags, &t->txn);
 	if (r) {
 		free(t);
 		return db_fail(r, "begin");

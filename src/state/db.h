@@ -29,7 +29,8 @@ enum db_table {
 };
 
 struct db;
-/* Opens or creates the environment in directory path (created 0700). Migrations run here. Owned. */
+/* Opens or creates the environment in directory path (created 0700). Migrations run here. Owned. On a read-only file system it
+ * can be read, and who begins to write is told (EROFS). */
 FALLIBLE db_open(const char *path, struct db **out_db);
 void db_close(struct db *db);
 

@@ -15,6 +15,7 @@ struct db {
 	MDB_dbi tables[DB_TABLES];
 	MDB_dbi meta;
 	char *path, *log_path;
+	bool is_readonly; /* the file system is, so nobody writes and no locks are needed */
 };
 /* The end of a transaction in the log. sure: the youngest that a power cut cannot undo, as far as the writer knew. */
 struct db_end {
