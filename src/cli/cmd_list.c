@@ -27,7 +27,7 @@ struct ps_conf {
 };
 static const struct opt ps_opts[] = {
 	{ OPT_FLAG, 'a', "all", NULL, offsetof(struct ps_conf, all), 0, "Show all containers, not only running ones" },
-	{ OPT_LIST, 'f', "filter", "KEY=VALUE", offsetof(struct ps_conf, filter), 0, "Only what fits (status, name, label …)" },
+	{ OPT_LIST, 'f', "filter", "KEY=VALUE", offsetof(struct ps_conf, filter), 0, "Only what fits (id, name, label, status, exited, health, ancestor, before, since, volume, network, publish, expose)" },
 	{ OPT_STR, 0, "format", NULL, offsetof(struct ps_conf, format), 0, "Template, \"table …\" or json" },
 	{ OPT_INT, 'n', "last", NULL, offsetof(struct ps_conf, last), 0, "Show the n containers created last" },
 	{ OPT_FLAG, 'l', "latest", NULL, offsetof(struct ps_conf, latest), 0, "Show the container created last" },

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "cli/cmds.h"
 #include "cli/out.h"
+#include "engine/filter.h"
 #include "network/network.h"
 #include <stdio.h>
 
@@ -56,11 +57,23 @@ static const struct cmd create = { "create",	"NETWORK", "Create a network", crea
 				   false, run_create, NULL, NULL };
 
 static const struct opt ls_opts[] = {
+	{ OPT_LIST, 'f', "filter", "KEY=VALUE", offsetof(struct network_conf, filter), 0,
+	  "Only what fits (id, name, label, driver, scope, type)" },
 	{ OPT_STR, 0, "format", NULL, offsetof(struct network_conf, format), 0, "Template, \"table …\" or json" },
 	{ OPT_FLAG, 0, "no-trunc", NULL, offsetof(struct network_conf, no_trunc), 0, "Do not truncate" },
 	{ OPT_FLAG, 'q', "quiet", NULL, offsetof(struct network_conf, quiet), 0, "Only print IDs" },
 	{ 0 },
 };
+
+static bool keeps(const json_t *filters, const json_t *v)
+{
+	const char *name = json_str_at(v, "Name", "");
+	bool is_ours = strcmp(name, "bridge") == 0 || strcmp(name, "host") == 0 || strcmp(name, "none") == 0;
+
+	return filter_contains(filters, "name", name) && filter_prefix(filters, "id", json_str_at(v, "Id", "")) &&
+	       filter_is(filters, "driver", json_str_at(v, "Driver", "")) && filter_is(filters, "scope", "local") &&
+	       filter_is(filters, "type", is_ours ? "builtin" : "custom") && filter_labels(filters, json_object_get(v, "Labels"));
+}
 
 static void add_row(json_t *rows, const char *id, const char *name, const char *driver, bool no_trunc)
 {
@@ -75,17 +88,21 @@ static FALLIBLE run_ls(const void *conf, char *const args[], int *out_exit)
 	static const char *const headings[][2] = { { "ID", "NETWORK ID" }, { NULL, NULL } };
 	const struct network_conf *c = conf;
 	struct out_format f = { c->format, "table {{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}", headings, c->quiet ? "ID" : NULL };
-	auto_json json_t *list = NULL, *rows = json_array();
+	static const char *const known[] = { "id", "name", "label", "driver", "scope", "type", NULL };
+	auto_json json_t *filters = NULL, *list = NULL, *rows = json_array();
 	struct network *n;
 	size_t i;
 	json_t *v;
 
 	(void)args;
 	(void)out_exit;
+	TRY(cmd_filters(c->filter, &filters));
+	TRY(filter_check(filters, known));
 	TRY(open_network(&n));
 	TRY(network_list(n, &list));
 	json_array_foreach (list, i, v)
-		add_row(rows, json_str_at(v, "Id", ""), json_str_at(v, "Name", ""), json_str_at(v, "Driver", ""), c->no_trunc);
+		if (keeps(filters, v))
+			add_row(rows, json_str_at(v, "Id", ""), json_str_at(v, "Name", ""), json_str_at(v, "Driver", ""), c->no_trunc);
 	return out_rows(&f, rows);
 }
 static const struct cmd ls = { "ls", "", "List networks", ls_opts, sizeof(struct network_conf), 0, 0, false, 0, false, run_ls, NULL,

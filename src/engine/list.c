@@ -1,5 +1,6 @@
 /* list.c - containers as lists and objects: docker's shapes with the live state put in. */
 #include "base/mem.h"
+#include "base/num.h"
 #include "base/own.h"
 #include "base/text.h"
 #include "base/time.h"
@@ -176,6 +177,96 @@ static bool keeps_volume(const json_t *filters, const json_t *doc)
 	return false;
 }
 
+/* When the containers of "before" or "since" were made; owned, NULL: not asked for. ERR_NOT_FOUND no such container. */
+static FALLIBLE moment_of(struct engine *e, const json_t *filters, const char *key, char **out_created)
+{
+	const json_t *values = json_object_get(filters, key);
+	auto_json json_t *doc = NULL;
+	char id[CTR_ID_MAX];
+
+	if (!json_array_size(values))
+		return NULL;
+	TRY(ctr_find(e, json_string_value(json_array_get(values, json_array_size(values) - 1)), id, &doc));
+	*out_created = xstrdup(json_str_at(doc, "Created", ""));
+	return NULL;
+}
+
+/* "8080", "80/tcp", "8000-8010/udp" */
+static FALLIBLE parse_ports(const char *text, int64_t *first, int64_t *last, struct sv *proto)
+{
+	struct sv rest = sv_of(text), range = sv_cut(&rest, '/'), to = range, from = sv_cut(&to, '-');
+	uint64_t a = 0, b = 0;
+	struct err *err = num_parse(from, 10, 1, UINT16_MAX, &a);
+
+	if (!err)
+		err = num_parse(to.n ? to : from, 10, a, UINT16_MAX, &b);
+	if (err)
+		return err_ctx(err, "invalid filter: port \"%s\"", text);
+	*first = (int64_t)a;
+	*last = (int64_t)b;
+	*proto = rest.n ? rest : SV("tcp");
+	return NULL;
+}
+
+static FALLIBLE check_ports(const json_t *filters, const char *key)
+{
+	size_t i;
+	json_t *v;
+
+	json_array_foreach (json_object_get(filters, key), i, v) {
+		int64_t first, last;
+		struct sv proto;
+
+		TRY(parse_ports(json_string_value(v), &first, &last, &proto));
+	}
+	return NULL;
+}
+
+/* One of the values of key has this port. */
+static bool filter_port(const json_t *filters, const char *key, int64_t port, const char *proto)
+{
+	size_t i;
+	json_t *v;
+
+	json_array_foreach (json_object_get(filters, key), i, v) {
+		int64_t first = 0, last = -1;
+		struct sv want = SV("");
+
+		err_free(parse_ports(json_string_value(v), &first, &last, &want)); /* check_ports has told */
+		if (port >= first && port <= last && sv_is(want, proto))
+			return true;
+	}
+	return false;
+}
+
+/* publish: a port of the host. */
+static bool keeps_published(const json_t *filters, const json_t *doc)
+{
+	auto_json json_t *ports = summary_ports(doc);
+	size_t i;
+	json_t *p;
+
+	json_array_foreach (ports, i, p)
+		if (filter_port(filters, "publish", json_int_at(p, "PublicPort", 0), json_str_at(p, "Type", "")))
+			return true;
+	return !json_array_size(json_object_get(filters, "publish"));
+}
+
+/* expose: one of the container, whether it runs or not. */
+static bool keeps_exposed(const json_t *filters, const json_t *doc)
+{
+	const char *key;
+	json_t *v;
+
+	json_object_foreach (json_at(doc, "Config.ExposedPorts"), key, v) {
+		struct sv rest = sv_of(key), port = sv_cut(&rest, '/');
+
+		if (filter_port(filters, "expose", strtol(port.p, NULL, 10), rest.p))
+			return true;
+	}
+	return !json_array_size(json_object_get(filters, "expose"));
+}
+
 static bool keeps(const json_t *filters, bool all, const json_t *doc)
 {
 	const char *status = json_str_at(doc, "State.Status", "");
@@ -190,6 +281,7 @@ static bool keeps(const json_t *filters, bool all, const json_t *doc)
 	       filter_contains(filters, "name", json_str_at(doc, "Name", "")) &&
 	       filter_labels(filters, json_at(doc, "Config.Labels")) && keeps_ancestor(filters, doc) &&
 	       filter_is(filters, "health", json_str_at(doc, "State.Health.Status", "none")) && keeps_volume(filters, doc) && filter_is(filters, "network", ctr_network(doc)) &&
+	       keeps_published(filters, doc) && keeps_exposed(filters, doc) &&
 	       (!json_array_size(json_object_get(filters, "exited")) ||
 		(strcmp(status, "exited") == 0 && filter_is(filters, "exited", code)));
 }
@@ -233,13 +325,19 @@ static json_t **sorted(json_t *docs)
 FALLIBLE container_list(struct engine *e, bool all, const json_t *filters, json_t **out_array)
 {
 	static const char *const known[] = { "id",     "name",	 "label",  "status",  "exited",
-					     "ancestor", "volume", "network", "health", NULL };
+					     "ancestor", "volume", "network", "health", "before", "since",
+					     "publish",	 "expose", NULL };
 	auto_json json_t *docs = json_array(), *out = json_array();
 	auto_txn struct db_txn *txn = NULL;
 	auto_free json_t **list = NULL;
+	auto_free char *before = NULL, *since = NULL;
 	struct listing l = { e, docs };
 
 	TRY(filter_check(filters, known));
+	TRY(check_ports(filters, "publish"));
+	TRY(check_ports(filters, "expose"));
+	TRY(moment_of(e, filters, "before", &before));
+	TRY(moment_of(e, filters, "since", &since));
 	TRY(db_begin_read(engine_db(e), &txn));
 	TRY(db_scan(txn, DB_CONTAINER, "", collect, &l));
 	db_abort(TAKE(txn));
@@ -254,6 +352,9 @@ FALLIBLE container_list(struct engine *e, bool all, const json_t *filters, json_
 			doc = live ? live : doc;
 		}
 		merge_live(e, doc, status);
+		if ((before && strcmp(json_str_at(doc, "Created", ""), before) >= 0) ||
+		    (since && strcmp(json_str_at(doc, "Created", ""), since) <= 0))
+			continue;
 		if (keeps(filters, all, doc))
 			(void)json_array_append_new(out, summary(doc));
 	}

@@ -312,3 +312,24 @@ def test_an_idle_keeper_has_little_memory_of_its_own(hoy):
     own = sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("Private_Dirty"))
     assert own <= 100, text
     hoy("rm", "-f", cid)
+
+
+def test_filters_of_lists(hoy):
+    hoy("network", "create", "--label", "a=b", "net-f")
+    hoy("create", "--name", "one", "busybox", "true")
+    hoy("run", "-d", "-p", "127.0.0.1:18080:80", "--name", "two", "--stop-signal", "KILL", "busybox", "sleep", "100")
+    hoy("create", "--expose", "90/udp", "--name", "three", "busybox", "true")
+
+    def names(*filters):
+        return hoy("ps", "-a", "--format", "{{.Names}}", *(x for f in filters for x in ("-f", f))).out.split()
+
+    assert names("before=two") == ["one"] and names("since=two") == ["three"] and names("since=one", "before=three") == ["two"]
+    assert names("publish=18080") == ["two"] and names("publish=80") == [] and names("expose=80-85/tcp") == ["two"]
+    assert names("expose=1-100/udp") == ["three"] and names("expose=80", "expose=90/udp") == ["three", "two"]
+    assert "No such container: nobody" in hoy("ps", "-f", "since=nobody", code=1).err
+    assert 'invalid filter: port "x"' in hoy("ps", "-f", "publish=x", code=1).err
+    assert hoy("network", "ls", "-q", "-f", "label=a=b").out == hoy("network", "ls", "-q", "-f", "name=net-f", "-f", "type=custom").out
+    assert hoy("network", "ls", "--format", "{{.Name}}", "-f", "type=builtin", "-f", "driver=bridge").out == "bridge\n"
+    assert "invalid filter 'x'" in hoy("network", "ls", "-f", "x=y", code=1).err
+    hoy("rm", "-f", "one", "two", "three")
+    hoy("network", "rm", "net-f")
