@@ -14,8 +14,9 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <sys/file.h>
 
-enum { LINKS_MAX = 40 };
+enum { LINKS_MAX = 40, STAGES_MAX = 1000 };
 
 struct cp_conf {
 	bool archive, follow, quiet;
@@ -240,23 +241,41 @@ static int write_into(const struct source *s, int dir, const char *name)
 	return to < 0 ? to : fs_copy_content(from, to);
 }
 
+/*
+ * A directory in dir that is ours while we hold its fd (owned): others that copy to the same place have another one, and
+ * what a killed one left is taken over.
+ */
+static int open_stage(int dir, char name[32])
+{
+	for (unsigned i = 0; i < STAGES_MAX; i++) {
+		auto_fd int fd = -1;
+		struct stat st;
+		int r;
+
+		(void)snprintf(name, 32, ".hoy-cp-%u", i);
+		if ((r = sys_mkdir(dir, name, 0700)) < 0 && r != -EEXIST)
+			return r;
+		fd = sys_openat(dir, name, O_RDONLY | O_DIRECTORY, 0);
+		if (fd >= 0 && sys_flock(fd, LOCK_EX | LOCK_NB) >= 0 && sys_fstat(fd, &st) >= 0 && st.st_nlink)
+			return TAKE_FD(fd);
+	}
+	return -EBUSY;
+}
+
 /* Copied beside its place, then renamed: nobody sees a half. */
 static int replace(const struct source *s, int dir, const char *name, const struct fs_owner *owner)
 {
-	static const char stage[] = ".hoy-cp";
 	const char *base = base_of(s->path);
-	auto_fd int fd = -1;
-	int r = fs_remove_tree(dir, stage);
+	char stage[32];
+	auto_fd int fd = open_stage(dir, stage);
+	int r = fd < 0 ? fd : fs_remove_tree(fd, base);
 
-	if (r >= 0)
-		r = sys_mkdir(dir, stage, 0700);
-	if (r >= 0)
-		r = fd = sys_openat(dir, stage, O_RDONLY | O_DIRECTORY, 0);
 	if (r >= 0)
 		r = fs_copy_entry(s->dir_fd, base, fd, owner);
 	if (r >= 0)
 		r = sys_renameat(fd, base, dir, name, 0);
-	(void)fs_remove_tree(dir, stage);
+	if (fd >= 0)
+		(void)fs_remove_tree(dir, stage);
 	return r;
 }
 

@@ -98,6 +98,15 @@ def test_holes_attributes_and_long_names(box, tmp_path):
     assert back.stat().st_size == 1 << 30 and back.stat().st_blocks < 64 and os.getxattr(back, "user.k") == b"v\0w"
 
 
+def test_many_at_once_and_what_a_killed_one_left(box, tmp_path):
+    inside(box, "box", "mkdir -p /many/.hoy-cp-0; echo half > /many/.hoy-cp-0/f3")
+    for i in range(12):
+        (tmp_path / f"f{i}").write_text(f"{i}\n" * 50000)
+    running = [box.popen("cp", tmp_path / f"f{i}", "box:/many/") for i in range(12)]
+    assert [p.wait() for p in running] == [0] * 12
+    assert inside(box, "box", "ls -A /many | wc -l; cat /many/f3 | sort -u; wc -l < /many/f11").split() == ["12", "3", "50000"]
+
+
 def test_files_of_the_kernel_have_content(box, tmp_path):
     box("cp", "box:/proc/1/cmdline", tmp_path)
     assert (tmp_path / "cmdline").read_bytes() == b"sleep\x00100\x00"
