@@ -397,6 +397,27 @@ static void write_sample(struct memory *m)
 	CHECK_OK(tar_finish(w));
 }
 
+TEST(tar_times_survive_a_round_trip)
+{
+	static const int64_t times[] = { 0, 1, -1, -1500000000, 1700000000000000000, 8589934591000000000, 8589934592000000000,
+					 9000000000000000000 }; /* 1970 to 2255; a header takes them up to 2242 */
+
+	for (size_t i = 0; i < LEN(times); i++) {
+		struct memory m = MEMORY;
+		auto_tar_writer struct tar_writer *w = NULL;
+		auto_tar_reader struct tar_reader *r = NULL;
+		const struct tar_entry *e;
+
+		CHECK_OK(tar_writer_new(sink(&m), &w));
+		CHECK_OK(tar_add(w, &(struct tar_entry){ .name = "f", .link = "", .type = '0', .mtime_ns = times[i] }));
+		CHECK_OK(tar_finish(w));
+		CHECK_OK(tar_reader_new(source(&m), &r));
+		CHECK_OK(tar_next(r, &e));
+		CHECK_INT(e->mtime_ns, times[i]);
+		buf_fini(&m.b);
+	}
+}
+
 TEST(tar_entries_survive_a_round_trip)
 {
 	struct memory m = MEMORY;

@@ -129,7 +129,7 @@ static void pax_of(struct buf *pax, const struct tar_entry *e, const char *name,
 		pax_number(pax, "uid", e->uid);
 	if (!fits(e->gid, 8))
 		pax_number(pax, "gid", e->gid);
-	if (e->mtime_ns < 0 || e->mtime_ns % 1000000000)
+	if (e->mtime_ns < 0 || e->mtime_ns % 1000000000 || !fits((uint64_t)e->mtime_ns / 1000000000, 12))
 		pax_mtime(pax, e->mtime_ns);
 	for (size_t i = 0; i < e->n_xattrs; i++) {
 		char key[300];

@@ -158,7 +158,7 @@ FALLIBLE want_from_bind(const char *text, struct want *w)
 	w->source = xstrndup(source.p, source.n);
 	w->type = source.p[0] == '/' ? "bind" : "volume";
 	w->make_source = true;
-	if (source.p[0] != '/' && (!text_is_name(source) || source.n < 2))
+	if (source.p[0] != '/' && source.n > 1 && !text_is_name(source)) /* one letter is too short, as volume_create says */
 		return FAIL(ERR_INVALID,
 			    "create %s: \"%s\" includes invalid characters for a local volume name, only "
 			    "\"[a-zA-Z0-9][a-zA-Z0-9_.-]\" "

@@ -381,6 +381,10 @@ def test_files_and_directories_are_not_mounted_on_each_other(hoy, tmp_path):
     assert r.err == "hoy: mount a file on the directory /etc: Is a directory\n"
 
 
+def test_a_name_of_one_letter_is_too_short(hoy):
+    assert "volume name is too short" in hoy("run", "--rm", "-v", "x:/d", "busybox", "true", code=125).err
+
+
 def test_keys_of_mount_in_capitals(hoy, tmp_path):
     assert hoy("run", "--rm", "--mount", f"Type=bind,SRC={tmp_path},Dst=/d", "busybox", "ls", "-d", "/d").out == "/d\n"
 
