@@ -6,6 +6,8 @@ import tarfile
 
 import pytest
 
+from conftest import BUILD
+
 
 @pytest.fixture
 def tree(tmp_path):
@@ -161,3 +163,28 @@ def test_a_read_only_root(hoy, tree):
     assert "Read-only file system" in hoy("cp", tree / "d/f", "ro:/x", code=1).err
     hoy("rm", "ro")
     hoy("volume", "rm", "cpv")
+
+
+def test_all_of_it_in_a_user_namespace(tmp_path, busybox_tar):
+    """What an ordinary user has: no right on the host's mounts, devices and tables."""
+    script = f"""
+        set -e
+        hoy import --change 'CMD ["sh"]' {busybox_tar} busybox
+        hoy create --network none --name box -v data:/data busybox
+        echo low | tee low > /dev/null
+        hoy cp low box:/data/new
+        hoy cp low box:/etc/
+        cat $HOY_ROOT/volumes/data/_data/new
+        hoy cp box:/data - | tar t
+        hoy export box | tar t etc/low
+        hoy diff box
+        hoy system footprint > /dev/null
+        hoy system reset --force
+        [ -e $HOY_ROOT ] || echo gone
+    """
+    env = dict(os.environ, HOY_ROOT=str(tmp_path / "root"), HOY_RUN=str(tmp_path / "run"), HOME=str(tmp_path),
+               PATH=f"{BUILD}/src/main:{os.environ['PATH']}")
+    r = subprocess.run(["unshare", "-U", "-m", "--map-root-user", "sh", "-c", script], env=env, cwd=tmp_path, text=True,
+                       capture_output=True, timeout=60, check=False)
+    assert r.returncode == 0, r.stderr
+    assert r.stdout.splitlines()[2:] == ["low", "data/", "data/new", "etc/low", "A /data", "C /etc", "A /etc/low", "gone"]
