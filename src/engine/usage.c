@@ -80,8 +80,10 @@ static FALLIBLE level_push(struct levels *v, int dir_fd, const char *name)
 	}
 	l = vec_push(v);
 	l->fd = fd;
-	if ((r = sys_fstat(fd, &st)) < 0 || (r = fs_list(fd, &l->names)) < 0)
-		return FAIL_OS(-r, "list directory %s", name);
+	if ((r = sys_fstat(fd, &st)) < 0 || (r = fs_list(fd, &l->names)) < 0) {
+		level_pop(v);
+		return r == -ENOENT ? NULL : FAIL_OS(-r, "list directory %s", name);
+	}
 	l->dev = st.st_dev;
 	l->ino = st.st_ino;
 	return NULL;

@@ -95,3 +95,31 @@ TEST(what_moves_away_meanwhile_does_not_lead_out)
 	CHECK_INT(fs_remove_tree(t_tmpdir(), "top"), 0);
 	CHECK_INT(fs_remove_tree(t_tmpdir(), "moved"), 0);
 }
+
+static int removed_at;
+
+static int remove_at(const char *call)
+{
+	(void)call;
+	if (++looked_at == removed_at) {
+		sys_fault = NULL;
+		CHECK_INT(fs_remove_tree(t_tmpdir(), "top/d"), 0);
+	}
+	return 0;
+}
+
+TEST(what_goes_meanwhile_does_not_count)
+{
+	auto_free char *make_it = xasprintf("mkdir -p %s/top/d/e && cd %s/top && touch d/e/f d/f z", t_tmppath(), t_tmppath());
+
+	for (removed_at = 1, looked_at = 1; looked_at >= removed_at - 1; removed_at++) {
+		auto_usage struct usage u = { 0 };
+
+		t_shell(make_it);
+		looked_at = 0;
+		sys_fault = remove_at;
+		CHECK_OK(usage_add(&u, t_tmpdir(), "top"));
+		sys_fault = NULL;
+	}
+	CHECK(removed_at > 10);
+}

@@ -26,7 +26,8 @@ struct diff {
 	struct tar_writer *tar;
 	int64_t clamp_ns;
 	char *const *skip; /* paths to leave out, with what is below; NULL: none */
-	bool is_plain; /* a tree that no overlayfs made: nothing in it stands for something else */
+	bool is_plain; /* a tree that no overlayfs made: nothing in it stands for something else. It may be in use: what goes
+			  meanwhile is passed over */
 	struct map links; /* "dev:ino" -> owned path of its first name */
 	char *chunk;
 	unsigned depth;
@@ -128,12 +129,8 @@ static FALLIBLE read_xattrs(int dir_fd, const char *name, struct xattrs *x)
 
 /* ---- entries ---- */
 
-static FALLIBLE content(struct diff *d, int dir_fd, const char *name, uint64_t size)
+static FALLIBLE content(struct diff *d, int fd, const char *name, uint64_t size)
 {
-	auto_fd int fd = sys_openat(dir_fd, name, O_RDONLY | O_NOFOLLOW, 0);
-
-	if (fd < 0)
-		return FAIL_OS(-fd, "open %s", name);
 	while (size) {
 		ssize_t n = sys_read(fd, d->chunk, size < CHUNK ? (size_t)size : CHUNK);
 
@@ -146,22 +143,16 @@ static FALLIBLE content(struct diff *d, int dir_fd, const char *name, uint64_t s
 	return NULL;
 }
 
-/* A later name of a file that was written already becomes a hard link to the first. */
-static const char *first_name(struct diff *d, const struct stat *st, const char *path)
+/* Where the first name of a file with several is kept, NULL for others. Later ones become hard links to it. */
+static void **first_name(struct diff *d, const struct stat *st)
 {
 	char key[64];
-	void **slot;
 
 	if (st->st_nlink < 2 || !S_ISREG(st->st_mode))
 		return NULL;
 	(void)snprintf(key, sizeof key, "%llu:%llu", (unsigned long long)st->st_dev,
 		       (unsigned long long)st->st_ino);
-	slot = map_put(&d->links, key);
-	if (!*slot) {
-		*slot = xstrdup(path);
-		return NULL;
-	}
-	return *slot;
+	return map_put(&d->links, key);
 }
 
 static FALLIBLE marker(struct diff *d, const char *dir, const char *prefix, const char *name,
@@ -184,6 +175,53 @@ static FALLIBLE is_opaque(int dir_fd, const char *name, bool *out_is)
 	return NULL;
 }
 
+/* A regular file is held open from here, so that it cannot go before its content was read. */
+static FALLIBLE look(int dir_fd, const char *name, const char *path, struct stat *st, int *out_fd)
+{
+	int r = sys_fstatat(dir_fd, name, st, AT_SYMLINK_NOFOLLOW);
+
+	if (r < 0)
+		return FAIL_OS(-r, "look at %s", path);
+	if (!S_ISREG(st->st_mode))
+		return NULL;
+	if ((*out_fd = sys_openat(dir_fd, name, O_RDONLY | O_NONBLOCK, 0)) < 0)
+		return FAIL_OS(-*out_fd, "open %s", path);
+	if ((r = sys_fstat(*out_fd, st)) < 0)
+		return FAIL_OS(-r, "look at %s", path);
+	return S_ISREG(st->st_mode) ? NULL : FAIL_OS(ENOENT, "look at %s", path); /* another file by now */
+}
+
+/* What is known of an entry before it is written. link: room for where a link leads. */
+static FALLIBLE describe(const struct diff *d, int dir_fd, const char *name, const struct stat *st, char link[PATH_MAX],
+			 struct xattrs *x, struct tar_entry *e)
+{
+	int r;
+
+	e->mode = st->st_mode & 07777;
+	e->uid = st->st_uid;
+	e->gid = st->st_gid;
+	e->mtime_ns = time_of(d, st);
+	e->size = S_ISREG(st->st_mode) ? (uint64_t)st->st_size : 0;
+	if (S_ISLNK(st->st_mode) && (r = (int)sys_readlink(dir_fd, name, link, PATH_MAX)) < 0)
+		return FAIL_OS(-r, "read link %s", e->name);
+	if (S_ISCHR(st->st_mode) || S_ISBLK(st->st_mode)) {
+		e->dev_major = major(st->st_rdev);
+		e->dev_minor = minor(st->st_rdev);
+	}
+	TRY(read_xattrs(dir_fd, name, x));
+	e->xattrs = x->v.p;
+	e->n_xattrs = x->v.n;
+	return NULL;
+}
+
+static FALLIBLE further_name(struct diff *d, const struct stat *st, const char *path, const char *first)
+{
+	struct tar_entry e = { .name = path, .link = first, .type = '1', .mode = st->st_mode & 07777,
+			       .uid = st->st_uid, .gid = st->st_gid, .mtime_ns = time_of(d, st) };
+
+	return tar_add(d->tar, &e);
+}
+
 /* Adds one entry, without what is below it; *out_dir: its path if that is to be walked, owned. */
 static FALLIBLE one(struct diff *d, int dir_fd, const char *dir, const char *name, char **out_dir)
 {
@@ -191,39 +229,24 @@ static FALLIBLE one(struct diff *d, int dir_fd, const char *dir, const char *nam
 	CLEANUP(xattrs_fini) struct xattrs x = { 0 };
 	char link[PATH_MAX] = "";
 	struct tar_entry e = { .name = path, .link = link };
-	const char *first;
+	auto_fd int fd = -1;
 	bool opaque = false;
 	struct stat st;
-	int r = sys_fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW);
+	void **first;
 
-	if (r < 0)
-		return FAIL_OS(-r, "look at %s", path);
-	e.mtime_ns = time_of(d, &st);
+	TRY(look(dir_fd, name, path, &st, &fd));
 	if (S_ISCHR(st.st_mode) && st.st_rdev == 0 && !d->is_plain)
-		return marker(d, dir, ".wh.", name, e.mtime_ns);
+		return marker(d, dir, ".wh.", name, time_of(d, &st));
 	if (!(e.type = type_of(st.st_mode)))
 		return NULL;
-	e.mode = st.st_mode & 07777;
-	e.uid = st.st_uid;
-	e.gid = st.st_gid;
-	if (S_ISLNK(st.st_mode) && (r = (int)sys_readlink(dir_fd, name, link, sizeof link)) < 0)
-		return FAIL_OS(-r, "read link %s", path);
-	if (S_ISCHR(st.st_mode) || S_ISBLK(st.st_mode)) {
-		e.dev_major = major(st.st_rdev);
-		e.dev_minor = minor(st.st_rdev);
-	}
-	if ((first = first_name(d, &st, path))) {
-		e.type = '1';
-		e.link = first;
-		return tar_add(d->tar, &e);
-	}
-	TRY(read_xattrs(dir_fd, name, &x));
-	e.xattrs = x.v.p;
-	e.n_xattrs = x.v.n;
-	e.size = S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0;
+	if ((first = first_name(d, &st)) && *first)
+		return further_name(d, &st, path, *first);
+	TRY(describe(d, dir_fd, name, &st, link, &x, &e));
+	if (first)
+		*first = xstrdup(path);
 	TRY(tar_add(d->tar, &e));
 	if (e.type == '0')
-		return content(d, dir_fd, name, e.size);
+		return content(d, fd, path, e.size);
 	if (e.type == '5') {
 		if (!d->is_plain)
 			TRY(is_opaque(dir_fd, name, &opaque));
@@ -234,6 +257,15 @@ static FALLIBLE one(struct diff *d, int dir_fd, const char *dir, const char *nam
 	return NULL;
 }
 
+/* Whether err is that something went meanwhile, where that may be; frees it then. */
+static bool went(const struct diff *d, struct err *err)
+{
+	if (!err || !d->is_plain || (err->os != ENOENT && err->os != ENOTDIR && err->os != ELOOP))
+		return false;
+	err_free(err);
+	return true;
+}
+
 static bool is_skipped(const struct diff *d, const char *dir, const char *name)
 {
 	auto_free char *path = d->skip ? xasprintf("%s%s%s", dir, dir[0] ? "/" : "", name) : NULL;
@@ -241,28 +273,40 @@ static bool is_skipped(const struct diff *d, const char *dir, const char *name)
 	return path && text_list_has(d->skip, path);
 }
 
+static FALLIBLE open_level(const struct diff *d, const char *dir, int *fd, char ***names)
+{
+	int r;
+
+	if (*fd < 0 && (*fd = sys_open_beneath(d->root_fd, dir[0] ? dir : ".", O_RDONLY | O_DIRECTORY, 0)) < 0)
+		return FAIL_OS(-*fd, "open %s", dir);
+	if (!*names && (r = fs_list(*fd, names)) < 0)
+		return FAIL_OS(-r, "list %s", dir);
+	return NULL;
+}
+
 /* Directories far down are closed while what is below them is walked, and opened again. */
 static FALLIBLE walk(struct diff *d, const char *dir)
 {
 	auto_list char **names = NULL;
 	auto_fd int fd = -1;
-	int r = 0;
 
 	if (++d->depth > DEPTH_MAX)
 		return FAIL(ERR_LIMIT, "%s: more than %d directories deep", dir, DEPTH_MAX);
 	for (size_t i = 0; !names || names[i]; i++) {
 		auto_free char *below = NULL;
+		struct err *err = open_level(d, dir, &fd, &names);
 
-		if (fd < 0 &&
-		    (fd = sys_open_beneath(d->root_fd, dir[0] ? dir : ".", O_RDONLY | O_DIRECTORY, 0)) < 0)
-			return FAIL_OS(-fd, "open %s", dir);
-		if (!names && (r = fs_list(fd, &names)) < 0)
-			return FAIL_OS(-r, "list %s", dir);
+		if (went(d, err))
+			break;
+		TRY(err);
 		if (!names[i])
 			break;
 		if (is_skipped(d, dir, names[i]))
 			continue;
-		TRY(one(d, fd, dir, names[i], &below));
+		err = one(d, fd, dir, names[i], &below);
+		if (went(d, err))
+			continue;
+		TRY(err);
 		if (below && d->depth > DEPTH_OPEN) {
 			own_close(&fd);
 			fd = -1;

@@ -655,3 +655,57 @@ TEST(the_same_layer_may_come_twice)
 	rootfs_fini(&r);
 	snapshotter_close(s);
 }
+
+static int others_at, others_count;
+
+static int remove_d_at(const char *call)
+{
+	(void)call;
+	if (++others_count == others_at) {
+		sys_fault = NULL;
+		CHECK_INT(fs_remove_tree(t_tmpdir(), "tree/d"), 0);
+	}
+	return 0;
+}
+
+/* Reads an archive to its end. */
+static size_t count_entries(const struct buf *b, char last[64])
+{
+	struct bytes from = { b->data, b->n };
+	auto_tar_reader struct tar_reader *r = NULL;
+	const struct tar_entry *e;
+	size_t n = 0;
+
+	CHECK_OK(tar_reader_new((struct zip_source){ take, &from }, &r));
+	for (;; n++) {
+		CHECK_OK(tar_next(r, &e));
+		if (!e)
+			return n;
+		(void)snprintf(last, 64, "%s", e->name);
+	}
+}
+
+TEST(what_goes_while_it_is_archived_is_passed_over)
+{
+	auto_free char *make_it = xasprintf("cd %s && rm -rf tree && mkdir -p tree/d/e && echo 1 > tree/d/f && ln tree/d/f tree/d/g && "
+					    "ln -s f tree/d/l && touch tree/d/e/f tree/z",
+					    t_tmppath());
+
+	for (others_at = 1, others_count = 1; others_count >= others_at - 1; others_at++) {
+		auto_buf struct buf b = BUF(1 << 20);
+		auto_fd int fd = -1;
+		char last[64] = "";
+		size_t n;
+
+		t_shell(make_it);
+		fd = openat(t_tmpdir(), "tree", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		others_count = 0;
+		sys_fault = remove_d_at;
+		CHECK_OK(snapshot_archive(fd, (struct zip_sink){ give, &b }));
+		sys_fault = NULL;
+		n = count_entries(&b, last);
+		CHECK(n >= 2 && n <= 8); /* ".", "z" and what was there of d */
+		CHECK_STR(last, "z");
+	}
+	CHECK(others_at > 20);
+}

@@ -246,8 +246,13 @@ static int copy_dir(struct copy *c, int from, int to, const char *path, int dept
 	auto_list char **names = NULL;
 	int r = fs_list(from, &names);
 
-	for (size_t i = 0; r >= 0 && names[i]; i++)
+	for (size_t i = 0; r >= 0 && names[i]; i++) {
+		struct stat st;
+
 		r = copy_one(c, from, to, names[i], path, depth);
+		if (r == -ENOENT && sys_fstatat(from, names[i], &st, AT_SYMLINK_NOFOLLOW) == -ENOENT)
+			r = 0; /* went meanwhile: the tree is in use */
+	}
 	return r < 0 ? r : 0;
 }
 

@@ -45,6 +45,37 @@ TEST(two_may_remove_the_same_tree)
 	CHECK(others_at > 10);
 }
 
+static int remove_d_at(const char *call)
+{
+	(void)call;
+	if (++others_count == others_at) {
+		sys_fault = NULL;
+		CHECK_INT(fs_remove_tree(t_tmpdir(), "from/d"), 0);
+	}
+	return 0;
+}
+
+TEST(what_goes_while_it_is_copied_is_passed_over)
+{
+	auto_free char *make_it = xasprintf("cd %s && rm -rf from to && mkdir -p from/d/e to && echo 1 > from/d/f && "
+					    "ln from/d/f from/d/g && ln -s f from/d/l && touch from/d/e/f from/z",
+					    t_tmppath());
+
+	for (others_at = 1, others_count = 1; others_count >= others_at - 1; others_at++) {
+		auto_fd int from = -1, to = -1;
+
+		t_shell(make_it);
+		from = openat(t_tmpdir(), "from", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		to = openat(t_tmpdir(), "to", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		others_count = 0;
+		sys_fault = remove_d_at;
+		CHECK_INT(fs_copy_tree(from, to), 0);
+		sys_fault = NULL;
+		CHECK_INT(faccessat(to, "z", F_OK, 0), 0);
+	}
+	CHECK(others_at > 20);
+}
+
 TEST(names_come_in_byte_order)
 {
 	static const char *const want[] = { "A", "a", "a b", "b\xff", "z" };
