@@ -49,22 +49,22 @@ struct err *db_fail(int r, const char *what)
 	}
 }
 
-static struct err *open_tables(struct db *db, MDB_txn *txn, unsigned flags, bool *out_fresh)
+/* missing[DB_TABLES] stands for the table of the format, without which there is none. */
+static struct err *open_tables(struct db *db, MDB_txn *txn, unsigned flags, bool missing[DB_TABLES + 1], bool *out_fresh)
 {
 	int r = mdb_dbi_open(txn, "meta", flags, &db->meta);
 
-	*out_fresh = r == MDB_NOTFOUND;
+	*out_fresh = missing[DB_TABLES] = r == MDB_NOTFOUND;
 	if (*out_fresh)
 		return NULL;
 	if (r)
 		return db_fail(r, "open table meta");
 	for (size_t i = 0; i < DB_TABLES; i++) {
 		r = mdb_dbi_open(txn, db_table_names[i], flags, &db->tables[i]);
-		*out_fresh = r == MDB_NOTFOUND;
-		if (*out_fresh)
-			return NULL;
-		if (r)
+		if (r && r != MDB_NOTFOUND)
 			return db_fail(r, db_table_names[i]);
+		missing[i] = r == MDB_NOTFOUND;
+		*out_fresh |= missing[i];
 	}
 	return NULL;
 }
@@ -203,30 +203,37 @@ static struct err *check_format(struct db *db, MDB_txn *txn, bool may_write, boo
 	return NULL;
 }
 
-/* Who writes a log has made the tables before. */
-static struct err *check_new(const struct db *db)
+/*
+ * Who writes a log has made the tables before. But a store of an earlier version lacks the tables that came later: they are
+ * made when the log, which must be whole to say so, never had a record of theirs.
+ */
+static struct err *check_missing(const struct db *db, const bool missing[DB_TABLES + 1])
 {
-	struct stat st;
+	CLEANUP(db_replay_fini) struct db_replay log = { 0 };
+	bool gone;
 
-	return sys_fstatat(AT_FDCWD, db->log_path, &st, 0) < 0
-		       ? NULL
-		       : FAIL(ERR_CORRUPT, "database: its tables are gone" DB_REPAIR);
+	TRY(db_replay(db->path, UINT64_MAX, &log));
+	gone = log.is_there && (missing[DB_TABLES] || !log.is_whole);
+	for (size_t i = 0; i < log.changes.n; i++)
+		gone |= missing[log.changes.p[i].table];
+	return gone ? FAIL(ERR_CORRUPT, "database: its tables are gone" DB_REPAIR) : NULL;
 }
 
 /* With `create` in a write transaction, else in a read one; *out_fresh: tables are missing. */
 static struct err *prepare(struct db *db, bool create, bool *out_fresh)
 {
 	MDB_txn *txn;
+	bool missing[DB_TABLES + 1] = { false };
 	struct err *e;
 	int r = mdb_txn_begin(db->env, NULL, create ? 0 : MDB_RDONLY, &txn);
 
 	if (r)
 		return db_fail(r, "begin");
-	e = open_tables(db, txn, 0, out_fresh);
+	e = open_tables(db, txn, 0, missing, out_fresh);
 	if (!e && *out_fresh && create)
-		e = check_new(db);
+		e = check_missing(db, missing);
 	if (!e && *out_fresh && create)
-		e = open_tables(db, txn, MDB_CREATE, out_fresh);
+		e = open_tables(db, txn, MDB_CREATE, missing, out_fresh);
 	if (!e && !*out_fresh)
 		e = check_format(db, txn, create, out_fresh);
 	if (e) {

@@ -487,6 +487,55 @@ TEST(a_flipped_bit_anywhere_in_the_log_is_mended)
 	flip_all("log", 397);
 }
 
+static void drop_table(const char *name)
+{
+	MDB_env *env;
+	MDB_txn *txn;
+	MDB_dbi dbi;
+
+	CHECK(mdb_env_create(&env) == 0 && mdb_env_set_maxdbs(env, DB_TABLES + 1) == 0);
+	CHECK(mdb_env_set_mapsize(env, 1 << 30) == 0 && mdb_env_open(env, t_tmppath(), 0, 0600) == 0);
+	CHECK(mdb_txn_begin(env, NULL, 0, &txn) == 0 && mdb_dbi_open(txn, name, 0, &dbi) == 0);
+	CHECK(mdb_drop(txn, dbi, 1) == 0 && mdb_txn_commit(txn) == 0);
+	mdb_env_close(env);
+}
+
+static void put_one(enum db_table table)
+{
+	auto_db struct db *db = NULL;
+	struct db_txn *txn;
+
+	CHECK_OK(db_open(t_tmppath(), &db));
+	CHECK_OK(db_begin_write(db, &txn));
+	CHECK_OK(db_put(txn, table, "k", SV("v")));
+	CHECK_OK(db_commit(txn));
+}
+
+TEST(a_store_of_an_earlier_version_gets_the_tables_that_came_later)
+{
+	auto_db struct db *db = NULL;
+	auto_txn struct db_txn *txn = NULL;
+	struct sv value;
+	bool found;
+
+	put_one(DB_IMAGE);
+	drop_table(db_table_names[DB_DOCUMENT]);
+	put_one(DB_DOCUMENT);
+	CHECK_OK(db_open(t_tmppath(), &db));
+	CHECK_OK(db_begin_read(db, &txn));
+	CHECK_OK(db_get(txn, DB_IMAGE, "k", &value, &found));
+	CHECK(found && sv_is(value, "v"));
+}
+
+TEST(a_table_with_records_that_is_gone_is_damage)
+{
+	auto_db struct db *db = NULL;
+
+	put_one(DB_IMAGE);
+	drop_table(db_table_names[DB_IMAGE]);
+	CHECK_ERR(ERR_CORRUPT, db_open(t_tmppath(), &db));
+}
+
 TEST(a_database_cut_short_or_gone_or_with_a_page_of_zeros_is_made_again)
 {
 	auto_free char *want = NULL, *data = NULL;
