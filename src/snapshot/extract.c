@@ -498,7 +498,7 @@ struct err *snapshot_extract(int tree_fd, struct zip_source source)
 	auto_unzip struct unzip *u = NULL;
 	char digest[DIGEST_MAX];
 
-	TRY(unzip_open(source, &u));
+	TRY(unzip_open_any(source, &u));
 	return pump_run((struct zip_source){ from_unzip, u }, &(struct pump_job){ into_tree, &tree_fd },
 			digest);
 }

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+import tarfile
 import threading
 import time
 
@@ -659,6 +660,28 @@ def test_export_is_reproducible_and_comes_back(hoy, vol, rich, tmp_path):
         assert (tmp_path / "again.tar").read_bytes() == (tmp_path / "1.tar").read_bytes()
         hoy("volume", "rm", "two")
     hoy("volume", "rm", "one")
+
+
+@pytest.mark.parametrize("mode", ["gz", "bz2", "xz"])
+def test_import_of_what_others_compressed(hoy, vol, tmp_path, mode):
+    vol()
+    (tmp_path / "f").write_text("new")
+    with tarfile.open(tmp_path / "t.tar", f"w:{mode}") as tar:
+        tar.add(tmp_path / "f", "f")
+    hoy("volume", "import", "vol", tmp_path / "t.tar")
+    assert (data(hoy, "vol") / "f").read_text() == "new"
+
+
+@pytest.mark.parametrize("how", ["--gzip", "--zstd"])
+def test_a_volume_of_zeros_comes_back(hoy, vol, tmp_path, how):
+    vol()
+    with open(data(hoy, "vol") / "zeros", "wb") as f:
+        f.truncate(300 << 20)
+    hoy("volume", "export", how, "-o", tmp_path / "t", "vol")
+    vol("vol2")
+    hoy("volume", "import", "vol2", tmp_path / "t")
+    st = (data(hoy, "vol2") / "zeros").stat()
+    assert st.st_size == 300 << 20 and st.st_blocks < 64
 
 
 def test_import_over_what_is_there(hoy, vol, tmp_path):
