@@ -98,6 +98,7 @@ void child_pivot(struct child *c);
 enum {
 	TARGET_DIR = 1,	     /* a directory when it must be made, else a file */
 	TARGET_NO_LINKS = 2, /* no symbolic link on the way */
+	TARGET_OPEN = 8,     /* a directory that must be made is for everybody, as /tmp is */
 	TARGET_NOFOLLOW = 4, /* a symbolic link at the end is the target itself */
 };
 /*

@@ -115,7 +115,18 @@ static void octal(mode_t mode, char out[8])
 	*at = 0;
 }
 
-/* A tmpfs without a mode of its own takes that of the directory it covers, as for crun and runc. */
+static bool takes_mode(const struct plan_mount *m)
+{
+	for (const char **o = m->data; o && *o; o++)
+		if (strncmp(*o, "mode=", 5) == 0)
+			return false;
+	return m->type && strcmp(m->type, "tmpfs") == 0;
+}
+
+/*
+ * A tmpfs without a mode of its own takes that of the directory it covers, as for crun and runc. One that was made for it
+ * has the kernel's default, which is also what the next start finds.
+ */
 static int inherit_mode(const struct child *c, int fs, const struct plan_mount *m)
 {
 	const char *path = m->target + strspn(m->target, "/");
@@ -123,14 +134,11 @@ static int inherit_mode(const struct child *c, int fs, const struct plan_mount *
 	struct stat st;
 	char mode[8];
 
-	if (strcmp(m->type, "tmpfs") != 0)
+	if (!takes_mode(m))
 		return 0;
-	for (const char **o = m->data; o && *o; o++)
-		if (strncmp(*o, "mode=", 5) == 0)
-			return 0;
 	at = sys_open_in_root(c->root_fd, *path ? path : ".", O_PATH | O_DIRECTORY, 0);
 	if (at < 0 || sys_fstat(at, &st) < 0)
-		return 0; /* it will be made: the kernel's default */
+		return 0;
 	octal(st.st_mode & 07777, mode);
 	return sys_fsconfig(fs, FSCONFIG_SET_STRING, "mode", mode);
 }
@@ -302,7 +310,7 @@ static int open_target(const struct child *c, const struct plan_mount *m, bool i
 {
 	bool is_ours = m->type && (strcmp(m->type, "proc") == 0 || strcmp(m->type, "sysfs") == 0);
 	int at = child_target(c, m->target,
-			      (is_dir ? TARGET_DIR : 0) | (is_ours ? TARGET_NO_LINKS : 0) |
+			      (is_dir ? TARGET_DIR : 0) | (is_ours ? TARGET_NO_LINKS : 0) | (takes_mode(m) ? TARGET_OPEN : 0) |
 				  (m->target_nofollow ? TARGET_NOFOLLOW : 0));
 	struct stat st;
 

@@ -59,18 +59,19 @@ static int way_follow(struct way *w, int root_fd, const char *name)
 	return w->at < 0 ? w->at : 0;
 }
 
-static int way_make(struct way *w, const char *name, bool is_dir)
+/* mode: of a directory */
+static int way_make(struct way *w, const char *name, bool is_dir, mode_t mode)
 {
 	int fd;
 
 	if (is_dir)
-		return sys_mkdir(w->at, name, 0755);
+		return sys_mkdir(w->at, name, mode);
 	fd = sys_openat(w->at, name, O_CREAT | O_EXCL | O_WRONLY, 0755);
 	return fd < 0 ? fd : sys_close(fd);
 }
 
 /* One component further. */
-static int way_step(struct way *w, int root_fd, bool is_dir)
+static int way_step(struct way *w, int root_fd, bool is_dir, mode_t mode)
 {
 	char name[NAME_MAX + 1];
 	bool last = !w->path[w->end + strspn(w->path + w->end, "/")];
@@ -83,7 +84,7 @@ static int way_step(struct way *w, int root_fd, bool is_dir)
 	child_cat(name, sizeof name, w->path + w->start, NULL, NULL);
 	next = sys_open_in_root(root_fd, w->path, O_PATH, 0);
 	if (next == -ENOENT) {
-		r = way_make(w, name, is_dir || !last);
+		r = way_make(w, name, is_dir || !last, last ? mode : 0755);
 		next = sys_open_in_root(root_fd, w->path, O_PATH, 0);
 		if (next == -ENOENT && r == -EEXIST) {
 			w->path[w->end] = after;
@@ -102,8 +103,8 @@ static int way_step(struct way *w, int root_fd, bool is_dir)
 	return 0;
 }
 
-/* Owned O_PATH fd, or -errno. */
-static int make_way(int root_fd, const char *path, bool is_dir)
+/* Owned O_PATH fd, or -errno. mode: of the last directory, when it is made. */
+static int make_way(int root_fd, const char *path, bool is_dir, mode_t mode)
 {
 	CLEANUP(way_fini) struct way w = { .at = sys_open_in_root(root_fd, ".", O_PATH | O_DIRECTORY, 0) };
 	int r = w.at < 0 ? w.at : 0;
@@ -116,14 +117,14 @@ static int make_way(int root_fd, const char *path, bool is_dir)
 		if (!w.path[w.start])
 			return TAKE_FD(w.at);
 		w.end = w.start + strcspn(w.path + w.start, "/");
-		r = way_step(&w, root_fd, is_dir);
+		r = way_step(&w, root_fd, is_dir, mode);
 	}
 	return r;
 }
 
 int child_mkdirs(int root_fd, const char *path)
 {
-	child_fd int fd = make_way(root_fd, path, true);
+	child_fd int fd = make_way(root_fd, path, true, 0755);
 
 	return fd < 0 ? fd : 0;
 }
@@ -136,6 +137,11 @@ static int open_target(const struct child *c, const char *path, unsigned how)
 	 * (CVE-2019-19921) */
 	return how & TARGET_NO_LINKS ? sys_open_beneath(c->root_fd, path, flags, 0)
 				     : sys_open_in_root(c->root_fd, path, flags, 0);
+}
+
+static mode_t mode_of(unsigned how)
+{
+	return how & TARGET_OPEN ? 01777 : 0755;
 }
 
 /* The usual case of a missing target: its directory is there. Anything else is left to make_way. */
@@ -152,7 +158,7 @@ static void make_last(const struct child *c, const char *path, unsigned how)
 	dir[slash ? (size_t)(slash - path) : 0] = 0;
 	if (slash && (w.at = parent = open_target(c, dir, how & TARGET_NO_LINKS)) < 0)
 		return;
-	(void)way_make(&w, name, how & TARGET_DIR);
+	(void)way_make(&w, name, how & TARGET_DIR, mode_of(how));
 }
 
 /* A directory of the new /dev: it is not there yet. Owned fd, or -errno: the long way. */
@@ -182,7 +188,7 @@ int child_target(const struct child *c, const char *path, unsigned how)
 		fd = open_target(c, path, how);
 	}
 	if (fd == -ENOENT) {
-		child_fd int made = make_way(c->root_fd, path, how & TARGET_DIR);
+		child_fd int made = make_way(c->root_fd, path, how & TARGET_DIR, mode_of(how));
 
 		child_need(c, made, "make mount point", path);
 		fd = open_target(c, path, how);

@@ -222,7 +222,9 @@ def test_a_tmpfs_takes_the_mode_of_what_it_covers(box):
     (box.root / "d").mkdir()
     (box.root / "d").chmod(0o712)
     box.mount("/d", None, type="tmpfs").mount("/tmp", None, "mode=700", type="tmpfs")
-    assert box.run("stat -c %a /d /tmp").out == "712\n700\n"
+    box.mount("/new/one", None, type="tmpfs")
+    for _ in range(2):  # the second time the directory is there
+        assert box.run("stat -c %a /d /tmp /new/one /new").out == "712\n700\n1777\n755\n"
 
 
 def test_overlay_with_long_layers(box, tmp_path):

@@ -559,6 +559,15 @@ def test_tmpfs(hoy):
 
 # ---- driver options ----
 
+def test_a_tmpfs_at_a_new_place_is_for_everybody(hoy):
+    """As docker's: a program that is not root can write to it; also after a restart."""
+    hoy("run", "--name", "scratch", "-u", "1000", "--tmpfs", "/cache", "--mount", "type=tmpfs,dst=/other", "busybox",
+        "sh", "-c", "touch /cache/x /other/x && stat -c %a /cache /other")
+    hoy("start", "-a", "scratch")
+    assert hoy("logs", "scratch").out == "1777\n" * 4
+    hoy("rm", "scratch")
+
+
 def test_a_volume_that_is_a_tmpfs(hoy, vol):
     vol("ram", "-o", "type=tmpfs", "-o", "device=tmpfs", "-o", "o=size=3m,uid=1000,nosuid")
     line = mount_line(hoy, "-v", "ram:/m")
