@@ -1,7 +1,6 @@
 /* erofs_tree.c - nodes, names and paths of the tree in memory; see erofs_tree.h. */
 #include "snapshot/erofs_tree.h"
 #include "base/own.h"
-#include "snapshot/place.h"
 #include "sys/entropy.h"
 #include <stdio.h>
 #include <sys/stat.h>
@@ -62,7 +61,7 @@ FALLIBLE etree_text(struct erofs_tree *t, const void *p, size_t n, uint32_t *out
 /* ---- names ---- */
 
 /* SECURITY: seeded, so that no archive can be made whose names all meet in one chain. */
-static uint64_t hash_of(const struct erofs_tree *t, uint32_t dir, const char *name, size_t n)
+static uint32_t hash_of(const struct erofs_tree *t, uint32_t dir, const char *name, size_t n)
 {
 	uint64_t h = t->seed ^ dir * UINT64_C(0x9e3779b97f4a7c15), v;
 
@@ -76,63 +75,71 @@ static uint64_t hash_of(const struct erofs_tree *t, uint32_t dir, const char *na
 		v = v << 8 | (unsigned char)name[--n];
 	h = (h ^ v) * UINT64_C(0xc4ceb9fe1a85ec53);
 	h ^= h >> 29;
-	return (h * (t->seed | 1)) >> 16;
+	return (uint32_t)((h * (t->seed | 1)) >> 32);
+}
+
+/* The name's slot, or the empty one where it belongs. */
+static struct etree_slot *slot_of(const struct erofs_tree *t, uint32_t hash, uint32_t dir, const char *name, size_t n)
+{
+	for (size_t i = hash;; i++) {
+		struct etree_slot *s = &t->slots[i & (t->n_slots - 1)];
+		const struct etree_name *e = t->names.p + s->name; /* the one behind it */
+
+		if (!s->name || (s->hash == hash && e[-1].dir == dir && e[-1].len == n &&
+				 memcmp(t->text.p + e[-1].text, name, n) == 0))
+			return s;
+	}
 }
 
 uint32_t etree_find(const struct erofs_tree *t, uint32_t dir, const char *name, size_t n)
 {
-	uint32_t i = t->slots[hash_of(t, dir, name, n) & (t->n_slots - 1)];
-
-	while (i) {
-		const struct etree_name *e = &t->names.p[i - 1];
-
-		if (e->dir == dir && e->len == n && memcmp(t->text.p + e->text, name, n) == 0)
-			return i - 1;
-		i = e->next;
-	}
-	return ETREE_NONE;
+	return slot_of(t, hash_of(t, dir, name, n), dir, name, n)->name - 1; /* ETREE_NONE: empty */
 }
 
-static void link_in(struct erofs_tree *t, uint32_t i)
-{
-	struct etree_name *e = &t->names.p[i];
-	uint32_t *slot = &t->slots[hash_of(t, e->dir, t->text.p + e->text, e->len) & (t->n_slots - 1)];
-
-	e->next = *slot;
-	*slot = i + 1;
-}
-
+/* A quarter of the slots stays empty, so that rows of full ones are short. */
 static void grow(struct erofs_tree *t)
 {
-	free(t->slots);
-	t->n_slots *= 4;
+	struct etree_slot *old = t->slots;
+	size_t n_old = t->n_slots;
+
+	if (t->names.n < n_old / 4 * 3)
+		return;
+	t->n_slots *= 2;
 	t->slots = xcalloc(t->n_slots, sizeof *t->slots);
-	for (uint32_t i = 0; i < t->names.n; i++)
-		link_in(t, i);
+	for (size_t i = 0; i < n_old; i++) {
+		size_t to = old[i].hash;
+
+		while (old[i].name && t->slots[to & (t->n_slots - 1)].name)
+			to++;
+		if (old[i].name)
+			t->slots[to & (t->n_slots - 1)] = old[i];
+	}
+	free(old);
 }
 
 FALLIBLE etree_name_set(struct erofs_tree *t, uint32_t dir, const char *name, size_t n, uint32_t inode)
 {
-	uint32_t i = n > ETREE_NAME_MAX ? ETREE_NONE : etree_find(t, dir, name, n), text;
+	mode_t mode = t->inodes.p[inode].mode;
+	struct etree_name e = { .dir = dir, .inode = inode, .len = (uint8_t)n, .is_dir = S_ISDIR(mode), .is_link = S_ISLNK(mode) };
+	uint32_t hash = hash_of(t, dir, name, n);
+	struct etree_slot *slot = slot_of(t, hash, dir, name, n);
 
 	if (n > ETREE_NAME_MAX)
 		return FAIL_OS(ENAMETOOLONG, "create %.*s", (int)n, name);
-	if (S_ISDIR(t->inodes.p[inode].mode))
+	if (e.is_dir)
 		t->inodes.p[inode].parent = dir;
-	if (i != ETREE_NONE) {
-		t->names.p[i].inode = inode;
+	if (slot->name) {
+		e.text = t->names.p[slot->name - 1].text;
+		t->names.p[slot->name - 1] = e;
 		t->near.n = 0;
 		return NULL;
 	}
 	if (t->names.n >= ETREE_NODES_MAX)
 		return FAIL(ERR_LIMIT, "tar archive: more than %u names", ETREE_NODES_MAX);
-	TRY(etree_text(t, name, n, &text));
-	*vec_push(&t->names) =
-	    (struct etree_name){ .dir = dir, .inode = inode, .text = text, .len = (uint8_t)n };
-	if (t->names.n > t->n_slots)
-		grow(t);
-	else
-		link_in(t, (uint32_t)t->names.n - 1);
+	TRY(etree_text(t, name, n, &e.text));
+	*vec_push(&t->names) = e;
+	*slot = (struct etree_slot){ hash, (uint32_t)t->names.n };
+	grow(t);
 	return NULL;
 }
 
@@ -284,9 +291,9 @@ static FALLIBLE walk(struct walk *w, uint32_t *dir, const char *path, size_t n)
 			continue;
 		}
 		inode = w->t->names.p[name].inode;
-		if (S_ISLNK(w->t->inodes.p[inode].mode))
+		if (w->t->names.p[name].is_link)
 			TRY(follow(w, dir, inode));
-		else if (S_ISDIR(w->t->inodes.p[inode].mode))
+		else if (w->t->names.p[name].is_dir)
 			*dir = inode;
 		else if (etree_is_whiteout(&w->t->inodes.p[inode]))
 			TRY(open_whiteout(w, dir, part, len));
@@ -296,32 +303,40 @@ static FALLIBLE walk(struct walk *w, uint32_t *dir, const char *path, size_t n)
 	return NULL;
 }
 
-/* Entries come directory by directory: path is mostly that of the one before, or below it. */
-static bool is_near(const struct erofs_tree *t, const char *path, size_t n)
+/* Entries come directory by directory: paths mostly begin like the one before. Keeps of near what leads to the same places. */
+static void keep_common(struct erofs_tree *t, const char *path, size_t n)
 {
-	size_t k = t->near.n;
+	size_t same = 0, both = n < t->path_len ? n : t->path_len;
 
-	return k && k <= n && memcmp(t->near.p, path, k) == 0 && (k == n || path[k] == '/');
-}
+	while (same < both && path[same] == t->path[same])
+		same++;
+	for (; t->near.n; t->near.n--) {
+		size_t len = t->near.p[t->near.n - 1].len;
 
-static void go_near(struct erofs_tree *t, const char *path, size_t n, uint32_t dir)
-{
-	t->near.n = 0;
-	for (size_t i = 0; i < n; i++)
-		*vec_push(&t->near) = path[i];
-	t->near_dir = dir;
+		if (len < same || (len == same && (len == n || path[len] == '/')))
+			break;
+	}
+	memcpy(t->path + same, path + same, n - same);
+	t->path_len = n;
 }
 
 FALLIBLE etree_enter(struct erofs_tree *t, const char *path, size_t n, enum etree_how how, int64_t mtime_ns,
 		     uint32_t *out_dir)
 {
 	struct walk w = { .t = t, .path = path, .n = n, .how = how, .mtime_ns = mtime_ns };
-	size_t at = is_near(t, path, n) ? t->near.n : 0;
-	uint32_t dir = at ? t->near_dir : 0;
+	struct etree_near at = { 0 };
 
-	TRY(walk(&w, &dir, path + at, n - at));
-	*out_dir = dir;
-	if (how != ETREE_FIND && n > at)
-		go_near(t, path, n, dir);
+	keep_common(t, path, n);
+	if (t->near.n)
+		at = t->near.p[t->near.n - 1];
+	while (at.len < n) {
+		size_t begin = at.len + (at.len > 0);
+		const char *slash = memchr(path + begin, '/', n - begin);
+
+		at.len = slash ? (size_t)(slash - path) : n;
+		TRY(walk(&w, &at.dir, path + begin, at.len - begin));
+		*vec_push(&t->near) = at;
+	}
+	*out_dir = at.dir;
 	return NULL;
 }

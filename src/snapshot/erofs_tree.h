@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/vec.h"
 #include "codec/tar.h"
+#include "snapshot/place.h"
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/stat.h>
@@ -39,8 +40,16 @@ struct etree_inode {
 };
 struct etree_name {
 	uint32_t dir, inode; /* inodes */
-	uint32_t text, next; /* of the hash chain */
+	uint32_t text;
 	uint8_t len;
+	bool is_dir, is_link; /* the inode */
+};
+struct etree_slot { /* of the hash table: a name that is not there is seldom compared with another one */
+	uint32_t hash, name; /* name + 1; 0: empty */
+};
+struct etree_near {
+	size_t len; /* bytes of a path … */
+	uint32_t dir; /* … and the directory that they lead to */
 };
 struct etree_xattr {
 	uint32_t next, text; /* the name, then the value */
@@ -55,11 +64,12 @@ struct erofs_tree {
 	VEC(struct etree_xattr) xattrs;
 	VEC(char) text;
 	VEC(uint32_t) chunks; /* blocks of the image, or ETREE_HOLE */
-	uint32_t *slots;
+	struct etree_slot *slots;
 	size_t n_slots;
 	uint64_t seed;
-	VEC(char) near;    /* where the last entry was: a path … */
-	uint32_t near_dir; /* … and the directory that it leads to until a name is replaced */
+	char path[PLACE_NAME_MAX];   /* of the directory of the last entry … */
+	size_t path_len;
+	VEC(struct etree_near) near; /* … and the directories on its way, until a name is replaced */
 	uint64_t content;  /* bytes of all files, as docker counts */
 	uint64_t tar_end;  /* of the last file's content in the tar */
 	bool has_root;     /* an entry named it */
