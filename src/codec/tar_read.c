@@ -140,20 +140,34 @@ static bool is_zero(const unsigned char *h)
 	return true;
 }
 
+/* Eight bytes at a time. out_high: how many are above 127. */
+static unsigned sum_of(const unsigned char *h, unsigned *out_high)
+{
+	uint64_t pairs = 0, highs = 0, v; /* four sums, and eight, side by side: none of them can flow over */
+	unsigned sum = 0;
+
+	for (size_t i = 0; i < BLOCK; i += sizeof v) {
+		memcpy(&v, h + i, sizeof v);
+		pairs += (v & 0x00ff00ff00ff00ff) + (v >> 8 & 0x00ff00ff00ff00ff);
+		highs += v >> 7 & 0x0101010101010101;
+	}
+	*out_high = 0;
+	for (unsigned i = 0; i < 64; i += 8) {
+		sum += i % 16 ? 0 : (unsigned)(pairs >> i & 0xffff);
+		*out_high += (unsigned)(highs >> i & 0xff);
+	}
+	return sum;
+}
+
 static struct err *check_sum(const struct tar_reader *r, const unsigned char *h)
 {
 	uint64_t want = 0;
-	unsigned sum = 8 * ' ', high = 0; /* bytes that some writers took for negative */
-
+	unsigned high, sum = sum_of(h, &high) + 8 * ' '; /* high: bytes that some writers took for negative */
 	struct err *e = number(r, h + 148, 8, 1 << 20, &want);
 
 	if (e) {
 		err_free(e);
 		return bad(r, "header checksum is no number (not a tar archive?)");
-	}
-	for (size_t i = 0; i < BLOCK; i++) { /* without a branch, so that it is done by vectors */
-		sum += h[i];
-		high += h[i] >> 7;
 	}
 	for (size_t i = 148; i < 156; i++) { /* the sum itself counts as spaces */
 		sum -= h[i];
