@@ -38,6 +38,24 @@ static void pump_unlock(struct pump *u)
 	(void)pthread_mutex_unlock(&u->lock);
 }
 
+static bool is_full(const struct pump *u)
+{
+	return u->filled - u->hashed == SLOTS || (!u->left && u->filled - u->eaten == SLOTS);
+}
+
+/* One more is hashed or eaten, which is only waited for while the ring is full. */
+static void pass(struct pump *u, unsigned long *counter)
+{
+	bool was_full;
+
+	pump_lock(u);
+	was_full = is_full(u);
+	++*counter;
+	if (was_full && !is_full(u))
+		(void)pthread_cond_broadcast(&u->moved);
+	(void)pthread_mutex_unlock(&u->lock);
+}
+
 /* Waits until slot number `mine` is filled. False: it never will be. */
 static bool wait_filled(struct pump *u, unsigned long mine, bool *out_failed)
 {
@@ -73,9 +91,7 @@ static void eat(struct pump *u, size_t n)
 	u->at += n;
 	if (u->at == u->n[u->eaten % SLOTS]) {
 		u->at = 0;
-		pump_lock(u);
-		u->eaten++;
-		pump_unlock(u);
+		pass(u, &u->eaten);
 	}
 }
 
@@ -134,16 +150,9 @@ static void *hasher(void *ctx)
 
 	while (wait_filled(u, u->hashed, &failed)) { /* only this thread writes it */
 		digest_add(u->digest, u->slots[u->hashed % SLOTS], u->n[u->hashed % SLOTS]);
-		pump_lock(u);
-		u->hashed++;
-		pump_unlock(u);
+		pass(u, &u->hashed);
 	}
 	return NULL;
-}
-
-static bool is_full(const struct pump *u)
-{
-	return u->filled - u->hashed == SLOTS || (!u->left && u->filled - u->eaten == SLOTS);
 }
 
 /* Waits for a free slot. False: the consumer failed, no more is needed. */
