@@ -24,6 +24,7 @@ static const struct opt inspect_opts[] = {
 	{ OPT_STR, 0, "platform", "OS/ARCH", AT(platform), 0, "With --remote: platform of a multi-platform image" },
 	{ OPT_FLAG, 0, "raw", NULL, AT(is_raw), 0, "With --remote: the manifest or index as it is" },
 	{ OPT_FLAG, 0, "remote", NULL, AT(is_remote), 0, "Ask the registry; nothing is downloaded" },
+	{ OPT_NOT, 0, "tls-verify", NULL, AT(insecure), 0, "=false: as --insecure" },
 	{ 0 },
 };
 #undef AT
@@ -117,6 +118,7 @@ struct tags_conf {
 };
 static const struct opt tags_opts[] = {
 	{ OPT_FLAG, 0, "insecure", NULL, offsetof(struct tags_conf, insecure), 0, "Accept plain HTTP and any certificate" },
+	{ OPT_NOT, 0, "tls-verify", NULL, offsetof(struct tags_conf, insecure), 0, "=false: as --insecure" },
 	{ 0 },
 };
 

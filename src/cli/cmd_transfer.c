@@ -27,6 +27,7 @@ static const struct opt pull_opts[] = {
 	{ OPT_FLAG, 0, "insecure", NULL, offsetof(struct transfer_conf, insecure), 0, "Accept plain HTTP and any certificate" },
 	{ OPT_STR, 0, "platform", "OS/ARCH", offsetof(struct transfer_conf, platform), 0, "Platform of a multi-platform image" },
 	{ OPT_FLAG, 'q', "quiet", NULL, offsetof(struct transfer_conf, quiet), 0, "Print only the name" },
+	{ OPT_NOT, 0, "tls-verify", NULL, offsetof(struct transfer_conf, insecure), 0, "=false: as --insecure" },
 	{ 0 },
 };
 static const struct opt push_opts[] = {
@@ -39,6 +40,7 @@ static const struct opt push_opts[] = {
 	OPT_TRUST,
 	{ OPT_FLAG, 0, "insecure", NULL, offsetof(struct transfer_conf, insecure), 0, "Accept plain HTTP and any certificate" },
 	{ OPT_FLAG, 'q', "quiet", NULL, offsetof(struct transfer_conf, quiet), 0, "Print only the name" },
+	{ OPT_NOT, 0, "tls-verify", NULL, offsetof(struct transfer_conf, insecure), 0, "=false: as --insecure" },
 	{ 0 },
 };
 
@@ -239,25 +241,41 @@ static const struct opt login_opts[] = {
 	{ OPT_FLAG, 0, "insecure", NULL, offsetof(struct login_conf, insecure), 0, "Accept plain HTTP and any certificate" },
 	{ OPT_STR, 'p', "password", NULL, offsetof(struct login_conf, password), 0, "Password (better: --password-stdin)" },
 	{ OPT_FLAG, 0, "password-stdin", NULL, offsetof(struct login_conf, from_stdin), 0, "Read the password from standard input" },
+	{ OPT_NOT, 0, "tls-verify", NULL, offsetof(struct login_conf, insecure), 0, "=false: as --insecure" },
 	{ OPT_STR, 'u', "username", NULL, offsetof(struct login_conf, user), 0, "User name" },
 	{ 0 },
 };
+
+/* A terminal in raw mode edits nothing: what a line has of that is done here. False: given up. */
+static bool read_hidden(char out[256])
+{
+	size_t n = 0;
+	char c = 0;
+
+	while (n < 255 && sys_read(STDIN_FILENO, &c, 1) == 1 && c != '\r' && c != '\n') {
+		if (c == 3 || c == 4) /* ^C, ^D */
+			return false;
+		if (c == 127 || c == '\b')
+			n -= n > 0;
+		else if (c == 21) /* ^U */
+			n = 0;
+		else
+			out[n++] = c;
+	}
+	out[n] = 0;
+	return true;
+}
 
 static FALLIBLE ask(const char *question, bool hidden, char out[256])
 {
 	struct sys_tty *saved = NULL;
 	bool got;
 
-	(void)fprintf(stderr, "%s", question);
 	if (hidden && sys_tty_raw(STDIN_FILENO, &saved) < 0)
 		saved = NULL;
-	if (saved) { /* raw: read until the return key */
-		size_t n = 0;
-
-		while (n < 255 && sys_read(STDIN_FILENO, out + n, 1) == 1 && out[n] != '\r' && out[n] != '\n' && out[n] != 3)
-			n++;
-		got = out[n] != 3;
-		out[n] = 0;
+	(void)fprintf(stderr, "%s", question); /* by now nothing that is typed is shown */
+	if (saved) {
+		got = read_hidden(out);
 		sys_tty_restore(saved);
 		(void)fputc('\n', stderr);
 	} else {

@@ -2,6 +2,7 @@
 import base64
 import json
 import os
+import pty
 import shutil
 import socket
 import subprocess
@@ -59,12 +60,40 @@ def test_login_pull_push_logout(transfer, locked_registry, tmp_path):
     assert "incorrect user name or password" in hoy_login(transfer, host).stderr
 
 
+@pytest.mark.parametrize("typed,code", [(f"bad\x15{PASSWORD}x\x7f\r", 0), ("\x04", 1), ("\x03", 1), ("\r", 1)])
+def test_a_password_is_typed_unseen(transfer, locked_registry, typed, code):
+    """Backspace and ^U edit it; ^D, ^C and nothing give up."""
+    master, slave = pty.openpty()
+    login = subprocess.Popen([BUILD / "src/main/hoy", "login", "-u", "joe", locked_registry.host], env=transfer.env, stdin=slave, stderr=slave,
+                             stdout=subprocess.DEVNULL)
+    try:
+        seen = b""
+        while b"Password: " not in seen:
+            seen += os.read(master, 4096)
+        os.write(master, typed.encode())
+        assert login.wait(20) == code
+        assert PASSWORD.encode() not in seen + os.read(master, 4096)
+    finally:
+        login.kill()
+        os.close(slave)
+        os.close(master)
+    assert (transfer.home / "config.json").exists() == (code == 0)
+
+
 def test_certificates_are_checked(transfer, distant):
     error = transfer.fails("pull", f"{distant.host}/x")
     assert error["kind"] == "unavailable" and "certificate" in error["message"]
     assert f"certs.d/{distant.host}/ca.crt" in error["message"]
     assert not distant.seen
     transfer.ok("pull", f"{distant.host}/x", env={"SSL_CERT_FILE": str(distant.ca)})
+
+
+def test_tls_verify_as_podman_has_it(transfer, distant):
+    hoy = [BUILD / "src/main/hoy", "image", "tags"]
+    distant.routes["/v2/x/tags/list"] = (200, {}, b'{"name":"x","tags":["one"]}')
+    for flag, code in (["--tls-verify=false"], 0), (["--tls-verify"], 1), (["--tls-verify=true"], 1), (["--insecure"], 0):
+        r = subprocess.run([*hoy, *flag, f"{distant.host}/x"], env=transfer.env, capture_output=True, text=True, check=False)
+        assert r.returncode == code and r.stdout == ("one\n" if code == 0 else ""), r
 
 
 def test_insecure_takes_any_certificate(transfer, distant):
