@@ -138,7 +138,8 @@ static FALLIBLE save_one(struct saving *s, const char *text)
 
 		TRY(ref_parse(full, &r));
 		familiar = ref_familiar(&r);
-		(void)json_array_append_new(json_object_get(entry, "RepoTags"), json_string(familiar));
+		if (!r.digest) /* which is no tag, and docker would load nothing of it */
+			(void)json_array_append_new(json_object_get(entry, "RepoTags"), json_string(familiar));
 	}
 	TRY(index_entry(s, &d, full));
 	TRY(save_blob(s, d.digest));

@@ -2,6 +2,7 @@
 import json
 import re
 import subprocess
+import tarfile
 import time
 
 import pytest
@@ -64,7 +65,7 @@ def test_columns(lists):
     assert MOMENT.search(lists("images", "--format", "table {{.Tag}}\t{{.CreatedAt}}").out)
 
 
-def test_a_name_that_is_only_a_digest(lists, registry):
+def test_a_name_that_is_only_a_digest(lists, registry, tmp_path):
     lists("tag", "app", f"{registry.host}/app:1")
     lists("push", f"{registry.host}/app:1")
     digest = lists("images", "--digests", "--format", "{{.Digest}}", f"{registry.host}/app").out.strip()
@@ -72,6 +73,12 @@ def test_a_name_that_is_only_a_digest(lists, registry):
     lists("pull", f"{registry.host}/app@{digest}")
     assert names(lists, f"{registry.host}/app") == [f"{registry.host}/app:<none>"]
     assert f"{registry.host}/app:<none>" in names(lists, "-f", "dangling=true")
+    lists("pull", f"{registry.host}/app:1@{digest}")  # as those write who pin
+    assert names(lists, f"{registry.host}/app") == [f"{registry.host}/app:<none>"]
+    found = json.loads(lists("image", "inspect", f"{registry.host}/app:1@{digest}").out)[0]
+    assert found["RepoTags"] == [] and found["RepoDigests"] == [f"{registry.host}/app@{digest}"]
+    lists("save", "-o", tmp_path / "pinned.tar", f"{registry.host}/app:1@{digest}")
+    assert json.load(tarfile.open(tmp_path / "pinned.tar").extractfile("manifest.json"))[0]["RepoTags"] == []
     lists("pull", f"{registry.host}/app:1")
     found = json.loads(lists("image", "inspect", f"{registry.host}/app:1").out)[0]
     assert found["RepoDigests"] == [f"{registry.host}/app@{digest}"] and found["Metadata"]["LastTagTime"].startswith("20")
