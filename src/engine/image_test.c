@@ -362,6 +362,28 @@ TEST(a_fact_about_a_blob_that_is_gone_is_no_damage)
 	(void)other;
 }
 
+/* Nobody knows what that container needs: blobs that no image needs stay, and those that one needs are mended. */
+TEST(a_damaged_record_does_not_keep_blobs_from_being_mended)
+{
+	auto_engine struct engine *e = fixture_open();
+	auto_free char *id = fixture_image(e, "one", "a");
+	const struct verify_opts o = { .tell = no_line, .repair = true };
+	auto_txn struct db_txn *txn = NULL;
+	struct verify_result r;
+	char stray[DIGEST_MAX];
+
+	CHECK_OK(store_put(engine_store(e), "a stray blob", 12, stray));
+	CHECK_OK(db_begin_write(engine_db(e), &txn));
+	CHECK_OK(db_put(txn, DB_CONTAINER, "c0ffee", SV("no object")));
+	CHECK_OK(db_commit(TAKE(txn)));
+	damage(e, id);
+	damage(e, stray);
+	CHECK_OK(engine_verify(e, &o, &r));
+	CHECK(r.damaged == 3 && r.left == 2);
+	CHECK_OK(store_blob_verify(engine_store(e), id));
+	CHECK_ERR(ERR_CORRUPT, store_blob_verify(engine_store(e), stray));
+}
+
 TEST(a_failing_import_names_nothing_and_leaves_nothing)
 {
 	FAULT_SWEEP(ENOSPC)

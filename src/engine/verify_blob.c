@@ -21,6 +21,8 @@ struct mending {
 	struct verify *v;
 	struct image_names names;
 	struct map dead; /* registries that did not answer */
+	struct map used; /* what containers need */
+	bool keeps_all;  /* what they need cannot be told, or what an image needs */
 };
 
 static bool is_there(const struct verify *v, const char *digest)
@@ -368,24 +370,13 @@ static bool is_manifest(const struct mending *m, const char *digest)
 	return false;
 }
 
-/* What no image and no container needs just goes; but while a manifest is damaged nobody knows what that needs. */
-static FALLIBLE put_back(struct mending *m, const struct map *used)
+/* What no image and no container needs just goes. */
+static bool is_needed(const struct mending *m, const struct damage *d)
 {
-	struct verify *v = m->v;
-	bool keep_all = false;
-
-	for (size_t i = 0; i < v->damages.n; i++)
-		keep_all |= v->damages.p[i].kind == DAMAGE_BLOB && is_manifest(m, v->damages.p[i].name);
-	for (size_t i = 0; i < v->damages.n; i++) {
-		const struct damage *d = &v->damages.p[i];
-
-		if (d->kind == DAMAGE_BLOB)
-			TRY(store_blob_put_back(engine_store(v->e), d->name, keep_all || d->owner || map_get(used, d->name)));
-	}
-	return NULL;
+	return m->keeps_all || d->owner || map_get(&m->used, d->name);
 }
 
-static FALLIBLE mend_all(struct mending *m, const struct map *used)
+static FALLIBLE mend_all(struct mending *m)
 {
 	struct verify *v = m->v;
 
@@ -399,26 +390,43 @@ static FALLIBLE mend_all(struct mending *m, const struct map *used)
 		const struct damage *d = &v->damages.p[i];
 		struct err *err;
 
-		if (d->kind != DAMAGE_BLOB || (!d->owner && !map_get(used, d->name)))
+		if (d->kind != DAMAGE_BLOB || !is_needed(m, d))
 			continue;
 		err = mend(m, d);
 		if (err)
 			verify_tell_failure(v, d, err);
 	}
-	return put_back(m, used);
+	for (size_t i = 0; i < v->damages.n; i++)
+		if (v->damages.p[i].kind == DAMAGE_BLOB)
+			TRY(store_blob_put_back(engine_store(v->e), v->damages.p[i].name, is_needed(m, &v->damages.p[i])));
+	return NULL;
+}
+
+static FALLIBLE look_who_needs(struct mending *m)
+{
+	const struct verify *v = m->v;
+	struct err *err;
+
+	TRY(image_names_load(v->e, &m->names));
+	err = image_reach_containers(v->e, &m->used);
+	m->keeps_all = err != NULL;
+	if (err && !image_is_damage(err))
+		return err;
+	err_free(err);
+	for (size_t i = 0; i < v->damages.n; i++)
+		m->keeps_all |= v->damages.p[i].kind == DAMAGE_BLOB && is_manifest(m, v->damages.p[i].name);
+	return NULL;
 }
 
 FALLIBLE verify_mend_blobs(struct verify *v)
 {
 	struct mending m = { .v = v };
-	auto_map struct map used = { 0 };
-	struct err *err = image_reach_containers(v->e, &used);
+	struct err *err = look_who_needs(&m);
 
 	if (!err)
-		err = image_names_load(v->e, &m.names);
-	if (!err)
-		err = mend_all(&m, &used);
+		err = mend_all(&m);
 	image_names_fini(&m.names);
 	map_fini(&m.dead);
+	map_fini(&m.used);
 	return err;
 }

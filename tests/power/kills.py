@@ -8,6 +8,7 @@ nothing is left in tmp, and the same operation then succeeds. A call made very o
 least N apart. Needs root and strace.
 """
 import argparse
+import json
 import os
 import pathlib
 import shutil
@@ -18,6 +19,7 @@ import tempfile
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "it")]
 from conftest import Hoy, Registry, busybox_tree  # noqa: E402  pylint: disable=wrong-import-position
+from test_verify import blob, flip  # noqa: E402  pylint: disable=wrong-import-position
 
 CALLS = ("openat", "openat2", "mkdirat", "mkdir", "write", "pwrite64", "pwritev", "ftruncate", "fdatasync", "fsync", "syncfs", "flock",
          "linkat", "renameat2", "renameat", "rename", "unlinkat", "unlink", "fchmod", "utimensat", "copy_file_range")
@@ -65,7 +67,7 @@ class Kills:
             "image prune": ["image", "prune", "-af"], "system prune": ["system", "prune", "-af", "--volumes"],
             "push": ["push", f"{registry.host}/kills/pushed:1"], "rename": ["rename", "box", "other"],
             "volume import": ["volume", "import", "spare", base / "other.tar"], "network create": ["network", "create", "net"],
-            "verify": ["verify", "--repair"], "mend the database": ["verify", "--repair"],
+            "verify": ["verify", "--repair"], "mend the database": ["verify", "--repair"], "mend blobs": ["verify", "--repair"],
         }
 
     def fresh(self, name):
@@ -76,6 +78,21 @@ class Kills:
             sh("cp", "-a", self.template, self.hoy.root)
         if name == "mend the database":
             os.truncate(self.hoy.root / "meta/data.mdb", 8192)
+        if name == "mend blobs":
+            self.damage()
+
+    def damage(self):
+        """Of the image base: manifest and configuration spoilt, the layer's blob gone where the layer keeps a tar, else a byte of a file."""
+        index = json.loads((self.hoy.root / "index.json").read_text())
+        digest = next(m["digest"] for m in index["manifests"] if m["annotations"]["io.containerd.image.name"].endswith("/base:latest"))
+        doc = json.loads(blob(self.hoy.root, digest).read_text())
+        layer = doc["layers"][0]["digest"]
+        flip(blob(self.hoy.root, digest))
+        flip(blob(self.hoy.root, doc["config"]["digest"]))
+        if (self.hoy.root / "layers" / layer[7:] / "layer.tar").exists():
+            blob(self.hoy.root, layer).unlink()
+        else:
+            flip(blob(self.hoy.root, layer), blob(self.hoy.root, layer).read_bytes().index(b"root:x:0:0"))
 
     def killed(self, args, call, n):
         """Runs and kills at the n-th such call; false when there is none."""
@@ -87,7 +104,7 @@ class Kills:
     def judge(self, name, args):
         """What is wrong now."""
         wrong = []
-        if name == "mend the database":
+        if name.startswith("mend "):
             self.hoy.any(*args)
         r = self.hoy.any("verify")
         if r.code:
