@@ -4,7 +4,6 @@
 usage: bench/reading.sh BUILD_DIR [ROUNDS]
 """
 import contextlib
-import mmap
 import os
 import pathlib
 import random
@@ -12,7 +11,7 @@ import subprocess
 import tempfile
 import time
 
-from storage import BUILD, ROUNDS, Peer, Table, free_port, layout, run, tars, wait_port
+from storage import BUILD, ROUNDS, Peer, Table, free_port, layout, run, tars, touch_memory, wait_port
 
 COMMANDS = {"find /": "find / -xdev -printf '%s %T@ %m\\n' >/dev/null",
             "grep -r /usr/share/doc": "grep -rq no-such-thing /usr/share/doc || true",
@@ -21,14 +20,7 @@ COMMANDS = {"find /": "find / -xdev -printf '%s %T@ %m\\n' >/dev/null",
             "node -e 1": "node -e 1",
             "tar /usr/lib": "tar -C /usr/lib -cf - . | cat >/dev/null",
             "tar /usr": "tar -C /usr -cf - . | cat >/dev/null"}
-DISK_MB, TOUCHED = 6500, 2 << 30
-
-
-def touch_memory():
-    """A virtual machine may have given its free memory back to the host: getting it again is not what is measured."""
-    with contextlib.closing(mmap.mmap(-1, TOUCHED)) as m:
-        for i in range(0, TOUCHED, 4096):
-            m[i] = 1
+DISK_MB = 6500
 
 
 @contextlib.contextmanager

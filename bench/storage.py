@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Storage of hoy and its peers in turn (A B C A B C …): medians of wall and CPU seconds, daemons included, and ratios.
+"""Storage of hoy and its peers in random order: medians of wall and CPU seconds, daemons included, and ratios.
 
 usage: bench/storage.sh BUILD_DIR [ROUNDS]
+What a command leaves to be written is synced before the next one begins, and the time that takes is told.
 """
 import contextlib
 import hashlib
 import io
 import json
+import mmap
 import os
 import pathlib
 import random
@@ -116,14 +118,17 @@ class Peer:
         return ticks / os.sysconf("SC_CLK_TCK")
 
     def __call__(self, *args, check=True):
-        """(wall, CPU) seconds."""
+        """(wall, CPU, what a sync takes afterwards) in seconds."""
         before, used, start = self.daemon_cpu(), resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
         done = subprocess.run([*self.argv, *map(str, args)], env=self.env, capture_output=True, text=True, check=False,
                               stdin=subprocess.DEVNULL)
         wall, now = time.monotonic() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime + self.daemon_cpu() - before
+        start = time.monotonic()
+        os.sync()
         if check and done.returncode:
             raise RuntimeError((done.stderr or done.stdout).strip().splitlines()[-1:])
-        return wall, now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime + self.daemon_cpu() - before
+        return wall, cpu, time.monotonic() - start
 
 
 def start_docker(base):
@@ -161,10 +166,42 @@ def find_peers(base):
     return peers, daemon
 
 
+@contextlib.contextmanager
+def disk(image):
+    """Where the stores are: with HOY_BENCH_EXT4=GB an ext4 of its own, as mkfs and mount make it by default; else below image's directory."""
+    place, size = image.parent / "s", os.environ.get("HOY_BENCH_EXT4")
+    place.mkdir()
+    if not size:
+        yield place
+        return
+    run(["fallocate", "-l", f"{size}G", image])
+    run(["mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,nodiscard", image])
+    loop = run(["losetup", "--direct-io=on", "-f", "--show", image]).stdout.strip()
+    try:
+        run(["mount", loop, place])
+        yield place
+    finally:
+        for _ in range(100):  # mounts of containers go a little later
+            if subprocess.run(["umount", "-R", place], capture_output=True, check=False).returncode == 0:
+                break
+            time.sleep(0.1)
+        run(["losetup", "-d", loop])
+
+
 # ---- measuring ----
 
+TOUCHED = 3 << 30
+
+
+def touch_memory():
+    """A virtual machine may have given its free memory back to the host: getting it again is not what is measured."""
+    with contextlib.closing(mmap.mmap(-1, TOUCHED)) as m:
+        for i in range(0, TOUCHED, 4096):
+            m[i] = 1
+
+
 class Table:
-    """{step: {peer: [(wall, cpu)]}}."""
+    """{step: {peer: [(wall, cpu, sync)]}}."""
 
     def __init__(self):
         self.rows = {}
@@ -174,19 +211,21 @@ class Table:
 
     def show(self):
         for step, row in self.rows.items():
-            base = statistics.median(w for w, _ in row["erofs"]) if "erofs" in row else None
+            base = statistics.median(f[0] for f in row["erofs"]) if "erofs" in row else None
             print(f"{step}")
             for peer, figures in row.items():
-                wall, cpu = (statistics.median(f[i] for f in figures) for i in (0, 1))
+                wall, cpu, sync = (statistics.median(f[i] for f in figures) for i in range(3))
                 ratio = f"  {wall / base:6.2f} x" if base else ""
-                print(f"  {peer:8} wall {wall:7.2f} s (min {min(w for w, _ in figures):6.2f})  cpu {cpu:7.2f} s{ratio}", flush=True)
+                least = min(f[0] for f in figures)
+                print(f"  {peer:8} wall {wall:7.3f} s (min {least:6.3f})  cpu {cpu:7.3f} s  sync {sync:6.3f} s{ratio}", flush=True)
 
 
 def one_round(peers, table, ref, label, base):
     """Everything that is done with one image, peer by peer."""
-    for name, peer in peers.items():
+    for name, peer in random.sample(sorted(peers.items()), len(peers)):
         archive = base / f"{name}.tar"
         archive.unlink(missing_ok=True)
+        touch_memory()
         try:
             table.add(f"{label}: pull", name, peer("pull", "-q", *peer.insecure, ref))
             table.add(f"{label}: first run", name, peer("run", "--rm", "--network", "none", ref, "true"))
@@ -194,6 +233,7 @@ def one_round(peers, table, ref, label, base):
                 table.add(f"{label}: save", name, peer("save", "-o", archive, ref))
             table.add(f"{label}: rmi", name, peer("rmi", "-f", ref))
             if archive.exists():
+                touch_memory()
                 table.add(f"{label}: load", name, peer("load", "-q", "-i", archive))
                 peer("rmi", "-f", ref)
         except RuntimeError as e:
@@ -222,45 +262,60 @@ def reading(peers, table, ref, rounds):
 
 def floor(table, base, blob, label):
     """Inflate, hash both sides, write, sync: what cannot be left out, by the same libraries, in two threads."""
+    touch_memory()
     table.add(f"{label}: pull", "floor", Peer([base / "floor"])(blob, base / "floor.out"))
     (base / "floor.out").unlink()
 
 
+def prepare(images, port):
+    """Each image in the registry: [(reference, label, layer blob)]."""
+    refs = []
+    for name, tar in tars(images).items():
+        for kind in ("gzip", "zstd"):
+            ref, oci = f"127.0.0.1:{port}/{name}-{kind}:1", layout(images, name, tar, kind)
+            run(["skopeo", "copy", "-q", "--preserve-digests", "--dest-tls-verify=false", f"oci:{oci}:1", f"docker://{ref}"])
+            refs.append((ref, f"{name} {kind}", max((oci / "blobs/sha256").iterdir(), key=lambda f: f.stat().st_size)))
+    return refs
+
+
+def measure(base, refs):
+    """All of it, with stores below base."""
+    peers, daemon = find_peers(base)
+    table = Table()
+    try:
+        run(["cc", "-O2", "-o", base / "floor", pathlib.Path(__file__).parent / "floor.c", "-lisal", "-lzstd", "-lcrypto", "-lpthread"])
+        for _ in range(ROUNDS):
+            for ref, label, blob in refs:
+                one_round(peers, table, ref, label, base)
+                floor(table, base, blob, label)
+        reading(peers, table, next(r for r, label, _ in refs if label == "big zstd"), ROUNDS)
+    finally:
+        table.show()
+        if daemon:
+            daemon.terminate()
+            daemon.wait(30)
+        for name in ("erofs", "overlay"):
+            peers[name]("system", "reset", "--force", check=False)
+        if "podman" in peers:
+            peers["podman"]("system", "reset", "--force", check=False)
+
+
 def main():
     keep = os.environ.get("HOY_BENCH_DIR")
-    with tempfile.TemporaryDirectory(prefix="hoy-storage-", ignore_cleanup_errors=True, dir=keep) as tmp:
+    with tempfile.TemporaryDirectory(prefix="b-", ignore_cleanup_errors=True, dir=keep) as tmp:
         base = pathlib.Path(tmp)
         images = pathlib.Path(keep) if keep else base
         port = free_port()
         (base / "registry.yml").write_text(f"version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {images}/registry\n"
                                            f"http:\n  addr: 127.0.0.1:{port}\nlog:\n  level: error\n")
         server = subprocess.Popen(["docker-registry", "serve", str(base / "registry.yml")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        peers, daemon = find_peers(base)
-        table = Table()
         try:
-            run(["cc", "-O2", "-o", base / "floor", pathlib.Path(__file__).parent / "floor.c", "-lisal", "-lzstd", "-lcrypto", "-lpthread"])
             wait_port(port)
-            refs = []
-            for name, tar in tars(images).items():
-                for kind in ("gzip", "zstd"):
-                    ref, oci = f"127.0.0.1:{port}/{name}-{kind}:1", layout(images, name, tar, kind)
-                    run(["skopeo", "copy", "-q", "--preserve-digests", "--dest-tls-verify=false", f"oci:{oci}:1", f"docker://{ref}"])
-                    refs.append((ref, f"{name} {kind}", max((oci / "blobs/sha256").iterdir(), key=lambda f: f.stat().st_size)))
-            for _ in range(ROUNDS):
-                for ref, label, blob in refs:
-                    one_round(peers, table, ref, label, base)
-                    floor(table, base, blob, label)
-            reading(peers, table, next(r for r, label, _ in refs if label == "big zstd"), ROUNDS)
+            refs = prepare(images, port)
+            with disk(base / "disk") as place:
+                measure(place, refs)
         finally:
-            table.show()
-            if daemon:
-                daemon.terminate()
-                daemon.wait(30)
             server.terminate()
-            for name in ("erofs", "overlay"):
-                peers[name]("system", "reset", "--force", check=False)
-            if "podman" in peers:
-                peers["podman"]("system", "reset", "--force", check=False)
 
 
 if __name__ == "__main__":
