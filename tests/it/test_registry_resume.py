@@ -265,7 +265,8 @@ def test_two_pulls_at_once_unpack_it_once(tmp_path, liar, end):
     assert second.returncode == 0, err
     first.communicate(timeout=60)
     assert first.returncode == (0 if end == "whole" else -signal.SIGKILL)
-    assert ((hoy.root / "layers" / diff_id[7:]).stat().st_ino == inode) == (end == "whole")
+    if end == "whole":  # else the number may have come again
+        assert (hoy.root / "layers" / diff_id[7:]).stat().st_ino == inode
     made = [x for x in log.read_text().splitlines() if '"layer.tar"' in x and "O_CREAT" in x]
     assert len(made) == (1 if end == "whole" else 2), made  # one is the sample by which the driver is chosen
     hoy("verify")
