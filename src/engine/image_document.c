@@ -79,8 +79,10 @@ FALLIBLE image_copies_keep_all(struct engine *e)
 	auto_txn struct db_txn *txn = NULL;
 
 	TRY(image_names_load(e, &names));
-	for (size_t i = 0; i < names.v.n; i++)
+	for (size_t i = 0; i < names.v.n; i++) {
 		image_copies_load(e, names.v.p[i].manifest, &c);
+		image_copies_load(e, names.v.p[i].digest, &c);
+	}
 	TRY(db_begin_write(engine_db(e), &txn));
 	TRY(image_copies_keep(txn, &c));
 	return db_commit(TAKE(txn));

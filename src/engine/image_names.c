@@ -360,6 +360,8 @@ FALLIBLE image_name_set(struct engine *e, const char *ref, const char *digest, c
 	memcpy(n.manifest, manifest, DIGEST_MAX);
 	TRY(media_type_of(e, manifest, n.media_type, sizeof n.media_type));
 	image_copies_load(e, manifest, &copies);
+	if (strcmp(digest, manifest) != 0)
+		image_copies_load(e, digest, &copies);
 	TRY(db_begin_write(engine_db(e), &txn));
 	TRY(set_in(e, txn, &n));
 	TRY(image_copies_keep(txn, &copies));

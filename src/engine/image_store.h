@@ -93,7 +93,7 @@ FALLIBLE image_check_layers(struct engine *e, const struct image_docs *d);
 /* Applies every layer of an image that is not there yet. */
 FALLIBLE image_apply(struct engine *e, const struct image_docs *d);
 /*
- * A second copy of an image's manifest and configuration, in the database (DB_DOCUMENT: digest -> {"text"}); of what cannot be read,
+ * A second copy of an image's manifest and configuration, and of what its name resolved to, in the database (DB_DOCUMENT: digest -> {"text"}); of what cannot be read,
  * or is longer than 64 KiB, none. load: before the transaction that keeps them (it reads blobs, which a lease then holds).
  * keep_all: of all names. A sweep takes those that it does not reach.
  */

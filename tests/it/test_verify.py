@@ -275,21 +275,27 @@ def test_from_where_it_was(fresh_hoy, registry, busybox_tar, tmp_path):
     assert hoy("run", "--rm", "--network", "none", "aaa", "cat", "/made").out == "1\n"
 
 
-def test_an_index(fresh_hoy, busybox_tar):
-    """What a name of several platforms stands for is checked and fetched again, too."""
+@pytest.mark.parametrize("extra", (0, 100000))
+def test_an_index(fresh_hoy, busybox_tar, extra):
+    """What a name of several platforms stands for is checked, too; a long one has no copy, and comes from the registry."""
     amd, liar = Image([busybox_tar.read_bytes()]), Liar()
     arm = Image([b"arm"], arch="arm64")
-    index = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": [arm.descriptor("arm64"), amd.descriptor("amd64")]}).encode()
+    index = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "annotations": {"x": "x" * extra},
+                        "manifests": [arm.descriptor("arm64"), amd.descriptor("amd64")]}).encode()
     liar.image.blobs = {**amd.blobs, **arm.blobs}
     for body in (amd.manifest(), arm.manifest(), index):
         liar.more[digest_of(body)] = body
     liar.routes["/v2/x/manifests/latest"] = (200, {"Content-Type": INDEX}, index)
+    name = f"{liar.host}/x"
     try:
-        fresh_hoy("pull", "-q", f"{liar.host}/x")
+        fresh_hoy("pull", "-q", name)
+        if not extra:
+            liar.stop()
         flip(blob(fresh_hoy.root, digest_of(index)))
-        mended(fresh_hoy, f"{liar.host}/x:latest: blob {digest_of(index)}")
+        mended(fresh_hoy, f"{name}:latest: blob {digest_of(index)}")
     finally:
-        liar.stop()
+        if extra:
+            liar.stop()
 
 
 def test_a_layer_in_use_waits(pulled):

@@ -123,6 +123,8 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--scratch", default="/var/tmp")
     args = parser.parse_args()
+    if any(pathlib.Path(args.scratch).resolve().is_relative_to(d) for d in ("/tmp", "/run")):
+        parser.error("the guests have a /tmp and a /run of their own: a scratch directory elsewhere")
     random.seed(args.seed)
     sums = {"kills": 0, "clean": 0, "images confirmed": 0, "guests that got nowhere": 0}
     with tempfile.TemporaryDirectory(prefix="hoy-guests-", dir=args.scratch) as base:
