@@ -439,6 +439,40 @@ TEST(a_root_on_tmpfs_takes_the_other_driver)
 	CHECK_ERR(ERR_UNSUPPORTED, snapshotter_open(root, &drivers[1], &s));
 }
 
+/* A full disk: the store opens and layers can be removed, whichever driver was asked for; making one is the error. */
+TEST(no_room_is_no_reason_for_or_against_a_driver)
+{
+	static const struct snapshotter_opts wanted[] = { { .driver = "overlay" }, { .driver = "erofs" }, { .driver = NULL } };
+	static const struct tar_entry e[] = { F_("f") };
+	auto_fd int fs = sys_fsopen("tmpfs"), root = -1;
+	char id[DIGEST_MAX], other[DIGEST_MAX];
+	struct snapshotter *s;
+
+	if (fs < 0 || sys_fsconfig(fs, FSCONFIG_SET_STRING, "nr_inodes", "14") < 0 ||
+	    sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL) < 0 || (root = sys_fsmount(fs, 0)) < 0)
+		t_skip("needs root");
+	CHECK_OK(snapshotter_open(root, &wanted[0], &s));
+	CHECK_OK(apply(s, e, 1, id));
+	snapshotter_close(s);
+	for (int i = 0; i < 14; i++) {
+		auto_fd int fd = -1;
+		char name[16];
+
+		(void)snprintf(name, sizeof name, "fill%d", i);
+		fd = sys_openat(root, name, O_WRONLY | O_CREAT, 0600);
+	}
+	for (size_t i = 0; i < LEN(wanted); i++) {
+		CHECK_OK(snapshotter_open(root, &wanted[i], &s));
+		CHECK(layer_exists(s, id));
+		CHECK_ERR(ERR_LIMIT, apply(s, e, 1, other));
+		snapshotter_close(s);
+	}
+	CHECK_OK(snapshotter_open(root, &wanted[0], &s));
+	CHECK_OK(layer_delete(s, id));
+	CHECK_OK(apply(s, e, 1, other));
+	snapshotter_close(s);
+}
+
 /* ---- loop devices ---- */
 
 static int count_loop(void *ctx, const char *device, const char *file)

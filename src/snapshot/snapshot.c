@@ -88,6 +88,24 @@ OWN_DEFINE(struct snapshotter *, snapshotter, snapshotter_close)
 
 static FALLIBLE need_driver(struct snapshotter *s);
 
+/* A sample could not be written: that says nothing about a driver. */
+static bool is_no_room(const struct err *e)
+{
+	return e && (e->os == ENOSPC || e->os == EDQUOT || e->os == EROFS);
+}
+
+/* What was asked for works, or is an error at once; but a full disk must not keep anybody from removing things: it is asked again
+ * when a layer is made. */
+static FALLIBLE ask_at_once(struct snapshotter *s)
+{
+	struct err *e = need_driver(s);
+
+	if (!is_no_room(e))
+		return e;
+	err_free(e);
+	return NULL;
+}
+
 FALLIBLE snapshotter_open(int root_fd, const struct snapshotter_opts *o, struct snapshotter **out_s)
 {
 	CLEANUP(own_snapshotter) struct snapshotter *s = xnew(struct snapshotter);
@@ -109,9 +127,9 @@ FALLIBLE snapshotter_open(int root_fd, const struct snapshotter_opts *o, struct 
 	if (o && o->has_run)
 		TRY(make_dir(o->run_fd, "shared", &s->shared_fd));
 	sweep(s);
-	if (o && o->driver && *o->driver) { /* what was asked for works, or is an error at once */
+	if (o && o->driver && *o->driver) {
 		(void)snprintf(s->wanted, sizeof s->wanted, "%s", o->driver);
-		TRY(need_driver(s));
+		TRY(ask_at_once(s));
 	}
 	*out_s = TAKE(s);
 	return NULL;
@@ -334,7 +352,7 @@ static FALLIBLE choose(struct snapshotter *s)
 		e = known[i]->probe(s->root_fd, d.fd);
 		if (!e)
 			s->driver = known[i];
-		else if (*s->wanted || i + 1 == LEN(known))
+		else if (*s->wanted || i + 1 == LEN(known) || is_no_room(e))
 			return err_ctx(e, "storage driver %s", known[i]->name);
 		else
 			add_reason(&s->why_not, known[i]->name, e->msg);

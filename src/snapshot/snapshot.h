@@ -22,7 +22,7 @@ struct snapshotter_opts {
 };
 /*
  * root_fd (borrowed): ROOT; o NULL: none of the options. A driver that was asked for and can't work is ERR_UNSUPPORTED or ERR_DENIED
- * with the cause. Layers of the other driver that are there already are used all the same.
+ * with the cause; where a full disk or a read-only one does not let that be found out, when the first layer is made. Layers of the other driver that are there already are used all the same.
  */
 FALLIBLE snapshotter_open(int root_fd, const struct snapshotter_opts *o, struct snapshotter **out_s);
 void snapshotter_close(struct snapshotter *s);
