@@ -23,6 +23,7 @@
 
 #define PART_SECONDS (7 * 86400) /* so long a part waits */
 #define CHUNK_BYTES  (1u << 18)
+#define HOLE_BYTES   4096u /* so many zeros are not written */
 #define DELETED_MAX  256
 #define BEHIND_BYTES (8u << 20) /* go to disk while the next ones come */
 #define DAMAGED	     "damaged" /* the note of a blob that could not be mended */
@@ -37,7 +38,7 @@ struct ingest {
 	struct store *store;
 	int fd;
 	char name[80];
-	bool is_part;
+	bool is_part, ends_in_hole;
 	struct digest_state *digest;
 	uint64_t size, behind; /* bytes hashed; of them on their way to disk */
 };
@@ -519,9 +520,17 @@ struct err *ingest_claim(struct ingest *in, const void *p, uint64_t n)
 	return NULL;
 }
 
+static bool is_zero(const char *p, size_t n)
+{
+	return p[0] == 0 && memcmp(p, p + 1, n - 1) == 0;
+}
+
+/* A hole of a sparse file, which a tar has as zeros, takes no room; but in a part a hole means what has not come. */
 struct err *ingest_write(struct ingest *in, const void *p, size_t n)
 {
-	TRY(ingest_put_at(in, in->size, p, n));
+	in->ends_in_hole = !in->is_part && n >= HOLE_BYTES && is_zero(p, n);
+	if (!in->ends_in_hole)
+		TRY(ingest_put_at(in, in->size, p, n));
 	return ingest_claim(in, p, n);
 }
 
@@ -565,6 +574,8 @@ struct err *ingest_commit(struct ingest *in, const char *want_digest, uint64_t w
 	bool is_new, is_bad;
 	int r;
 
+	if (in->ends_in_hole && (r = sys_ftruncate(in->fd, (off_t)in->size)) < 0)
+		return FAIL_OS(-r, "store: write");
 	digest_end(in->digest, digest);
 	if (want_size && in->size != want_size)
 		return FAIL(ERR_CORRUPT, "size mismatch: wanted %llu bytes, got %llu",

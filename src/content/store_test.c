@@ -1,3 +1,4 @@
+#include "base/mem.h"
 #include "base/own.h"
 #include "content/store.h"
 #include "harness/t.h"
@@ -312,6 +313,30 @@ TEST(many_open_a_new_store_at_once)
 		CHECK(t_file_is(root, "oci-layout", STORE_LAYOUT));
 		(void)close(root);
 	}
+}
+
+TEST(zeros_take_no_room)
+{
+	struct store *s = open_store();
+	auto_free char *zeros = xcalloc(1, 1 << 20);
+	struct ingest *in = NULL;
+	char d[DIGEST_MAX], path[128];
+	struct stat st;
+
+	CHECK_OK(ingest_begin(s, &in));
+	for (int i = 0; i < 4; i++) {
+		CHECK_OK(ingest_write(in, zeros, 1 << 20));
+		CHECK_OK(ingest_write(in, "hello", i == 3 ? 0 : 5));
+		CHECK_OK(ingest_write(in, zeros, i == 3 ? 1 << 20 : 7));
+	}
+	CHECK_OK(ingest_commit(in, NULL, 0, d));
+	ingest_free(in);
+	CHECK_OK(store_blob_verify(s, d));
+	(void)snprintf(path, sizeof path, "blobs/sha256/%s", digest_hex(d));
+	CHECK(fstatat(t_tmpdir(), path, &st, 0) == 0);
+	CHECK_INT(st.st_size, (5 << 20) + 3 * 12);
+	CHECK(st.st_blocks * 512 <= 64 << 10);
+	store_close(s);
 }
 
 /* Writes other bytes into a blob. */
