@@ -6,6 +6,7 @@
 #include "base/time.h"
 #include "base/vec.h"
 #include "codec/tmpl.h"
+#include "sys/entropy.h"
 #include "sys/sys.h"
 #include <ctype.h>
 #include <fcntl.h>
@@ -232,14 +233,60 @@ FALLIBLE out_check(const char *format, const json_t *row)
 	return tmpl_run(t, row, &b);
 }
 
+/* A file on its way to path: without a name where the file system can do that, so that whatever ends us leaves nothing. */
+struct archive {
+	char *part; /* the name that it has or gets before path's; owned */
+	int fd;     /* owned */
+	bool is_named;
+};
+
+static void archive_fini(struct archive *a)
+{
+	if (a->is_named)
+		(void)sys_unlink(AT_FDCWD, a->part);
+	own_close(&a->fd);
+	free(a->part);
+}
+
+static FALLIBLE archive_open(struct archive *a, const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	auto_free char *dir = slash ? xstrndup(path, (size_t)(slash - path) + 1) : xstrdup(".");
+	char random[9];
+
+	sys_random_hex(random, 4);
+	a->part = xasprintf("%s.%s", path, random);
+	a->fd = sys_open(dir, O_WRONLY | O_TMPFILE, 0600);
+	if (a->fd == -EOPNOTSUPP || a->fd == -EISDIR) {
+		a->fd = sys_open(a->part, O_WRONLY | O_CREAT | O_EXCL, 0600);
+		a->is_named = a->fd >= 0;
+	}
+	if (a->fd == -ENOENT)
+		return FAIL(ERR_INVALID, "invalid output path: \"%s\" is in no directory that exists", path);
+	return a->fd < 0 ? FAIL_OS(-a->fd, "open %s", path) : NULL;
+}
+
+static FALLIBLE archive_name(struct archive *a, const char *path)
+{
+	int r = sys_fdatasync(a->fd);
+
+	if (r >= 0 && !a->is_named) {
+		r = sys_link_fd(a->fd, AT_FDCWD, a->part);
+		a->is_named = r >= 0;
+	}
+	if (r >= 0)
+		r = sys_rename(AT_FDCWD, a->part, path);
+	if (r < 0)
+		return FAIL_OS(-r, "write %s", path);
+	a->is_named = false;
+	return NULL;
+}
+
 FALLIBLE out_archive(const char *path, struct err *(*fill)(void *ctx, struct zip_sink sink), void *ctx)
 {
 	static const int out = STDOUT_FILENO;
-	auto_free char *part = path ? xasprintf("%s.part", path) : NULL;
-	auto_fd int fd = -1;
+	CLEANUP(archive_fini) struct archive a = { .fd = -1 };
 	struct stat st;
-	struct err *err;
-	int r;
 
 	if (!path && isatty(out))
 		return FAIL(ERR_INVALID, "cowardly refusing to save to a terminal. Use the -o flag or redirect");
@@ -247,15 +294,9 @@ FALLIBLE out_archive(const char *path, struct err *(*fill)(void *ctx, struct zip
 		return fill(ctx, zip_sink_fd(&out));
 	if (sys_fstatat(AT_FDCWD, path, &st, 0) == 0 && !S_ISREG(st.st_mode))
 		return FAIL(ERR_INVALID, "invalid output path: \"%s\" must be a regular file", path);
-	if ((fd = sys_open(part, O_WRONLY | O_CREAT | O_TRUNC, 0600)) < 0)
-		return fd == -ENOENT ? FAIL(ERR_INVALID, "invalid output path: \"%s\" is in no directory that exists", path) :
-				       FAIL_OS(-fd, "open %s", part);
-	err = fill(ctx, zip_sink_fd(&fd));
-	if (!err && ((r = sys_fdatasync(fd)) < 0 || (r = sys_rename(AT_FDCWD, part, path)) < 0))
-		err = FAIL_OS(-r, "write %s", path);
-	if (err)
-		(void)sys_unlink(AT_FDCWD, part);
-	return err;
+	TRY(archive_open(&a, path));
+	TRY(fill(ctx, zip_sink_fd(&a.fd)));
+	return archive_name(&a, path);
 }
 
 bool out_ask(const char *question)

@@ -1,6 +1,7 @@
 """diff, export and commit: what a container changed, and that mount points are no change."""
 import io
 import json
+import resource
 import subprocess
 import tarfile
 
@@ -89,3 +90,17 @@ def test_bad_output_paths(changed, tmp_path):
     for command in ("diff", "export"):
         assert "No such container: nosuch" in hoy(command, "nosuch", code=1).err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_archive_that_is_cut_off_leaves_no_file(changed, tmp_path):
+    """Killed in the middle: nothing is there, and what was there before is as it was."""
+    hoy = changed
+    hoy("create", "--name", "ctr", "based", "true")
+    out = tmp_path / "out/image.tar"
+    out.parent.mkdir()
+    out.write_text("old")
+    p = hoy.popen("export", "-o", out, "ctr", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)))
+    assert p.wait(20) != 0
+    assert [x.name for x in out.parent.iterdir()] == ["image.tar"] and out.read_text() == "old"
+    hoy("export", "-o", out, "ctr")
+    assert [x.name for x in out.parent.iterdir()] == ["image.tar"] and out.stat().st_size > 4096
