@@ -255,7 +255,7 @@ def test_platform_of_the_base(hoy, tmp_path):
 
 def test_prune(fresh_hoy, busybox_tar, tmp_path):
     fresh_hoy("import", busybox_tar, "busybox")
-    make(tmp_path, "FROM busybox\nRUN --mount=type=cache,target=/c dd if=/dev/zero of=/f bs=1024 count=1024\n")
+    make(tmp_path, "FROM busybox\nRUN --mount=type=cache,target=/c dd if=/dev/urandom of=/f bs=1024 count=1024\n")
     image = fresh_hoy("build", "-q", tmp_path).out.strip()
     fresh_hoy("rmi", image)
     assert fresh_hoy("build", tmp_path).err.count("CACHED") == 1

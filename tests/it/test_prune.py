@@ -149,7 +149,8 @@ def test_verbose(full):
     assert re.search(r"^CACHE ID +CACHE TYPE +SIZE +LAST USED +IN USE +SHARED\n[0-9a-f]{12} +\S.* +[\d.]+kB ", text, re.M)
     every = json.loads(full("system", "df", "-v", "--format", "json").out)
     assert [len(every[k]) for k in ("Images", "Containers", "Volumes", "BuildCache")] == [3, 2, 3, 4]
-    assert full("system", "df", "-v", "--format", "{{range .Volumes}}{{.Name}} {{end}}").out.split()[-2:] == ["data", "spare"]
+    assert full("system", "df", "-v", "--format", "{{range .Volumes}}{{.Name}} {{end}}").out.split() == sorted(v["Name"] for v in every["Volumes"])
+    assert {"data", "spare"} < {v["Name"] for v in every["Volumes"]}
     assert "several tables" in full("system", "df", "-v", "--format", "table {{.Size}}", code=1).err
     assert re.search(r"^TYPE +TOTAL +ACTIVE +SIZE +RECLAIMABLE\nImages +3 +1 ", full("system", "df").out)
 
