@@ -35,8 +35,8 @@ struct leases_stop {
 	struct lease *own;
 };
 /*
- * own: the caller's, or NULL: what its thread looks at meanwhile it does not hold. ERR_CONFLICT: that one could not be written, so
- * nothing can be decided while it lasts.
+ * own: the caller's, which must outlive the stop, or NULL: what its thread looks at meanwhile it does not hold. ERR_CONFLICT: that one
+ * could not be written, so nothing can be decided while it lasts.
  */
 FALLIBLE leases_stop(int root_fd, struct lease *own, struct leases_stop *out_stop);
 void leases_go(struct leases_stop *stop);

@@ -202,8 +202,8 @@ TEST(who_could_not_write_its_lease_decides_nothing)
 
 	FAULT_SWEEP(ENOSPC)
 	{
-		auto_leases struct leases_stop stop = LEASES_GOING;
 		auto_lease struct lease *l = begin();
+		auto_leases struct leases_stop stop = LEASES_GOING;
 		struct err *e;
 
 		t_sweep_on();
