@@ -238,22 +238,25 @@ static struct err *probe_blob(void *ctx, const char *digest, uint64_t size)
 	return err;
 }
 
-FALLIBLE image_reach_leased(struct engine *e, struct map *m)
+/* All of each image that is not in m yet and about to be used. */
+static FALLIBLE reach_locked(struct engine *e, struct map *m)
 {
 	struct probe p = { .e = e, .reached = m };
-	auto_list char **locked = NULL;
-	struct err *err;
+	struct err *err = store_blob_each(engine_store(e), probe_blob, &p);
+	auto_list char **locked = p.locked;
 
-	TRY(leases_each(engine_root_fd(e), reach_held, m));
-	err = store_blob_each(engine_store(e), probe_blob, &p);
-	locked = p.locked;
 	TRY(err);
 	for (size_t i = 0; locked && locked[i]; i++)
 		TRY(image_reach(e, locked[i], m));
 	return NULL;
 }
 
-/* Under a lease of the engine: all of the image belongs to it. */
+FALLIBLE image_reach_leased(struct engine *e, struct map *m)
+{
+	TRY(leases_each(engine_root_fd(e), reach_held, m));
+	return reach_locked(e, m);
+}
+
 FALLIBLE image_hold(struct engine *e, const char *manifest)
 {
 	auto_map struct map all = { 0 };
@@ -303,9 +306,9 @@ static FALLIBLE mark_all(struct engine *e, struct map *reached)
 	TRY(leases_each(engine_root_fd(e), reach_held, &leased));
 	TRY(mark(e, reached));
 	named = reached->n;
-	TRY(image_reach_leased(e, reached));
 	for (size_t i = 0; i < leased.n; i++)
 		reach(reached, leased.entries[i].key);
+	TRY(reach_locked(e, reached));
 	return reached->n > named ? sweep_later(e) : NULL;
 }
 
