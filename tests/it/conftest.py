@@ -131,6 +131,16 @@ def fresh_hoy(tmp_path):
     check_census(before)
 
 
+def until(condition, seconds=60, tell=lambda: "waited in vain"):
+    """Waits until the condition holds; what it gave then. Long, for a loaded machine: only what is wrong waits so long."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            pytest.fail(str(tell()))
+        time.sleep(0.02)
+    return value
+
+
 def calm_census(seconds=5):
     """The census when what the test before left to go by itself (a network that nobody uses stays a little) has gone."""
     deadline = time.monotonic() + seconds

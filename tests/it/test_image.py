@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from conftest import busybox_tree
+from conftest import busybox_tree, until
 
 
 def identity(hoy, name):
@@ -209,6 +209,7 @@ def test_commit(hoy):
 
 def test_commit_of_a_running_container(hoy):
     hoy("run", "-d", "--name", "runs", "busybox", "sh", "-c", "echo x > /x; sleep 100")
+    until(lambda: hoy.any("exec", "runs", "cat", "/x").out == "x\n")
     image = hoy("commit", "runs").out.strip()
     assert hoy("inspect", "-f", "{{.State.Status}}", "runs").out == "running\n"
     assert hoy("run", "--rm", image, "cat", "/x").out == "x\n"
