@@ -9,7 +9,7 @@
 #pragma once
 #include "base/err.h"
 #include "codec/json.h"
-#include "engine/engine.h"
+#include "engine/image.h"
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -24,6 +24,7 @@ struct build_opts {
 	char *const *secrets;	  /* "id=ID[,src=FILE|,env=NAME]" for RUN --mount=type=secret; NULL: none */
 	bool no_cache, pull, quiet, host_ca;
 	enum build_progress progress;
+	struct engine_access access; /* to the registries of base images; credentials go to one */
 	int cancel_fd;		  /* > 0: when it becomes readable, the build ends with ERR_CANCELLED; borrowed */
 };
 /*

@@ -18,6 +18,7 @@
 #include "image/config.h"
 #include "image/platform.h"
 #include "image/ref.h"
+#include "image/shortname.h"
 #include <strings.h>
 
 #define DEFAULT_PATH "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -136,13 +137,44 @@ static void pull_line(void *ctx, const char *id, const char *status, int64_t cur
 		(void)fprintf(stderr, "%s\n", status);
 }
 
+/* SECURITY: credentials are those of one registry. A second one that has to be asked is an error, not somebody who learns them. */
+static FALLIBLE check_creds(struct build *b, const char *ref)
+{
+	auto_shortname struct shortname s = { 0 };
+	CLEANUP(ref_fini) struct ref r = { 0 };
+
+	TRY(shortname_resolve(ref, &s));
+	TRY(ref_parse(s.names[0], &r));
+	if (b->creds_host && strcmp(b->creds_host, r.domain) != 0)
+		return FAIL(ERR_INVALID, "--creds went to %s and are not told to %s: use --authfile", b->creds_host, r.domain);
+	if (!b->creds_host)
+		b->creds_host = xstrdup(r.domain);
+	return NULL;
+}
+
+static FALLIBLE ensure_image(struct build *b, const char *ref, const struct engine_transfer_opts *o, struct engine_image *out)
+{
+	enum pull_policy policy = b->o->pull ? PULL_ALWAYS : PULL_MISSING;
+
+	if (o->access.creds && !b->o->pull) {
+		struct err *e = engine_image_ensure(b->e, ref, PULL_NEVER, o, out);
+
+		if (!e || e->kind != ERR_NOT_FOUND)
+			return e;
+		err_free(e);
+	}
+	if (o->access.creds)
+		TRY(check_creds(b, ref));
+	return engine_image_ensure(b->e, ref, policy, o, out);
+}
+
 static FALLIBLE get_image(struct build *b, const char *ref, const char *platform, struct engine_image *out)
 {
-	struct engine_transfer_opts o = { .platform = platform, .quiet = b->o->quiet, .progress = { pull_line, b } };
+	struct engine_transfer_opts o = { .platform = platform, .access = b->o->access, .quiet = b->o->quiet, .progress = { pull_line, b } };
 	struct err *e;
 
 	(void)pthread_mutex_lock(&b->outside); /* two stages of one base pull it once */
-	e = engine_image_ensure(b->e, ref, b->o->pull ? PULL_ALWAYS : PULL_MISSING, &o, out);
+	e = ensure_image(b, ref, &o, out);
 	(void)pthread_mutex_unlock(&b->outside);
 	return e;
 }
@@ -496,6 +528,7 @@ static void build_fini(struct build *b)
 	own_close(&b->finished[1]);
 	err_free(b->failure);
 	(void)pthread_mutex_destroy(&b->lock);
+	free(b->creds_host);
 	(void)pthread_mutex_destroy(&b->outside);
 	(void)pthread_cond_destroy(&b->changed);
 	own_close(&b->dir_fd);

@@ -64,6 +64,7 @@ struct build {
 	struct err *failure;	 /* the first that is not just a consequence */
 	int cancel[2];		 /* a pipe: its end means stop */
 	int finished[2];	 /* a pipe: its end means that nobody has to watch for a cancellation any more */
+	char *creds_host;	 /* the registry that o->access.creds have gone to, or NULL; guarded by outside */
 	struct step_net *spare;	 /* of a stage that is done, for the next */
 };
 

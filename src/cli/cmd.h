@@ -42,6 +42,8 @@ struct cmd {
 };
 /* The whole command line: global options, command, its options. Prints errors ("hoy: …"); returns the exit code. */
 int cmd_main(char *argv[]);
+/* Every row once, by name; *out_n of them. Owned list of borrowed rows. */
+const struct opt **cmd_opts_sorted(const struct cmd *c, size_t *out_n);
 /* path: "hoy run" */
 void cmd_help(const struct cmd *c, const char *path);
 /* Options and arguments of one command (path: "image rm") into a fresh conf (owned; cmd_conf_free) and the rest of argv (borrowed). */

@@ -1,6 +1,7 @@
 /* cmd_build.c - hoy build. */
 #include "base/own.h"
 #include "build/build.h"
+#include "cli/access.h"
 #include "cli/cmds.h"
 #include "sys/event.h"
 #include "sys/sys.h"
@@ -12,13 +13,16 @@ struct build_conf {
 	char **tags, **args, **labels, **secrets;
 	const char *file, *target, *progress, *iidfile;
 	bool no_cache, pull, quiet, host_ca;
+	struct engine_access access;
 };
 #define AT(field) offsetof(struct build_conf, field)
 static const struct opt build_options[] = {
+	ACCESS_OPTS(struct build_conf, access, "", "the registry of the base image"),
 	{ OPT_LIST, 0, "build-arg", "NAME[=VALUE]", AT(args), 0, "Set a build-time variable" },
 	{ OPT_STR, 'f', "file", "FILE", AT(file), 0, "The Dockerfile (default CONTEXT/Dockerfile; - is standard input)" },
 	{ OPT_FLAG, 0, "host-ca", NULL, AT(host_ca), 0, "Trust this host's certificates in RUN, leaving none in the image" },
 	{ OPT_STR, 0, "iidfile", "FILE", AT(iidfile), 0, "Write the image ID to a file" },
+	ACCESS_INSECURE(struct build_conf, access.insecure),
 	{ OPT_LIST, 0, "label", "KEY=VALUE", AT(labels), 0, "Set metadata of the image" },
 	{ OPT_FLAG, 0, "no-cache", NULL, AT(no_cache), 0, "Do not use the cache" },
 	{ OPT_STR, 0, "progress", "MODE", AT(progress), 0, "auto, plain or tty" },
@@ -59,13 +63,14 @@ static FALLIBLE run_build(const void *conf, char *const args[], int *out_exit)
 				.build_args = c->args, .labels = c->labels, .secrets = c->secrets, .no_cache = c->no_cache, .pull = c->pull,
 				.quiet = c->quiet, .host_ca = c->host_ca };
 	static const int stops[] = { SIGINT, SIGTERM, SIGHUP, 0 };
-	auto_free char *id = NULL;
+	auto_free char *id = NULL, *creds = NULL;
 	auto_fd int signals = -1;
 	struct engine *e;
 
 	(void)out_exit;
 	if (strcmp(args[0], "-") == 0)
 		return FAIL(ERR_UNSUPPORTED, "a context from standard input is not supported: unpack it, and name the directory");
+	TRY(access_complete(&c->access, &creds, &o.access));
 	TRY(progress_mode(c->progress, &o.progress));
 	TRY(cmd_engine(&e));
 	o.cancel_fd = signals = sys_signal_fd(stops); /* so that ctrl-c leaves nothing to be swept */

@@ -2,10 +2,10 @@
 #include "base/mem.h"
 #include "base/own.h"
 #include "base/text.h"
+#include "cli/access.h"
 #include "cli/cmds.h"
 #include "cli/out.h"
 #include "cli/progress.h"
-#include "engine/image.h"
 #include "sys/sys.h"
 #include <fcntl.h>
 #include <stdio.h>
@@ -14,17 +14,19 @@
 
 struct inspect_conf {
 	const char *format, *platform;
-	bool is_remote, is_raw, is_config, insecure;
+	bool is_remote, is_raw, is_config;
+	struct engine_access access;
 };
 #define AT(field) offsetof(struct inspect_conf, field)
 static const struct opt inspect_opts[] = {
+	ACCESS_OPTS(struct inspect_conf, access, "", "the registry"),
 	{ OPT_FLAG, 0, "config", NULL, AT(is_config), 0, "With --remote: the configuration as it is" },
 	{ OPT_STR, 'f', "format", NULL, AT(format), 0, "Template or json" },
-	{ OPT_FLAG, 0, "insecure", NULL, AT(insecure), 0, "Accept plain HTTP and any certificate" },
+	ACCESS_INSECURE(struct inspect_conf, access.insecure),
+	ACCESS_NO_CREDS(struct inspect_conf, access, "", "the registry"),
 	{ OPT_STR, 0, "platform", "OS/ARCH", AT(platform), 0, "With --remote: platform of a multi-platform image" },
 	{ OPT_FLAG, 0, "raw", NULL, AT(is_raw), 0, "With --remote: the manifest or index as it is" },
 	{ OPT_FLAG, 0, "remote", NULL, AT(is_remote), 0, "Ask the registry; nothing is downloaded" },
-	{ OPT_NOT, 0, "tls-verify", NULL, AT(insecure), 0, "=false: as --insecure" },
 	{ 0 },
 };
 #undef AT
@@ -41,9 +43,9 @@ static FALLIBLE name_of(const char *text, const char **out_name)
 	return NULL;
 }
 
-static FALLIBLE ask_registry(const struct inspect_conf *c, const char *name, json_t **out_image)
+static FALLIBLE ask_registry(const struct inspect_conf *c, const struct engine_access *access, const char *name, json_t **out_image)
 {
-	struct engine_transfer_opts o = { 0 };
+	struct engine_transfer_opts o = { .access = *access };
 	auto_list char **words = NULL;
 	auto_json json_t *result = NULL;
 
@@ -51,8 +53,6 @@ static FALLIBLE ask_registry(const struct inspect_conf *c, const char *name, jso
 	text_list_add(&words, "inspect");
 	if (c->is_raw || c->is_config)
 		text_list_add(&words, c->is_raw ? "--raw" : "--config");
-	if (c->insecure)
-		text_list_add(&words, "--insecure");
 	if (c->platform) {
 		text_list_add(&words, "--platform");
 		text_list_add(&words, c->platform);
@@ -67,8 +67,8 @@ static FALLIBLE check_inspect(const struct inspect_conf *c, char *const args[])
 {
 	bool is_text = c->is_raw || c->is_config;
 
-	if (!c->is_remote && (is_text || c->insecure || c->platform))
-		return FAIL(ERR_INVALID, "--raw, --config, --platform and --insecure need --remote");
+	if (!c->is_remote && (is_text || c->platform || access_is_said(&c->access)))
+		return FAIL(ERR_INVALID, "--raw, --config, --platform and what is said of a registry need --remote");
 	if (c->is_raw && c->is_config)
 		return FAIL(ERR_INVALID, "--raw and --config exclude each other");
 	if (is_text && (args[1] || c->format))
@@ -80,16 +80,19 @@ static FALLIBLE run_inspect(const void *conf, char *const args[], int *out_exit)
 {
 	const struct inspect_conf *c = conf;
 	auto_json json_t *found = json_array();
+	auto_free char *creds = NULL;
+	struct engine_access access;
 	struct engine *e = NULL;
 	size_t i;
 	json_t *v;
 
 	TRY(check_inspect(c, args));
+	TRY(access_complete(&c->access, &creds, &access));
 	if (!c->is_remote)
 		TRY(cmd_engine(&e));
 	for (; *args; args++) {
 		json_t *one = NULL;
-		struct err *err = e ? engine_image_inspect(e, *args, &one) : ask_registry(c, *args, &one);
+		struct err *err = e ? engine_image_inspect(e, *args, &one) : ask_registry(c, &access, *args, &one);
 
 		if (err) {
 			cmd_tell(err);
@@ -114,24 +117,23 @@ const struct cmd cmd_image_inspect = { "inspect", "IMAGE [IMAGE...]", "Show ever
 /* ---- tags ---- */
 
 struct tags_conf {
-	bool insecure;
+	struct engine_access access;
 };
 static const struct opt tags_opts[] = {
-	{ OPT_FLAG, 0, "insecure", NULL, offsetof(struct tags_conf, insecure), 0, "Accept plain HTTP and any certificate" },
-	{ OPT_NOT, 0, "tls-verify", NULL, offsetof(struct tags_conf, insecure), 0, "=false: as --insecure" },
+	ACCESS_OPTS(struct tags_conf, access, "", "the registry"),
+	ACCESS_INSECURE(struct tags_conf, access.insecure),
+	ACCESS_NO_CREDS(struct tags_conf, access, "", "the registry"),
 	{ 0 },
 };
 
-FALLIBLE cmd_remote_tags(const char *name, bool insecure, char ***out_tags)
+FALLIBLE cmd_remote_tags(const char *name, const struct engine_access *access, char ***out_tags)
 {
-	struct engine_transfer_opts o = { 0 };
+	struct engine_transfer_opts o = { .access = *access };
 	auto_list char **words = NULL;
 	auto_json json_t *result = NULL;
 
 	TRY(name_of(name, &name));
 	text_list_add(&words, "tags");
-	if (insecure)
-		text_list_add(&words, "--insecure");
 	text_list_add(&words, name);
 	TRY(engine_transfer_run(words, -1, &o, &result));
 	return json_list_at(result, "tags", out_tags);
@@ -141,9 +143,12 @@ static FALLIBLE run_tags(const void *conf, char *const args[], int *out_exit)
 {
 	const struct tags_conf *c = conf;
 	auto_list char **tags = NULL;
+	auto_free char *creds = NULL;
+	struct engine_access access;
 
 	(void)out_exit;
-	TRY(cmd_remote_tags(args[0], c->insecure, &tags));
+	TRY(access_complete(&c->access, &creds, &access));
+	TRY(cmd_remote_tags(args[0], &access, &tags));
 	for (char **tag = tags; tag && *tag; tag++)
 		(void)printf("%s\n", *tag);
 	return NULL;
@@ -154,27 +159,24 @@ const struct cmd cmd_image_tags = { "tags",    "REPOSITORY",		  "List the tags a
 /* ---- copy ---- */
 
 struct copy_conf {
-	bool all, insecure, quiet, preserve, src_open, dest_open, src_no_creds, dest_no_creds;
-	const char *platform, *format, *digestfile, *authfile, *src_authfile, *dest_authfile, *src_creds, *dest_creds;
+	bool all, insecure, quiet, preserve;
+	const char *platform, *format, *digestfile, *authfile;
+	struct engine_access source, destination;
 };
 #define AT(field) offsetof(struct copy_conf, field)
 static const struct opt copy_opts[] = {
 	{ OPT_FLAG, 'a', "all", NULL, AT(all), 0, "Every platform of a multi-platform image, and its index" },
 	{ OPT_STR, 0, "authfile", "FILE", AT(authfile), 0, "Credentials of both sides (auth.json)" },
-	{ OPT_STR, 0, "dest-authfile", "FILE", AT(dest_authfile), 0, "Credentials of the destination" },
-	{ OPT_STR, 0, "dest-creds", "USER[:PASSWORD]", AT(dest_creds), 0, "Who we are at the destination" },
-	{ OPT_FLAG, 0, "dest-no-creds", NULL, AT(dest_no_creds), 0, "Nobody at the destination" },
-	{ OPT_NOT, 0, "dest-tls-verify", NULL, AT(dest_open), 0, "=false: accept plain HTTP and any certificate there" },
+	ACCESS_OPTS(struct copy_conf, destination, "dest-", "the destination"),
+	ACCESS_NO_CREDS(struct copy_conf, destination, "dest-", "the destination"),
 	{ OPT_STR, 0, "digestfile", "FILE", AT(digestfile), 0, "Write the digest of what stands at the destination to FILE" },
 	{ OPT_STR, 'f', "format", "oci|v2s2", AT(format), 0, "Write manifests of this kind (default: as they are)" },
-	{ OPT_FLAG, 0, "insecure", NULL, AT(insecure), 0, "Accept plain HTTP and any certificate" },
+	ACCESS_INSECURE(struct copy_conf, insecure),
 	{ OPT_STR, 0, "platform", "OS/ARCH", AT(platform), 0, "Which of a multi-platform image" },
 	{ OPT_FLAG, 0, "preserve-digests", NULL, AT(preserve), 0, "Fail rather than change a digest" },
 	{ OPT_FLAG, 'q', "quiet", NULL, AT(quiet), 0, "Print only the digest" },
-	{ OPT_STR, 0, "src-authfile", "FILE", AT(src_authfile), 0, "Credentials of the source" },
-	{ OPT_STR, 0, "src-creds", "USER[:PASSWORD]", AT(src_creds), 0, "Who we are at the source" },
-	{ OPT_FLAG, 0, "src-no-creds", NULL, AT(src_no_creds), 0, "Nobody at the source" },
-	{ OPT_NOT, 0, "src-tls-verify", NULL, AT(src_open), 0, "=false: accept plain HTTP and any certificate there" },
+	ACCESS_OPTS(struct copy_conf, source, "src-", "the source"),
+	ACCESS_NO_CREDS(struct copy_conf, source, "src-", "the source"),
 	{ 0 },
 };
 #undef AT
@@ -189,11 +191,17 @@ static FALLIBLE write_digest(const char *path, const char *digest)
 
 static FALLIBLE check_copy(const struct copy_conf *c)
 {
-	if ((c->src_creds && c->src_no_creds) || (c->dest_creds && c->dest_no_creds))
-		return FAIL(ERR_INVALID, "credentials and no credentials exclude each other");
-	if ((c->src_creds && !*c->src_creds) || (c->dest_creds && !*c->dest_creds))
-		return FAIL(ERR_INVALID, "empty credentials (wanted USER[:PASSWORD])");
 	return c->all && c->platform ? FAIL(ERR_INVALID, "--all and --platform exclude each other") : NULL;
+}
+
+/* What holds for one side: what was said of it, else of both. */
+static FALLIBLE complete_side(const struct copy_conf *c, const struct engine_access *said, char **out_creds,
+			      struct engine_access *out_access)
+{
+	TRY(access_complete(said, out_creds, out_access));
+	out_access->insecure = said->insecure || c->insecure;
+	out_access->authfile = said->authfile ? said->authfile : c->authfile;
+	return NULL;
 }
 
 static FALLIBLE run_copy(const void *conf, char *const args[], int *out_exit)
@@ -201,22 +209,22 @@ static FALLIBLE run_copy(const void *conf, char *const args[], int *out_exit)
 	const struct copy_conf *c = conf;
 	CLEANUP(progress_fini) struct progress p = progress_begin(c->quiet, stdout);
 	struct engine_transfer_opts o = {
-		.platform = c->platform, .insecure = c->insecure, .quiet = c->quiet, .progress = progress_sink(&p)
+		.platform = c->platform, .quiet = c->quiet, .progress = progress_sink(&p)
 	};
 	struct engine_copy copy = {
 		.from = args[0],
 		.to = args[1],
-		.source = { c->src_open, c->src_no_creds, c->src_creds, c->src_authfile ? c->src_authfile : c->authfile },
-		.destination = { c->dest_open, c->dest_no_creds, c->dest_creds, c->dest_authfile ? c->dest_authfile : c->authfile },
 		.format = c->format,
 		.all = c->all,
 		.preserve_digests = c->preserve,
 	};
-	auto_free char *digest = NULL;
+	auto_free char *digest = NULL, *source_creds = NULL, *destination_creds = NULL;
 	struct engine *e;
 
 	(void)out_exit;
 	TRY(check_copy(c));
+	TRY(complete_side(c, &c->source, &source_creds, &copy.source));
+	TRY(complete_side(c, &c->destination, &destination_creds, &copy.destination));
 	TRY(cmd_engine(&e));
 	TRY(engine_image_copy(e, &copy, &o, &digest));
 	if (c->digestfile)

@@ -2,11 +2,11 @@
 #include "base/mem.h"
 #include "base/own.h"
 #include "base/text.h"
+#include "cli/access.h"
 #include "cli/cmds.h"
 #include "cli/progress.h"
 #include "cli/run.h"
 #include "engine/container.h"
-#include "engine/image.h"
 #include "image/ref.h"
 #include "sys/sys.h"
 #include <fcntl.h>
@@ -65,8 +65,10 @@ static FALLIBLE create(struct engine *e, const struct run_conf *c, char *const a
 	CLEANUP(progress_fini) struct progress p = progress_begin(c->quiet, stderr);
 	struct engine_transfer_opts o = { .platform = c->platform, .quiet = c->quiet, .progress = progress_sink(&p), .choose = cmd_chooser() };
 	auto_json json_t *body = NULL;
+	auto_free char *creds = NULL;
 	enum pull_policy policy;
 
+	TRY(access_complete(&c->access, &creds, &o.access));
 	TRY(policy_of(c->pull, &policy));
 	TRY(run_body(c, args, &body));
 	TRY(engine_image_ensure(e, args[0], policy, &o, &image));

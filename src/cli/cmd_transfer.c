@@ -3,18 +3,18 @@
 #include "base/num.h"
 #include "base/own.h"
 #include "base/text.h"
+#include "cli/access.h"
 #include "cli/cmds.h"
 #include "cli/progress.h"
-#include "engine/image.h"
 #include "image/ref.h"
-#include "sys/event.h"
 #include "sys/sys.h"
 #include <fcntl.h>
 #include <stdio.h>
 
 struct transfer_conf {
-	bool quiet, insecure, all_tags, all_platforms, wants_trust;
+	bool quiet, all_tags, all_platforms, wants_trust;
 	const char *platform, *format, *level;
+	struct engine_access access;
 };
 #define OPT_TRUST                                                                                                          \
 	{                                                                                                                  \
@@ -23,11 +23,11 @@ struct transfer_conf {
 	}
 static const struct opt pull_opts[] = {
 	{ OPT_FLAG, 'a', "all-tags", NULL, offsetof(struct transfer_conf, all_tags), 0, "Every tag of the repository" },
+	ACCESS_OPTS(struct transfer_conf, access, "", "the registry"),
 	OPT_TRUST,
-	{ OPT_FLAG, 0, "insecure", NULL, offsetof(struct transfer_conf, insecure), 0, "Accept plain HTTP and any certificate" },
+	ACCESS_INSECURE(struct transfer_conf, access.insecure),
 	{ OPT_STR, 0, "platform", "OS/ARCH", offsetof(struct transfer_conf, platform), 0, "Platform of a multi-platform image" },
 	{ OPT_FLAG, 'q', "quiet", NULL, offsetof(struct transfer_conf, quiet), 0, "Print only the name" },
-	{ OPT_NOT, 0, "tls-verify", NULL, offsetof(struct transfer_conf, insecure), 0, "=false: as --insecure" },
 	{ 0 },
 };
 static const struct opt push_opts[] = {
@@ -37,10 +37,10 @@ static const struct opt push_opts[] = {
 	{ OPT_STR, 0, "compression-format", "gzip|zstd", offsetof(struct transfer_conf, format), 0,
 	  "How layers made here are compressed (default gzip)" },
 	{ OPT_STR, 0, "compression-level", "N", offsetof(struct transfer_conf, level), 0, "1 to 9 for gzip (4), to 19 for zstd (3)" },
+	ACCESS_OPTS(struct transfer_conf, access, "", "the registry"),
 	OPT_TRUST,
-	{ OPT_FLAG, 0, "insecure", NULL, offsetof(struct transfer_conf, insecure), 0, "Accept plain HTTP and any certificate" },
+	ACCESS_INSECURE(struct transfer_conf, access.insecure),
 	{ OPT_FLAG, 'q', "quiet", NULL, offsetof(struct transfer_conf, quiet), 0, "Print only the name" },
-	{ OPT_NOT, 0, "tls-verify", NULL, offsetof(struct transfer_conf, insecure), 0, "=false: as --insecure" },
 	{ 0 },
 };
 
@@ -83,11 +83,11 @@ static char *id_of(struct engine *e, const char *name)
 	return image ? xstrdup(json_str_at(image, "Id", "")) : NULL;
 }
 
-static FALLIBLE pull_one(const struct transfer_conf *c, const char *name)
+static FALLIBLE pull_one(const struct transfer_conf *c, const struct engine_access *access, const char *name)
 {
 	CLEANUP(progress_fini) struct progress p = progress_begin(c->quiet, stdout);
 	struct engine_transfer_opts o = { .platform = c->platform,
-					  .insecure = c->insecure,
+					  .access = *access,
 					  .quiet = c->quiet,
 					  .progress = progress_sink(&p),
 					  .choose = cmd_chooser() };
@@ -142,32 +142,40 @@ static FALLIBLE run_pull(const void *conf, char *const args[], int *out_exit)
 	const struct transfer_conf *c = conf;
 	CLEANUP(ref_fini) struct ref r = { 0 };
 	auto_list char **tags = NULL;
+	auto_free char *creds = NULL;
+	struct engine_access access;
 
 	(void)out_exit;
 	TRY(check_trust(c));
 	TRY(ref_parse(args[0], &r));
+	TRY(access_complete(&c->access, &creds, &access));
 	if (!c->all_tags) {
 		tell_default_tag(c, args[0], &r);
 		tell_pull(c, r.digest ? r.digest : r.tag, &r);
-		return pull_one(c, args[0]);
+		return pull_one(c, &access, args[0]);
 	}
 	TRY(check_no_tag(args[0], &r));
-	TRY(cmd_remote_tags(args[0], c->insecure, &tags));
+	TRY(cmd_remote_tags(args[0], &access, &tags));
 	for (char **tag = tags; tag && *tag; tag++) {
 		auto_free char *name = xasprintf("%s:%s", args[0], *tag);
 
 		tell_pull(c, *tag, &r);
-		TRY(pull_one(c, name));
+		TRY(pull_one(c, &access, name));
 	}
 	return NULL;
 }
 const struct cmd cmd_pull = { "pull",	 "NAME[:TAG|@DIGEST]",	       "Download an image from a registry",
 			      pull_opts, sizeof(struct transfer_conf), 1, 1, false, 0, false, run_pull, NULL, NULL };
 
-static FALLIBLE push_one(const struct transfer_conf *c, const char *name)
+static FALLIBLE push_one(const struct transfer_conf *c, const struct engine_access *access, const char *name)
 {
 	CLEANUP(progress_fini) struct progress p = progress_begin(c->quiet, stdout);
-	struct engine_transfer_opts o = { NULL, c->insecure, c->quiet, progress_sink(&p), c->format, c->level, NULL, NULL, c->all_platforms };
+	struct engine_transfer_opts o = { .access = *access,
+					  .quiet = c->quiet,
+					  .progress = progress_sink(&p),
+					  .compression = c->format,
+					  .compression_level = c->level,
+					  .all_platforms = c->all_platforms };
 	CLEANUP(ref_fini) struct ref r = { 0 };
 	auto_free char *digest = NULL;
 	uint64_t bytes = 0;
@@ -210,10 +218,13 @@ static FALLIBLE run_push(const void *conf, char *const args[], int *out_exit)
 	const struct transfer_conf *c = conf;
 	CLEANUP(ref_fini) struct ref r = { 0 };
 	auto_list char **names = NULL;
+	auto_free char *creds = NULL;
+	struct engine_access access;
 
 	(void)out_exit;
 	TRY(check_trust(c));
 	TRY(ref_parse(args[0], &r));
+	TRY(access_complete(&c->access, &creds, &access));
 	if (c->all_tags)
 		TRY(check_no_tag(args[0], &r));
 	else
@@ -222,10 +233,10 @@ static FALLIBLE run_push(const void *conf, char *const args[], int *out_exit)
 		(void)printf("The push refers to repository [%s/%s]\n", r.domain, r.path);
 	(void)fflush(stdout);
 	if (!c->all_tags)
-		return push_one(c, args[0]);
+		return push_one(c, &access, args[0]);
 	TRY(local_tags(&r, &names));
 	for (char **name = names; *name; name++)
-		TRY(push_one(c, *name));
+		TRY(push_one(c, &access, *name));
 	return NULL;
 }
 const struct cmd cmd_push = { "push",	 "NAME[:TAG]",		       "Upload an image to a registry",
@@ -246,46 +257,6 @@ static const struct opt login_opts[] = {
 	{ 0 },
 };
 
-/* A terminal in raw mode edits nothing: what a line has of that is done here. False: given up. */
-static bool read_hidden(char out[256])
-{
-	size_t n = 0;
-	char c = 0;
-
-	while (n < 255 && sys_read(STDIN_FILENO, &c, 1) == 1 && c != '\r' && c != '\n') {
-		if (c == 3 || c == 4) /* ^C, ^D */
-			return false;
-		if (c == 127 || c == '\b')
-			n -= n > 0;
-		else if (c == 21) /* ^U */
-			n = 0;
-		else
-			out[n++] = c;
-	}
-	out[n] = 0;
-	return true;
-}
-
-static FALLIBLE ask(const char *question, bool hidden, char out[256])
-{
-	struct sys_tty *saved = NULL;
-	bool got;
-
-	if (hidden && sys_tty_raw(STDIN_FILENO, &saved) < 0)
-		saved = NULL;
-	(void)fprintf(stderr, "%s", question); /* by now nothing that is typed is shown */
-	if (saved) {
-		got = read_hidden(out);
-		sys_tty_restore(saved);
-		(void)fputc('\n', stderr);
-	} else {
-		got = fgets(out, 256, stdin) != NULL;
-		if (got)
-			out[strcspn(out, "\r\n")] = 0;
-	}
-	return got && *out ? NULL : FAIL(ERR_CANCELLED, "login was given up");
-}
-
 /* As a pipe, never as an argument that ps shows. */
 static FALLIBLE password_fd(const struct login_conf *c, int *out_fd)
 {
@@ -300,7 +271,7 @@ static FALLIBLE password_fd(const struct login_conf *c, int *out_fd)
 	if (!text) {
 		if (!isatty(STDIN_FILENO))
 			return FAIL(ERR_INVALID, "Cannot perform an interactive login from a non TTY device");
-		TRY(ask("Password: ", true, typed));
+		TRY(access_ask("Password: ", true, typed));
 		text = typed;
 	} else {
 		(void)fprintf(stderr, "WARNING! Using --password via the CLI is insecure. Use --password-stdin.\n");
@@ -316,13 +287,11 @@ static FALLIBLE password_fd(const struct login_conf *c, int *out_fd)
 /* user NULL: with what is stored. */
 static FALLIBLE ask_login(const struct login_conf *c, const char *user, int password_fd, const char *server)
 {
-	struct engine_transfer_opts o = { 0 };
+	struct engine_transfer_opts o = { .access.insecure = c->insecure };
 	auto_list char **words = NULL;
 	auto_json json_t *result = NULL;
 
 	text_list_add(&words, "login");
-	if (c->insecure)
-		text_list_add(&words, "--insecure");
 	if (user) {
 		text_list_add(&words, "--username");
 		text_list_add(&words, user);
@@ -360,7 +329,7 @@ static FALLIBLE run_login(const void *conf, char *const args[], int *out_exit)
 	if (!user) {
 		if (!isatty(STDIN_FILENO))
 			return FAIL(ERR_INVALID, "Cannot perform an interactive login from a non TTY device");
-		TRY(ask("Username: ", false, typed));
+		TRY(access_ask("Username: ", false, typed));
 		user = typed;
 	}
 	TRY(password_fd(c, &fd));

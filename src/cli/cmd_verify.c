@@ -43,7 +43,7 @@ static FALLIBLE run_verify(const void *conf, char *const args[], int *out_exit)
 	CLEANUP(progress_fini) struct progress p = progress_begin(c->quiet, stderr);
 	struct verify_opts o = { .images = args,
 				 .repair = c->repair,
-				 .transfer = { NULL, c->insecure, c->quiet, progress_sink(&p) },
+				 .transfer = { .access.insecure = c->insecure, .quiet = c->quiet, .progress = progress_sink(&p) },
 				 .tell = c->quiet ? tell_nothing : tell };
 	struct verify_result r;
 	struct engine *e;

@@ -2,7 +2,7 @@
 #pragma once
 #include "cli/cmd.h"
 #include "codec/json.h"
-#include "engine/engine.h"
+#include "engine/image.h"
 
 extern const struct cmd cmd_run, cmd_create, cmd_start, cmd_attach, cmd_exec;
 extern const struct cmd cmd_stop, cmd_restart, cmd_kill, cmd_rm, cmd_pause, cmd_unpause, cmd_rename, cmd_wait;
@@ -20,7 +20,7 @@ FALLIBLE cmd_each(struct engine *e, char *const args[], struct err *(*one)(struc
 typedef struct err *cmd_choice(void *ctx, const char *text, char *const *names, size_t *out_index);
 cmd_choice *cmd_chooser(void);
 /* The tags a registry has of a repository; owned list, NULL when none. */
-FALLIBLE cmd_remote_tags(const char *name, bool insecure, char ***out_tags);
+FALLIBLE cmd_remote_tags(const char *name, const struct engine_access *access, char ***out_tags);
 /* Prints an error that is not the end: "hoy: …". Consumes it. */
 void cmd_tell(struct err *e);
 /* --filter key=value … as the API's object; owned, or NULL when none. */

@@ -1,7 +1,8 @@
 /* help.c - help out of the option tables. */
+#include "base/mem.h"
+#include "base/own.h"
 #include "cli/cmd.h"
 #include <stdio.h>
-#include <string.h>
 
 static const char *type_word(const struct opt *o)
 {
@@ -25,12 +26,36 @@ static const char *type_word(const struct opt *o)
 	return "";
 }
 
+static int by_name(const void *a, const void *b)
+{
+	const struct opt *const *x = a, *const *y = b;
+
+	return strcmp((*x)->name, (*y)->name);
+}
+
+const struct opt **cmd_opts_sorted(const struct cmd *c, size_t *out_n)
+{
+	const struct opt **list;
+	size_t n = 0;
+
+	while (c->opts && c->opts[n].type != OPT_END)
+		n++;
+	list = xcalloc(n + 1, sizeof *list);
+	for (size_t i = 0; i < n; i++)
+		list[i] = &c->opts[i];
+	qsort(list, n, sizeof *list, by_name);
+	*out_n = n;
+	return list;
+}
+
 static void option_lines(const struct cmd *c)
 {
-	size_t width = 0;
+	size_t width = 0, n_opts = 0;
+	auto_free const struct opt **list = cmd_opts_sorted(c, &n_opts);
 
 	for (int pass = 0; pass < 2; pass++)
-		for (const struct opt *o = c->opts; o && o->type != OPT_END; o++) {
+		for (size_t i = 0; i < n_opts; i++) {
+			const struct opt *o = list[i];
 			char left[96];
 			int n;
 

@@ -1,4 +1,5 @@
 /* man.c - the manual page out of the command tables, so that it can't differ from what the parser takes. */
+#include "base/own.h"
 #include "cli/cmds.h"
 #include <stdio.h>
 
@@ -17,7 +18,12 @@ static void text(const char *s)
 
 static void options(const struct cmd *c)
 {
-	for (const struct opt *o = c->opts; o && o->type != OPT_END; o++) {
+	size_t n = 0;
+	auto_free const struct opt **list = cmd_opts_sorted(c, &n);
+
+	for (size_t i = 0; i < n; i++) {
+		const struct opt *o = list[i];
+
 		(void)printf(".TP\n");
 		if (o->letter)
 			(void)printf("\\fB\\-%c\\fR, ", o->letter);

@@ -7,9 +7,11 @@
 #include "base/err.h"
 #include "cli/cmd.h"
 #include "codec/json.h"
+#include "engine/image.h"
 #include <stdint.h>
 
 struct run_conf {
+	struct engine_access access;
 	/* the process */
 	bool interactive, tty, detach, init, read_only, privileged, host_ca, no_sig_proxy, disable_content_trust;
 	char **attach, **env, **env_file, **label, **label_file, **group_add;

@@ -1,9 +1,11 @@
 /* run_opts.c - the option table of run and create. */
 #include "cli/run.h"
+#include "cli/access.h"
 
 #define AT(field) offsetof(struct run_conf, field)
 
 const struct opt run_opts[] = {
+	ACCESS_OPTS(struct run_conf, access, "", "the registry"),
 	{ OPT_LIST, 0, "add-host", "HOST:IP", AT(add_host), 0, "Add a host-to-IP line to /etc/hosts" },
 	{ OPT_LIST, 0, "annotation", "KEY=VALUE", AT(annotation), 0, "Add an annotation to the container (passed to the OCI runtime)" },
 	{ OPT_LIST, 'a', "attach", "STREAM", AT(attach), 0, "Attach to STDIN, STDOUT or STDERR" },
@@ -48,6 +50,7 @@ const struct opt run_opts[] = {
 	{ OPT_FLAG, 0, "host-ca", NULL, AT(host_ca), 0, "Trust the CA certificates of the host inside" },
 	{ OPT_STR, 'h', "hostname", NULL, AT(hostname), 0, "Host name of the container" },
 	{ OPT_FLAG, 0, "init", NULL, AT(init), 0, "Run an init inside that forwards signals and reaps processes" },
+	ACCESS_INSECURE(struct run_conf, access.insecure),
 	{ OPT_FLAG, 'i', "interactive", NULL, AT(interactive), 0, "Keep STDIN open" },
 	{ OPT_STR, 0, "ip", "IP", AT(ip), 0, "Address on a network of your own" },
 	{ OPT_STR, 0, "ipc", "MODE", AT(ipc), 0, "IPC namespace: private, shareable, none, host, container:NAME" },

@@ -28,9 +28,14 @@ struct engine_progress { /* NULL functions are fine; lines without newline */
 	void (*line)(void *ctx, const char *id, const char *status, int64_t current, int64_t total);
 	void *ctx;
 };
+struct engine_access { /* what the command line says of a registry; not shown to its mirrors */
+	bool insecure, no_creds;
+	const char *creds, *authfile, *cert_dir; /* "USER[:PASSWORD]", a file, a directory; NULL: what the machine has */
+};
 struct engine_transfer_opts {
 	const char *platform; /* NULL: ours */
-	bool insecure, quiet;
+	struct engine_access access;
+	bool quiet;
 	struct engine_progress progress;
 	const char *compression, *compression_level; /* of layers that are pushed: "gzip" or "zstd", a number; NULL: as usual */
 	/* Which of several registries a short name means (shortname.h); NULL: nobody to ask. */
@@ -45,13 +50,9 @@ FALLIBLE engine_image_pull(struct engine *e, const char *ref, const struct engin
 /* out_digest (owned), out_bytes: of the manifest that stands there now. */
 FALLIBLE engine_image_push(struct engine *e, const char *ref, const struct engine_transfer_opts *o, char **out_digest,
 			   uint64_t *out_bytes);
-struct engine_copy_side { /* of a registry */
-	bool insecure, no_creds;
-	const char *creds, *authfile; /* "USER[:PASSWORD]", a file; NULL: what the machine has */
-};
 struct engine_copy {
 	const char *from, *to;
-	struct engine_copy_side source, destination;
+	struct engine_access source, destination; /* instead of the one of engine_transfer_opts */
 	const char *format; /* of the manifest: "oci", "v2s2"; NULL: as it is */
 	bool all;	    /* an index whole, else the part of the platform */
 	bool preserve_digests;
@@ -96,5 +97,6 @@ FALLIBLE engine_image_commit(struct engine *e, const char *container, const stru
  * store, and applied) is given by diff id. ref may be NULL. out_id owned.
  */
 FALLIBLE engine_image_create(struct engine *e, const json_t *config, const char *ref, char **out_id);
-/* Runs hoy-transfer with these arguments (login, logout …); in_fd: its standard input, or -1. Owned result object. */
+/* Runs hoy-transfer with these arguments (login, inspect …); in_fd: its standard input, without o->access.creds; or -1. Owned
+ * result object. */
 FALLIBLE engine_transfer_run(char *const *args, int in_fd, const struct engine_transfer_opts *o, json_t **out_result);

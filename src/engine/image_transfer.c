@@ -130,39 +130,90 @@ static FALLIBLE run_program(char *const *args, int in_fd, struct transfer *t, js
 	return err;
 }
 
+static void add_word(char ***words, const char *option, const char *value)
+{
+	if (!value)
+		return;
+	text_list_add(words, option);
+	text_list_add(words, value);
+}
+
+/* side: "src" or "dest", of hoy-transfer's options. */
+static void add_access(char ***words, const char *side, const struct engine_access *a)
+{
+	auto_free char *insecure = xasprintf("--%s-insecure", side), *authfile = xasprintf("--%s-authfile", side),
+		       *cert_dir = xasprintf("--%s-cert-dir", side);
+
+	if (a->insecure)
+		text_list_add(words, insecure);
+	add_word(words, authfile, a->authfile);
+	add_word(words, cert_dir, a->cert_dir);
+}
+
+static void add_creds(json_t *doc, const char *side, const struct engine_access *a)
+{
+	if (a && (a->creds || a->no_creds))
+		(void)json_object_set_new(doc, side, json_string(a->no_creds ? "" : a->creds));
+}
+
+/* Credentials as a pipe to read from: arguments are for all to see. One side may be NULL. *out_fd -1: nothing; else args say so. */
+static FALLIBLE creds_fd(const struct engine_access *source, const struct engine_access *destination, char ***args, int *out_fd)
+{
+	auto_json json_t *doc = json_object();
+	auto_buf struct buf b = BUF(32768);
+	int p[2], r;
+
+	add_creds(doc, "src", source);
+	add_creds(doc, "dest", destination);
+	if (!json_object_size(doc))
+		return NULL;
+	text_list_add(args, "--creds");
+	json_print(doc, &b);
+	TRY(buf_check(&b, "credentials"));
+	if ((r = sys_pipe(p)) < 0)
+		return FAIL_OS(-r, "make a pipe");
+	r = sys_write_all(p[1], b.data, b.n); /* less than a pipe holds */
+	explicit_bzero(b.data, b.n);
+	(void)sys_close(p[1]);
+	*out_fd = p[0];
+	return r < 0 ? FAIL_OS(-r, "hand over credentials") : NULL;
+}
+
 FALLIBLE engine_transfer_run(char *const *args, int in_fd, const struct engine_transfer_opts *o, json_t **out_result)
 {
 	struct transfer t = { .o = o };
+	auto_list char **all = NULL;
+	auto_fd int fd = -1;
 
-	return run_program(args, in_fd, &t, out_result);
+	add_access(&all, "src", &o->access);
+	if (in_fd < 0)
+		TRY(creds_fd(&o->access, NULL, &all, &fd));
+	for (; *args; args++)
+		text_list_add(&all, *args);
+	return run_program(all, in_fd < 0 ? fd : in_fd, &t, out_result);
 }
 
 /* digest: what is pushed; NULL: a pull. */
 static FALLIBLE run_for(struct engine *e, const char *full, const char *digest, struct transfer *t, json_t **out_result)
 {
+	const struct engine_access *access = &t->o->access;
 	auto_list char **args = NULL;
+	auto_fd int fd = -1;
 
 	text_list_add(&args, "--root");
 	text_list_add(&args, engine_root(e));
 	text_list_add(&args, digest ? "push" : "pull");
-	if (t->o->platform) {
-		text_list_add(&args, "--platform");
-		text_list_add(&args, t->o->platform);
-	}
-	if (t->o->insecure)
-		text_list_add(&args, "--insecure");
-	if (digest && t->o->compression) {
-		text_list_add(&args, "--compression-format");
-		text_list_add(&args, t->o->compression);
-	}
-	if (digest && t->o->compression_level) {
-		text_list_add(&args, "--compression-level");
-		text_list_add(&args, t->o->compression_level);
+	add_word(&args, "--platform", t->o->platform);
+	add_access(&args, digest ? "dest" : "src", access);
+	TRY(creds_fd(digest ? NULL : access, digest ? access : NULL, &args, &fd));
+	if (digest) {
+		add_word(&args, "--compression-format", t->o->compression);
+		add_word(&args, "--compression-level", t->o->compression_level);
 	}
 	text_list_add(&args, full);
 	if (digest)
 		text_list_add(&args, digest);
-	return run_program(args, -1, t, out_result);
+	return run_program(args, fd, t, out_result);
 }
 
 /* Layers that have come are applied while others come. */
@@ -348,6 +399,8 @@ static FALLIBLE pull_name(struct engine *e, const char *text, const struct engin
 		TRY(platform_parse(o->platform, &p));
 	TRY(shortname_resolve(text, &s));
 	TRY(choose(text, o, &s, &is_chosen));
+	if (o->access.creds && s.names[1])
+		return FAIL(ERR_INVALID, "%s can be of several registries: credentials go to one, write %s", text, s.names[0]);
 	TRY(pull_any(e, text, s.names, o, out_full, out_digest, out_lease));
 	return is_chosen ? shortname_remember(text, *out_full) : NULL;
 }
@@ -414,13 +467,6 @@ FALLIBLE engine_image_push(struct engine *e, const char *ref, const struct engin
 	return err;
 }
 
-static void add_word(char ***words, const char *option, const char *value)
-{
-	text_list_add(words, option);
-	if (value)
-		text_list_add(words, value);
-}
-
 static char **copy_words(struct engine *e, const struct engine_copy *c, const struct engine_transfer_opts *o)
 {
 	char **words = NULL;
@@ -431,43 +477,11 @@ static char **copy_words(struct engine *e, const struct engine_copy *c, const st
 		text_list_add(&words, "--all");
 	if (c->preserve_digests)
 		text_list_add(&words, "--preserve-digests");
-	if (c->source.insecure || o->insecure)
-		text_list_add(&words, "--src-insecure");
-	if (c->destination.insecure || o->insecure)
-		text_list_add(&words, "--dest-insecure");
-	if (c->source.authfile)
-		add_word(&words, "--src-authfile", c->source.authfile);
-	if (c->destination.authfile)
-		add_word(&words, "--dest-authfile", c->destination.authfile);
-	if (c->format)
-		add_word(&words, "--format", c->format);
-	if (o->platform)
-		add_word(&words, "--platform", o->platform);
+	add_access(&words, "src", &c->source);
+	add_access(&words, "dest", &c->destination);
+	add_word(&words, "--format", c->format);
+	add_word(&words, "--platform", o->platform);
 	return words;
-}
-
-/* What the command line says of credentials, as a pipe to read from: arguments are for all to see. -1: nothing. */
-static FALLIBLE creds_fd(const struct engine_copy *c, int *out_fd)
-{
-	auto_json json_t *doc = json_object();
-	auto_buf struct buf b = BUF(32768);
-	int p[2], r;
-
-	if (c->source.creds || c->source.no_creds)
-		(void)json_object_set_new(doc, "src", json_string(c->source.no_creds ? "" : c->source.creds));
-	if (c->destination.creds || c->destination.no_creds)
-		(void)json_object_set_new(doc, "dest", json_string(c->destination.no_creds ? "" : c->destination.creds));
-	if (!json_object_size(doc))
-		return NULL;
-	json_print(doc, &b);
-	TRY(buf_check(&b, "credentials"));
-	if ((r = sys_pipe(p)) < 0)
-		return FAIL_OS(-r, "make a pipe");
-	r = sys_write_all(p[1], b.data, b.n); /* less than a pipe holds */
-	explicit_bzero(b.data, b.n);
-	(void)sys_close(p[1]);
-	*out_fd = p[0];
-	return r < 0 ? FAIL_OS(-r, "hand over credentials") : NULL;
 }
 
 FALLIBLE engine_image_copy(struct engine *e, const struct engine_copy *c, const struct engine_transfer_opts *o,
@@ -481,9 +495,7 @@ FALLIBLE engine_image_copy(struct engine *e, const struct engine_copy *c, const 
 	struct transfer t = { .e = e, .o = o };
 	struct err *err;
 
-	TRY(creds_fd(c, &in_fd));
-	if (in_fd >= 0)
-		text_list_add(&args, "--creds");
+	TRY(creds_fd(&c->source, &c->destination, &args, &in_fd));
 	if (in_fd >= 0 && is_piped)
 		return FAIL(ERR_INVALID, "credentials and an archive cannot both come through standard input: use an authfile");
 	text_list_add(&args, c->from);

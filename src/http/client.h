@@ -21,6 +21,8 @@ struct http_trust { /* of one host; all borrowed, outlive the client */
 	const char *host; /* "host[:port]"; NULL: nothing below holds */
 	char *const *ca;  /* files of authorities beside the system's; may be NULL */
 	const char *cert, *key; /* the client's; may be NULL */
+	/* Instead of <certs_dir>/host: its pair is for host alone, its authorities also for whom host leads to. NULL: none. */
+	const char *dir;
 };
 struct http_proxy { /* URLs for http and https, hosts without; borrowed; used when the environment has none */
 	const char *http, *https, *no;

@@ -117,21 +117,21 @@ static int see_cert_file(void *ctx, const char *name)
 	return 0;
 }
 
-/* Authorities and the client's pair of one directory; GnuTLS loads every certificate there and skips what is
- * none. */
-static struct err *apply_dir(CURL *curl, const char *path, bool *out_has_some)
+/* Authorities and the client's pair of one directory, which must be there or may be missing; GnuTLS loads every
+ * certificate there and skips what is none. */
+static struct err *apply_dir(CURL *curl, const char *path, bool must, bool with_pair, bool *out_has_some)
 {
 	CLEANUP(pair_fini) struct client_pair pair = { 0 };
 	auto_fd int fd = sys_open_dir(path);
 
 	*out_has_some = false;
 	if (fd < 0)
-		return NULL;
+		return must ? FAIL_OS(-fd, "certificates in %s", path) : NULL;
 	(void)sys_each_entry(fd, see_cert_file, &pair);
 	TRY(check_pair(&pair, path));
 	if (pair.has_ca)
 		(void)curl_easy_setopt(curl, CURLOPT_CAPATH, path);
-	if (pair.cert) {
+	if (pair.cert && with_pair) {
 		auto_free char *cert = xasprintf("%s/%s", path, pair.cert),
 			       *key = xasprintf("%s/%s", path, pair.key);
 
@@ -189,13 +189,34 @@ static struct err *join_authorities(struct trust *t)
 	return NULL;
 }
 
+static bool is_own(const struct trust *t, const struct url *u)
+{
+	auto_free char *host = u->has_port ? xasprintf("%s:%s", u->host, u->port) : xstrdup(u->host);
+
+	return t->own.host && strcasecmp(host, t->own.host) == 0;
+}
+
+/* The first directory that says something of the host. */
+static struct err *apply_dirs(struct trust *t, CURL *curl, const struct url *u)
+{
+	bool has_some = false;
+
+	if (t->own.dir && is_own(t, u))
+		return apply_dir(curl, t->own.dir, true, true, &has_some);
+	for (char **base = t->dirs; *base && !has_some; base++) {
+		auto_free char *path = host_dir(*base, u);
+
+		TRY(apply_dir(curl, path, false, true, &has_some));
+	}
+	return t->own.dir && !has_some ? apply_dir(curl, t->own.dir, true, false, &has_some) : NULL;
+}
+
 /* What the caller says of its host. */
 static struct err *apply_own(struct trust *t, CURL *curl, const struct url *u)
 {
-	auto_free char *host = u->has_port ? xasprintf("%s:%s", u->host, u->port) : xstrdup(u->host),
-		       *path = NULL;
+	auto_free char *path = NULL;
 
-	if (!t->own.host || strcasecmp(host, t->own.host) != 0)
+	if (!is_own(t, u))
 		return NULL;
 	if (t->own.ca && !t->is_insecure) {
 		if (t->ca_fd < 0)
@@ -225,13 +246,6 @@ struct err *trust_apply(struct trust *t, CURL *curl, const struct url *u)
 		if (dir && *dir)
 			(void)curl_easy_setopt(curl, CURLOPT_CAPATH, dir);
 	}
-	for (char **base = t->dirs; *base; base++) {
-		auto_free char *path = host_dir(*base, u);
-		bool has_some;
-
-		TRY(apply_dir(curl, path, &has_some));
-		if (has_some)
-			break;
-	}
+	TRY(apply_dirs(t, curl, u));
 	return apply_own(t, curl, u);
 }

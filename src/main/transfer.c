@@ -1,16 +1,17 @@
 /*
  * transfer.c - hoy-transfer: the program that talks to registries, so that no other pays for TLS and HTTP libraries.
  *
- *	hoy-transfer --root ROOT pull [--platform OS/ARCH[/VARIANT]] [--insecure] REF
- *	hoy-transfer --root ROOT push [--insecure] [--compression-format gzip|zstd] [--compression-level N] REF DIGEST
- *	hoy-transfer --root ROOT copy [--all] [--platform P] [--format oci|v2s2] [--preserve-digests]
- *		[--src-insecure] [--dest-insecure] [--src-authfile FILE] [--dest-authfile FILE] [--creds] FROM TO
- *			forms: registry/copy.h; --creds: {"src": "USER:PASSWORD", "dest": …} on stdin, "" for none
- *	hoy-transfer inspect [--raw|--config] [--platform P] [--insecure] REF
- *	hoy-transfer tags [--insecure] REPOSITORY
- *	hoy-transfer login [--insecure] [--username USER] SERVER		password on stdin; else with what is stored
+ *	hoy-transfer --root ROOT pull [--platform OS/ARCH[/VARIANT]] REF
+ *	hoy-transfer --root ROOT push [--compression-format gzip|zstd] [--compression-level N] REF DIGEST
+ *	hoy-transfer --root ROOT copy [--all] [--platform P] [--format oci|v2s2] [--preserve-digests] FROM TO
+ *			forms: registry/copy.h
+ *	hoy-transfer inspect [--raw|--config] [--platform P] REF
+ *	hoy-transfer tags REPOSITORY
+ *	hoy-transfer login [--username USER] SERVER		password on stdin; else with what is stored
  *	hoy-transfer logout SERVER
  *
+ * [--src-insecure] [--src-authfile FILE] [--src-cert-dir DIR], for push and a copy's destination --dest-…: registry/client.h,
+ * struct access; --insecure is both. --creds: {"src": "USER:PASSWORD", "dest": …} on stdin, "" for nobody.
  * --lease: fd 3 is a lease of the store (content/lease.h), which holds all that is found or brought. --debug: every request on stderr. --retry-ms N: the first pause between attempts (500), doubled each time. --stall-s N: how
  * long a connection may bring nothing (60). --connect-ms N: how long one may take to stand (30000). Registries that docker's
  * daemon.json (or the file HOY_DOCKER_CONF names) calls insecure are so here; its mirrors are used. stdout: JSON lines
@@ -40,9 +41,10 @@
 
 struct args {
 	const char *root, *platform, *user;
-	bool is_insecure, is_all, is_raw, is_config, keep_digests, has_creds;
-	bool src_insecure, dest_insecure, has_lease;
-	const char *src_auth, *dest_auth, *manifest_format;
+	bool is_all, is_raw, is_config, keep_digests, has_creds, has_lease;
+	struct access source, destination;
+	struct cred source_cred, destination_cred;
+	const char *manifest_format;
 	uint64_t retry_ms, stall_s, connect_ms, level;
 	const char *format;
 	char **words; /* verb and what follows; borrowed */
@@ -60,13 +62,17 @@ static bool parse_copy_arg(int c, struct args *out)
 	else if (c == 'C')
 		out->has_creds = true;
 	else if (c == 'S')
-		out->src_insecure = true;
+		out->source.is_insecure = true;
 	else if (c == 'D')
-		out->dest_insecure = true;
+		out->destination.is_insecure = true;
 	else if (c == 'A')
-		out->src_auth = optarg;
+		out->source.auth_file = optarg;
 	else if (c == 'B')
-		out->dest_auth = optarg;
+		out->destination.auth_file = optarg;
+	else if (c == 'X')
+		out->source.cert_dir = optarg;
+	else if (c == 'Y')
+		out->destination.cert_dir = optarg;
 	else
 		return false;
 	return true;
@@ -96,6 +102,8 @@ static struct err *parse_args(int argc, char **argv, struct args *out)
 						 { "dest-insecure", no_argument, NULL, 'D' },
 						 { "src-authfile", required_argument, NULL, 'A' },
 						 { "dest-authfile", required_argument, NULL, 'B' },
+						 { "src-cert-dir", required_argument, NULL, 'X' },
+						 { "dest-cert-dir", required_argument, NULL, 'Y' },
 						 { 0 } };
 	int c;
 
@@ -108,7 +116,7 @@ static struct err *parse_args(int argc, char **argv, struct args *out)
 		else if (c == 'u')
 			out->user = optarg;
 		else if (c == 'i')
-			out->is_insecure = true;
+			out->source.is_insecure = out->destination.is_insecure = true;
 		else if (c == 'd')
 			log_level = LOG_DEBUG;
 		else if (c == 's')
@@ -199,7 +207,7 @@ static struct err *job_init(const struct args *a, struct report *report, const c
 				  .report = report,
 				  .ref = &j->ref,
 				  .daemon = &j->daemon,
-				  .is_insecure = a->is_insecure,
+				  .access = a->source,
 				  .patience = { .retry_ms = (unsigned)a->retry_ms,
 						.stall_s = (unsigned)a->stall_s,
 						.connect_ms = (unsigned)a->connect_ms } };
@@ -225,6 +233,8 @@ static struct err *job_init_short(const struct args *a, struct report *report, s
 	auto_shortname struct shortname s = { 0 };
 
 	TRY(shortname_resolve(a->words[1], &s));
+	if (a->source_cred.user && s.names[1])
+		return FAIL(ERR_INVALID, "%s can be of several registries: credentials go to one, write %s", a->words[1], s.names[0]);
 	TRY(job_init(a, report, s.names[0], false, j));
 	for (char **name = s.names + 1; *name; name++)
 		text_list_add(&j->others, *name);
@@ -262,6 +272,7 @@ static struct err *push(const struct args *a, struct report *report)
 	struct transfer_result result = { 0 };
 
 	TRY(job_init(a, report, a->words[1], true, &j));
+	j.t.access = a->destination;
 	TRY(transfer_push(&j.t, a->words[2], &result));
 	report_transfer(report, &result);
 	return NULL;
@@ -298,45 +309,40 @@ static void take_cred(const json_t *doc, const char *side, struct cred *c, const
 	c->password = xstrdup(colon ? colon + 1 : "");
 }
 
-static struct err *copy_with(const struct args *a, const struct job *j, struct report *report,
-			     const struct cred *source, const struct cred *destination)
+static struct err *read_creds(struct args *a)
 {
-	struct transfer_result result = { 0 };
-	struct copy_conf conf = { .t = j->t,
-				  .from = a->words[1],
-				  .to = a->words[2],
-				  .is_all = a->is_all,
-				  .keep_digests = a->keep_digests,
-				  .source = { a->is_insecure || a->src_insecure, source, a->src_auth },
-				  .destination = { a->is_insecure || a->dest_insecure, destination,
-						   a->dest_auth } };
+	auto_buf struct buf text = BUF(PASSWORD_MAX);
+	auto_json json_t *doc = NULL;
 
-	TRY(format_parse(a->manifest_format, &conf.format));
-	TRY(transfer_copy(&conf, &result));
-	report_transfer(report, &result);
+	if (!a->has_creds)
+		return NULL;
+	TRY(read_secret(&text));
+	TRY(json_parse(sv_from(buf_text(&text), text.n), "credentials", PASSWORD_MAX, &doc));
+	explicit_bzero(text.data, text.n);
+	take_cred(doc, "src", &a->source_cred, &a->source.cred);
+	take_cred(doc, "dest", &a->destination_cred, &a->destination.cred);
 	return NULL;
 }
 
 static struct err *copy(const struct args *a, struct report *report)
 {
-	CLEANUP(job_fini) struct job j = { 0 };
-	auto_cred struct cred source = { 0 }, destination = { 0 };
-	const struct cred *given[2] = { NULL, NULL };
-	auto_buf struct buf text = BUF(PASSWORD_MAX);
-	auto_json json_t *doc = NULL;
+	CLEANUP(job_fini) struct job j = { .root_fd = -1 };
+	struct transfer_result result = { 0 };
+	struct copy_conf conf = { .from = a->words[1],
+				  .to = a->words[2],
+				  .is_all = a->is_all,
+				  .keep_digests = a->keep_digests,
+				  .source = a->source,
+				  .destination = a->destination };
 
-	j.root_fd = -1;
 	if (a->is_all && a->platform)
 		return FAIL(ERR_INVALID, "--all and --platform exclude each other");
-	if (a->has_creds) {
-		TRY(read_secret(&text));
-		TRY(json_parse(sv_from(buf_text(&text), text.n), "credentials", PASSWORD_MAX, &doc));
-		explicit_bzero(text.data, text.n);
-	}
-	take_cred(doc, "src", &source, &given[0]);
-	take_cred(doc, "dest", &destination, &given[1]);
 	TRY(job_init(a, report, NULL, true, &j));
-	return copy_with(a, &j, report, given[0], given[1]);
+	conf.t = j.t;
+	TRY(format_parse(a->manifest_format, &conf.format));
+	TRY(transfer_copy(&conf, &result));
+	report_transfer(report, &result);
+	return NULL;
 }
 
 static struct err *inspect(const struct args *a, struct report *report)
@@ -385,16 +391,22 @@ static struct err *login(const struct args *a, struct report *report, const char
 {
 	auto_buf struct buf password = BUF(PASSWORD_MAX);
 	auto_daemon struct daemon_conf daemon = { 0 };
+	auto_cred struct cred cred = { 0 };
+	struct access access = a->source;
 	struct err *e;
 
 	if (a->user)
 		TRY(read_secret(&password));
 	while (password.n && strchr("\r\n", password.data[password.n - 1]))
 		password.data[--password.n] = '\0';
+	if (a->user) {
+		cred = (struct cred){ .user = xstrdup(a->user), .password = xstrdup(buf_text(&password)) };
+		access.cred = &cred;
+	}
+	explicit_bzero(password.data, password.n);
 	e = load_daemon(&daemon);
 	if (!e)
-		e = transfer_login(report, server, a->user, buf_text(&password), &daemon, a->is_insecure);
-	explicit_bzero(password.data, password.n);
+		e = transfer_login(report, server, &access, &daemon);
 	if (e)
 		return e;
 	report_result(report, json_pack("{s:s}", "status", "Login Succeeded"));
@@ -454,7 +466,11 @@ int main(int argc, char **argv)
 	json_object_seed(0); /* once, before any thread */
 	e = parse_args(argc, argv, &a);
 	if (!e)
+		e = read_creds(&a);
+	if (!e)
 		e = run(&a, report);
+	cred_fini(&a.source_cred);
+	cred_fini(&a.destination_cred);
 	if (e && e->kind != ERR_CANCELLED)
 		report_error(report, e);
 	return e ? 1 : 0;

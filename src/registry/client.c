@@ -33,7 +33,7 @@ struct registry {
 	char **scopes; /* may be NULL */
 	char *base;    /* "https://host" */
 	unsigned retry_ms;
-	struct cred own_cred; /* loaded when asked for */
+	struct cred own_cred; /* of a file; loaded when asked for */
 	const struct cred *cred;
 	struct http_conf http_conf;
 	atomic_bool is_stopped; /* a job failed */
@@ -317,6 +317,20 @@ static struct err *find_scheme(struct registry *r)
 	return ping(r, "http", &cause);
 }
 
+/* SECURITY: what is meant for a registry is not shown to its mirrors; a file has an entry for each host. */
+static struct err *take_access(struct registry *r, const struct access *access)
+{
+	if (!r->place->is_mirror) {
+		r->cred = access->cred;
+		r->http_conf.trust.dir = access->cert_dir;
+	}
+	if (r->cred || !access->auth_file)
+		return NULL;
+	TRY(cred_load_file(access->auth_file, r->place->host, r->place->repository, &r->own_cred));
+	r->cred = &r->own_cred;
+	return NULL;
+}
+
 struct err *registry_open(const struct registry_conf *conf, struct registry **out_registry)
 {
 	auto_registry struct registry *r = xnew(struct registry);
@@ -326,7 +340,6 @@ struct err *registry_open(const struct registry_conf *conf, struct registry **ou
 	r->report = conf->report;
 	r->place = place;
 	r->scopes = scopes_of(conf);
-	r->cred = conf->cred;
 	r->retry_ms = conf->patience.retry_ms ? conf->patience.retry_ms : RETRY_MS;
 	r->http_conf = (struct http_conf){
 		.is_insecure = place->is_insecure,
@@ -338,6 +351,8 @@ struct err *registry_open(const struct registry_conf *conf, struct registry **ou
 	};
 	if (conf->daemon)
 		r->http_conf.proxy = conf->daemon->proxy;
+	if (conf->access)
+		TRY(take_access(r, conf->access));
 	TRY(find_scheme(r));
 	*out_registry = TAKE(r);
 	return NULL;

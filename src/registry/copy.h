@@ -15,16 +15,11 @@
 #include "registry/format.h"
 #include "registry/transfer.h"
 
-struct copy_side { /* of a registry; borrowed */
-	bool is_insecure;
-	const struct cred *cred; /* NULL: auth_file's, else those of the machine */
-	const char *auth_file;   /* NULL: none */
-};
 struct copy_conf { /* all borrowed */
 	struct transfer
-	    t; /* store, report, daemon, patience, platform, compress; ref and is_insecure are not looked at */
+	    t; /* store, report, daemon, patience, platform, compress; ref and access are not looked at */
 	const char *from, *to;
-	struct copy_side source, destination;
+	struct access source, destination;
 	enum format format;
 	bool keep_digests; /* an error instead of another digest */
 	bool is_all;       /* an index with all its parts; else of an index the part of the platform */

@@ -12,7 +12,6 @@ struct registry_end {
 	struct ref ref;
 	struct places places;
 	char *repository; /* as the user knows it */
-	struct cred cred; /* of its side's auth_file */
 	const char *mount_from;
 	struct end *source;
 };
@@ -81,7 +80,6 @@ static void registry_end_close(struct end *end)
 	struct registry_end *r = (struct registry_end *)end;
 
 	registry_close(end->registry);
-	cred_fini(&r->cred);
 	places_fini(&r->places);
 	ref_fini(&r->ref);
 	free(r->repository);
@@ -96,19 +94,6 @@ static const struct end_ops registry_ops = {
 	.close = registry_end_close,
 };
 
-/* What the command line says of credentials, for the registry itself; its mirrors have their own. */
-static struct err *side_cred(struct registry_end *r, const struct copy_side *side, const struct place *place,
-			     const struct cred **out_cred)
-{
-	*out_cred = place->is_mirror ? NULL : side->cred;
-	if (side->cred || !side->auth_file)
-		return NULL;
-	cred_fini(&r->cred);
-	TRY(cred_load_file(side->auth_file, place->host, place->repository, &r->cred));
-	*out_cred = &r->cred;
-	return NULL;
-}
-
 /* Mirrors are asked in order who is there at all and has it; then all comes from the same. */
 static struct err *open_source(struct registry_end *r)
 {
@@ -121,15 +106,14 @@ static struct err *open_source(struct registry_end *r)
 					      .place = place,
 					      .actions = "pull",
 					      .patience = t->patience,
-					      .daemon = t->daemon };
+					      .daemon = t->daemon,
+					      .access = &r->base.conf->source };
 		auto_remote_doc struct remote_doc doc = { 0 };
 
 		if (!place->can_pull || (!place->can_resolve && !r->ref.digest))
 			continue;
 		err_free(e);
-		e = side_cred(r, &r->base.conf->source, place, &conf.cred);
-		if (!e)
-			e = registry_open(&conf, &r->base.registry);
+		e = registry_open(&conf, &r->base.registry);
 		if (!e && i + 1 < r->places.v.n)
 			e = registry_document(&r->base, NULL, &doc);
 		if (!e || e->kind == ERR_CANCELLED)
@@ -149,6 +133,7 @@ static struct err *open_destination(struct registry_end *r, const struct end *so
 				      .actions = "pull,push",
 				      .patience = t->patience,
 				      .daemon = t->daemon,
+				      .access = &r->base.conf->destination,
 				      .pull_from = from };
 
 	TRY(places_for_push(&r->places, r->ref.domain, &conf.place));
@@ -157,7 +142,6 @@ static struct err *open_destination(struct registry_end *r, const struct end *so
 		r->mount_from = registry_place(source->registry)->repository;
 		from[0] = registry_place(source->registry)->repository;
 	}
-	TRY(side_cred(r, &r->base.conf->destination, conf.place, &conf.cred));
 	return registry_open(&conf, &r->base.registry);
 }
 

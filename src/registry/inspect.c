@@ -26,14 +26,15 @@ static struct err *ask_places(struct question *q)
 	auto_places struct places places = { 0 };
 	struct err *e = NULL;
 
-	TRY(places_find(t->ref, t->daemon, t->is_insecure, &places));
+	TRY(places_find(t->ref, t->daemon, t->access.is_insecure, &places));
 	for (size_t i = 0; i < places.v.n; i++) {
 		auto_registry struct registry *r = NULL;
 		struct registry_conf conf = { .report = t->report,
 					      .place = &places.v.p[i],
 					      .actions = "pull",
 					      .patience = t->patience,
-					      .daemon = t->daemon };
+					      .daemon = t->daemon,
+					      .access = &t->access };
 
 		if (!conf.place->can_resolve)
 			continue;

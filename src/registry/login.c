@@ -19,26 +19,28 @@ static char *domain_of(const char *server)
 		   : xstrndup(s.p, s.n);
 }
 
-struct err *transfer_login(struct report *report, const char *server, const char *user, const char *password,
-			   const struct daemon_conf *daemon, bool is_insecure)
+struct err *transfer_login(struct report *report, const char *server, const struct access *access,
+			   const struct daemon_conf *daemon)
 {
 	auto_free char *domain = domain_of(server), *dir = NULL, *url = NULL;
-	auto_cred struct cred cred = { .user = user ? xstrdup(user) : NULL, .password = user ? xstrdup(password) : NULL };
+	auto_cred struct cred stored = { 0 };
+	struct access with = *access;
 	struct ref ref = { .domain = domain, .path = (char[]){ "" } };
-	struct registry_conf conf = { .report = report, .cred = &cred, .daemon = daemon };
+	struct registry_conf conf = { .report = report, .access = &with, .daemon = daemon };
 	auto_places struct places places = { 0 };
 	auto_registry struct registry *r = NULL;
 	auto_response struct http_response answer = { 0 };
 
 	TRY(cred_dir(&dir));
-	if (!user) {
-		TRY(cred_load(dir, domain, NULL, &cred));
-		if (!cred.user && !cred.identity_token && !cred.registry_token)
+	if (!access->cred) {
+		TRY(cred_load(dir, domain, NULL, &stored));
+		if (!stored.user && !stored.identity_token && !stored.registry_token)
 			return FAIL(ERR_NOT_FOUND, "nothing is stored for %s", domain);
-	} else if (!*user || strchr(user, ':')) {
+		with.cred = &stored;
+	} else if (!*access->cred->user || strchr(access->cred->user, ':')) {
 		return FAIL(ERR_INVALID, "bad user name: it must not be empty or contain ':'");
 	}
-	TRY(places_find(&ref, daemon, is_insecure, &places));
+	TRY(places_find(&ref, daemon, access->is_insecure, &places));
 	conf.place = &places.v.p[places.v.n - 1];
 	TRY(registry_open(&conf, &r));
 	url = registry_root_url(r);
@@ -48,7 +50,7 @@ struct err *transfer_login(struct report *report, const char *server, const char
 		return err_ctx(fault_of(&answer), "login to %s: incorrect user name or password", domain);
 	if (answer.status != 200)
 		return err_ctx(fault_of(&answer), "login to %s", domain);
-	return user ? cred_store(dir, domain, &cred) : NULL;
+	return access->cred ? cred_store(dir, domain, access->cred) : NULL;
 }
 
 struct err *transfer_logout(const char *server, bool *out_found)

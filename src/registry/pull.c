@@ -327,7 +327,8 @@ static struct err *pull_from(const struct transfer *t, const struct place *place
 				      .place = place,
 				      .actions = "pull",
 				      .patience = t->patience,
-				      .daemon = t->daemon };
+				      .daemon = t->daemon,
+				      .access = &t->access };
 
 	p.name = ref_familiar(t->ref);
 	p.repository = ref_familiar_repo(t->ref);
@@ -342,7 +343,8 @@ static struct err *resolve_at(const struct transfer *t, const struct place *plac
 				      .place = place,
 				      .actions = "pull",
 				      .patience = t->patience,
-				      .daemon = t->daemon };
+				      .daemon = t->daemon,
+				      .access = &t->access };
 	char digest[DIGEST_MAX];
 
 	TRY(registry_open(&conf, &r));
@@ -394,7 +396,7 @@ struct err *transfer_pull(const struct transfer *t, struct transfer_result *out_
 	auto_free char *digest = NULL;
 	auto_buf struct buf mirrors = BUF(4096);
 
-	TRY(places_find(t->ref, t->daemon, t->is_insecure, &places));
+	TRY(places_find(t->ref, t->daemon, t->access.is_insecure, &places));
 	TRY(digest_for_mirrors(t, &places, &digest));
 	for (size_t i = 0; i < places.v.n; i++) {
 		const struct place *place = &places.v.p[i];

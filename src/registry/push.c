@@ -298,7 +298,7 @@ struct err *transfer_push(const struct transfer *t, const char *digest, struct t
 	CLEANUP(document_fini) struct document doc = { 0 };
 	auto_list char **from = NULL;
 	struct registry_conf conf = {
-		.report = t->report, .actions = "pull,push", .patience = t->patience, .daemon = t->daemon
+		.report = t->report, .actions = "pull,push", .patience = t->patience, .daemon = t->daemon, .access = &t->access
 	};
 
 	TRY(digest_check(sv_of(digest)));
@@ -307,7 +307,7 @@ struct err *transfer_push(const struct transfer *t, const char *digest, struct t
 	TRY(mounts_load(t->root, t->store, t->ref->domain, t->ref->path, &p.mounts));
 	from = mount_scopes(&p, &doc.m);
 	conf.pull_from = from;
-	TRY(places_find(t->ref, t->daemon, t->is_insecure, &p.places));
+	TRY(places_find(t->ref, t->daemon, t->access.is_insecure, &p.places));
 	TRY(places_for_push(&p.places, t->ref->domain, &conf.place));
 	TRY(registry_open(&conf, &p.registry));
 	if (!doc.m.is_index)

@@ -26,7 +26,7 @@ struct transfer {
 	const struct platform
 	    *platform; /* borrowed; NULL: the host's, and no check against a single manifest */
 	const struct daemon_conf *daemon; /* borrowed */
-	bool is_insecure;		  /* the registry itself, by the command line */
+	struct access access;
 	struct compress_how compress;	  /* of plain layers that are pushed */
 	struct patience patience;
 };
@@ -50,8 +50,8 @@ FALLIBLE transfer_push(const struct transfer *t, const char *digest, struct tran
 enum inspect_form { INSPECT_ALL, INSPECT_RAW, INSPECT_CONFIG };
 FALLIBLE transfer_inspect(const struct transfer *t, enum inspect_form form, json_t **out);
 FALLIBLE transfer_tags(const struct transfer *t, json_t **out_list); /* of t->ref's repository */
-/* Asks the registry whether it takes them, then keeps them. user NULL: what is stored is asked about. ERR_DENIED, ERR_NOT_FOUND nothing is
- * stored. */
-FALLIBLE transfer_login(struct report *report, const char *server, const char *user, const char *password,
-			const struct daemon_conf *daemon, bool is_insecure);
+/* Asks the registry whether it takes access->cred, then keeps it. No cred: what is stored is asked about. ERR_DENIED,
+ * ERR_NOT_FOUND nothing is stored. */
+FALLIBLE transfer_login(struct report *report, const char *server, const struct access *access,
+			const struct daemon_conf *daemon);
 FALLIBLE transfer_logout(const char *server, bool *out_found);
