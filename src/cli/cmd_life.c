@@ -278,6 +278,18 @@ static FALLIBLE run_keeper_health(const void *conf, char *const args[], int *out
 const struct cmd cmd_keeper_health = { "keeper-health", "ID", "What a keeper calls when a health check is due",
 				       NULL, 0, 1, 1, false, 0, true, run_keeper_health, NULL, NULL };
 
+static FALLIBLE run_keeper_exec(const void *conf, char *const args[], int *out_exit)
+{
+	struct engine *e;
+
+	(void)conf;
+	(void)out_exit;
+	TRY(cmd_engine(&e));
+	return container_exec_detached(e, args[0], STDIN_FILENO);
+}
+const struct cmd cmd_keeper_exec = { "keeper-exec", "ID", "What a keeper calls for a detached process",
+				     NULL, 0, 1, 1, false, 0, true, run_keeper_exec, NULL, NULL };
+
 static FALLIBLE run_collect(const void *conf, char *const args[], int *out_exit)
 {
 	(void)conf;

@@ -7,7 +7,7 @@
 extern const struct cmd cmd_run, cmd_create, cmd_start, cmd_attach, cmd_exec;
 extern const struct cmd cmd_stop, cmd_restart, cmd_kill, cmd_rm, cmd_pause, cmd_unpause, cmd_rename, cmd_wait;
 extern const struct cmd cmd_ps, cmd_container_ls, cmd_logs, cmd_top, cmd_stats, cmd_port, cmd_inspect, cmd_container_inspect;
-extern const struct cmd cmd_cp, cmd_diff, cmd_export, cmd_container_prune, cmd_keeper_exit, cmd_keeper_health, cmd_network_collect, cmd_man;
+extern const struct cmd cmd_cp, cmd_diff, cmd_export, cmd_container_prune, cmd_keeper_exec, cmd_keeper_exit, cmd_keeper_health, cmd_network_collect, cmd_man;
 extern const struct cmd cmd_images, cmd_image_ls, cmd_tag, cmd_rmi, cmd_image_rm, cmd_image_inspect, cmd_history, cmd_save,
 	cmd_image_copy, cmd_image_tags, cmd_load, cmd_import, cmd_pull, cmd_push, cmd_login, cmd_logout;
 extern const struct cmd cmd_build, cmd_builder, cmd_commit, cmd_image_prune, cmd_network_prune, cmd_volume_prune, cmd_system_prune,

@@ -17,5 +17,5 @@ const struct cmd *const cmd_all[] = {
 	&cmd_import,  &cmd_info,  &cmd_inspect,	  &cmd_kill,	&cmd_load,   &cmd_login,  &cmd_logout,	&cmd_logs,   &cmd_network,
 	&cmd_pause,   &cmd_port,  &cmd_ps,	  &cmd_pull,	&cmd_push,   &cmd_rename, &cmd_restart, &cmd_rm,     &cmd_rmi,
 	&cmd_run,     &cmd_save,  &cmd_start,	  &cmd_stats,	&cmd_stop,   &cmd_system, &cmd_tag,	&cmd_top,    &cmd_unpause,
-	&cmd_verify, &cmd_version, &cmd_volume, &cmd_wait,	  &cmd_keeper_exit, &cmd_keeper_health, &cmd_network_collect, &cmd_man, NULL
+	&cmd_verify, &cmd_version, &cmd_volume, &cmd_wait,	  &cmd_keeper_exec, &cmd_keeper_exit, &cmd_keeper_health, &cmd_network_collect, &cmd_man, NULL
 };

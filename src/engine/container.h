@@ -65,7 +65,8 @@ FALLIBLE container_start_attached(struct engine *e, const char *text, const stru
 FALLIBLE container_attach(struct engine *e, const char *text, const struct container_stdio *io, bool *out_detached,
 			  int *out_code);
 
-/* body: API ExecConfig (Cmd Env User WorkingDir Tty Privileged AttachStdin… Detach). out_code: of the command. */
+/* body: API ExecConfig (Cmd Env User WorkingDir Tty Privileged AttachStdin… Detach). out_code: of the command. With Detach it is
+ * a child of the container's keeper. */
 FALLIBLE container_exec(struct engine *e, const char *text, const json_t *body, const struct container_stdio *io,
 			int *out_code);
 /*
@@ -77,6 +78,8 @@ FALLIBLE container_exec_capture(struct engine *e, const char *text, const json_t
 /* Called by `hoy keeper-health ID`, which the keeper starts when a health check is due: runs it, notes its outcome. ERR_CONFLICT
  * there is nothing to check now. out_is_starting: neither healthy nor unhealthy yet. */
 FALLIBLE container_probe(struct engine *e, const char *id, bool *out_is_starting);
+/* Called by `hoy keeper-exec ID`, which the keeper starts for a body with Detach; sock (borrowed): to who gave that (supervise/conf.h). */
+FALLIBLE container_exec_detached(struct engine *e, const char *id, int sock);
 /* One sample, API shape reduced: {cpu_percent, mem_usage, mem_limit, net_rx, net_tx, blk_read, blk_write, pids}. */
 FALLIBLE container_stats(struct engine *e, const char *text, json_t **out_stats);
 FALLIBLE container_top(struct engine *e, const char *text, char *const *ps_args, json_t **out_table); /* Titles, Processes */

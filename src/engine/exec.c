@@ -18,6 +18,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/socket.h>
 
 struct exec {
 	struct engine *e;
@@ -28,6 +29,12 @@ struct exec {
 	struct runtime_proc proc;
 	int in, out, err; /* our ends; out is the pty master when tty */
 };
+#define EXEC(engine, stdio)                                                                                   \
+	{                                                                                                     \
+		.e = (engine), .io = (stdio), .in = -1, .out = -1, .err = -1,                                 \
+		.proc = { .pid_fd = -1, .tty_fd = -1, .go_fd = -1 }                                           \
+	}
+enum { BODY_MAX = 8 << 20 };
 
 static FALLIBLE home_env(const struct spec_user *u, char ***env)
 {
@@ -277,19 +284,104 @@ static FALLIBLE open_exec(struct exec *x, const char *text, const json_t *body, 
 	x->target = (pid_t)json_int_at(status, "Pid", 0);
 	x->tty = json_bool_at(body, "Tty", false);
 	x->detach = json_bool_at(body, "Detach", false);
-	return build_process(x, body);
+	return NULL;
 }
+
+static FALLIBLE begin(struct exec *x, const json_t *body, const char *id)
+{
+	TRY(build_process(x, body));
+	return launch(x, id);
+}
+
+/* ---- detached: a child of the keeper's, which reaps it; pid 1 of the host, whose child it would be else, may not ---- */
+
+static FALLIBLE send_body(int sock, const json_t *body)
+{
+	auto_buf struct buf text = BUF(BODY_MAX);
+	auto_fd int mem = sys_memfd("hoy-exec");
+	const char go = START_GO;
+	ssize_t r = mem;
+
+	json_print(body, &text);
+	TRY(buf_check(&text, "exec"));
+	if (r >= 0 && (r = sys_write_all(mem, text.data, text.n)) >= 0)
+		r = sys_send_fds(sock, &go, 1, &mem, 1);
+	return r < 0 ? FAIL_OS((int)-r, "hand the command to the keeper") : NULL;
+}
+
+static FALLIBLE recv_body(int sock, json_t **out_body)
+{
+	auto_free char *text = xmalloc(BODY_MAX);
+	auto_fd int mem = -1;
+	size_t n_fds;
+	ssize_t n;
+	char go;
+
+	n = sys_recv_fds(sock, &go, 1, &mem, 1, &n_fds);
+	if (n > 0 && n_fds)
+		n = sys_pread(mem, text, BODY_MAX, 0);
+	if (n <= 0 || !n_fds)
+		return FAIL(ERR_INVALID, "no command came from who wants it executed");
+	return json_parse((struct sv){ text, (size_t)n }, "exec", BODY_MAX, out_body);
+}
+
+static FALLIBLE by_keeper(struct engine *e, const char *id, const json_t *body)
+{
+	auto_fd int ours = -1, theirs = -1, ctl = -1;
+	int pair[2], r = sys_socketpair(SOCK_SEQPACKET, pair);
+	struct start_error m = { 0 };
+	const char ask = CTL_EXEC;
+
+	if (r < 0)
+		return FAIL_OS(-r, "make a socket pair");
+	ours = pair[0];
+	theirs = pair[1];
+	TRY(send_body(ours, body));
+	TRY(ctr_connect(e, id, &ctl));
+	r = (int)sys_send_fds(ctl, &ask, 1, &theirs, 1);
+	drop(&theirs);
+	if (r >= 0 && sys_unix_recv(ours, &m, sizeof m) > 0)
+		return m.type == START_ERROR ? start_error_unpack(&m) : NULL;
+	if (!ctr_live(e, id, NULL))
+		return FAIL(ERR_CONFLICT, "Container %s is not running", id);
+	return FAIL(ERR_INTERNAL, "the keeper of container %.12s could not execute a process", id);
+}
+
+FALLIBLE container_exec_detached(struct engine *e, const char *id, int sock)
+{
+	static const struct container_stdio none = { .in = -1, .out = -1, .err = -1 };
+	CLEANUP(exec_fini) struct exec x = EXEC(e, &none);
+	struct start_error m = { .type = START_STARTED };
+	const struct iovec iov = { &m, sizeof m };
+	auto_json json_t *body = NULL;
+	char full[CTR_ID_MAX];
+	struct err *err = recv_body(sock, &body);
+	bool runs;
+	int code;
+
+	if (!err)
+		err = open_exec(&x, id, body, full);
+	if (!err)
+		err = begin(&x, body, full);
+	runs = !err;
+	if (err)
+		start_error_pack(err, &m);
+	err_free(err);
+	(void)sys_unix_send(sock, &iov, 1); /* whether somebody waits for it still or not */
+	return runs && x.tty ? foreground(&x, &code) : NULL; /* its terminal is there as long as we are */
+}
+
+/* ---- attached ---- */
 
 FALLIBLE container_exec_capture(struct engine *e, const char *text, const json_t *body, int64_t timeout_ns, size_t max_bytes,
 				struct buf *out, int *out_code, bool *out_late)
 {
 	static const struct container_stdio none = { .in = -1, .out = -1, .err = -1 };
-	CLEANUP(exec_fini) struct exec x = { .e = e, .io = &none, .in = -1, .out = -1, .err = -1,
-					     .proc = { .pid_fd = -1, .tty_fd = -1, .go_fd = -1 } };
+	CLEANUP(exec_fini) struct exec x = EXEC(e, &none);
 	char id[CTR_ID_MAX];
 
 	TRY(open_exec(&x, text, body, id));
-	TRY(launch(&x, id));
+	TRY(begin(&x, body, id));
 	*out_late = false;
 	return collect_all(&x, timeout_ns, max_bytes, out, out_code, out_late);
 }
@@ -297,12 +389,13 @@ FALLIBLE container_exec_capture(struct engine *e, const char *text, const json_t
 FALLIBLE container_exec(struct engine *e, const char *text, const json_t *body, const struct container_stdio *io,
 			int *out_code)
 {
-	CLEANUP(exec_fini) struct exec x = { .e = e, .io = io, .in = -1, .out = -1, .err = -1,
-					     .proc = { .pid_fd = -1, .tty_fd = -1, .go_fd = -1 } };
+	CLEANUP(exec_fini) struct exec x = EXEC(e, io);
 	char id[CTR_ID_MAX];
 
-	TRY(open_exec(&x, text, body, id));
-	TRY(launch(&x, id));
 	*out_code = 0;
-	return x.detach ? NULL : foreground(&x, out_code);
+	TRY(open_exec(&x, text, body, id));
+	if (x.detach)
+		return by_keeper(e, id, body);
+	TRY(begin(&x, body, id));
+	return foreground(&x, out_code);
 }

@@ -89,7 +89,7 @@ TEST(what_the_keeper_is_told)
 	auto_json json_t *none = parse("{\"Test\":[\"NONE\"],\"Interval\":1000000000}"),
 			 *usual = parse("{\"Test\":[\"CMD\",\"x\"],\"StartPeriod\":10000000000}");
 	struct keeper_conf c = { 0 };
-	struct health h = { .pid_fd = -1, .started_ns = 100 };
+	struct health h = { .started_ns = 100 };
 
 	health_conf(NULL, &c);
 	health_conf(none, &c);

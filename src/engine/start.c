@@ -313,14 +313,8 @@ static FALLIBLE hear(struct start *s, enum start_msg want, int *out_fd)
 		own_close(&fd);
 	if (n <= 0)
 		return FAIL(ERR_INTERNAL, "the keeper of container %.12s ended before the container was started", s->id);
-	if (m.type == START_ERROR) {
-		struct err *e;
-
-		m.msg[sizeof m.msg - 1] = 0;
-		e = err_new(ERR_AT, (enum err_kind)m.kind, 0, "%s", m.msg);
-		e->os = m.os;
-		return e;
-	}
+	if (m.type == START_ERROR)
+		return start_error_unpack(&m);
 	return m.type == want ? NULL : FAIL(ERR_INTERNAL, "the keeper said something unexpected");
 }
 

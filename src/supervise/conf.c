@@ -1,5 +1,6 @@
 /* conf.c - see conf.h. */
 #include "supervise/conf.h"
+#include <stdio.h>
 #include <string.h>
 
 void keeper_conf_pack(const struct keeper_conf *c, const struct buf *plan, struct buf *out)
@@ -33,4 +34,20 @@ FALLIBLE keeper_conf_text(char *field, size_t size, const char *text)
 		return FAIL(ERR_LIMIT, "\"%.64s…\": longer than %zu bytes", text, size - 1);
 	memcpy(field, text, n + 1);
 	return NULL;
+}
+
+void start_error_pack(const struct err *e, struct start_error *out)
+{
+	*out = (struct start_error){ .type = START_ERROR, .kind = (uint8_t)e->kind, .os = e->os };
+	(void)snprintf(out->msg, sizeof out->msg, "%s", e->msg);
+}
+
+FALLIBLE start_error_unpack(struct start_error *m)
+{
+	struct err *e;
+
+	m->msg[sizeof m->msg - 1] = 0;
+	e = err_new(ERR_AT, (enum err_kind)m->kind, 0, "%s", m->msg);
+	e->os = m->os;
+	return e;
 }

@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define KEEPER_VERSION	4u
+#define KEEPER_VERSION	5u
 #define KEEPER_PATH_MAX 1024
 #define KEEPER_PACKET	32768 /* largest payload of one message */
 
@@ -56,6 +56,9 @@ struct start_error {
 	int32_t os;
 	char msg[2048];
 };
+void start_error_pack(const struct err *e, struct start_error *out);
+/* The error that came; m is ended. */
+FALLIBLE start_error_unpack(struct start_error *m);
 
 /* On the control socket RUN/<id>/ctl. */
 enum ctl_msg {
@@ -64,6 +67,7 @@ enum ctl_msg {
 	CTL_STDIN_CLOSE = 'C',
 	CTL_RESIZE = 'R',      /* struct ctl_resize */
 	CTL_KILL = 'K',	       /* struct ctl_kill; answered by CTL_KILLED */
+	CTL_EXEC = 'P',	       /* with an end of a seqpacket pair: standard input of a `hoy keeper-exec`. Closed: it does not run */
 	CTL_REAPED = 'D',      /* from a CTL_REAPER: it has done what keeper-exit would do */
 	CTL_ATTACHED = 'a',
 	CTL_KILLED = 'k', /* i32: 0 or -errno, unaligned */

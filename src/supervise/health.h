@@ -8,12 +8,13 @@
  */
 #pragma once
 #include "supervise/conf.h"
+#include <sys/types.h>
 
 #define HEALTH_STARTING 3 /* exit status of keeper-health; 0: healthy or unhealthy, else: it could not tell */
 
 struct health {
 	int64_t started_ns, due_ns; /* monotonic; due 0: nothing is due (no check, or one runs) */
-	int pid_fd;                 /* of the check that runs, owned; -1 */
+	pid_t pid;		    /* of the check that runs, our child; 0 */
 	bool has_passed;            /* no longer starting */
 };
 /* The container runs: RUN/<id>/health says "starting". Without a check: nothing. */
@@ -22,9 +23,9 @@ void health_begin(struct health *h, const struct keeper_conf *c, int64_t now_ns)
 int64_t health_left(const struct health *h, int64_t now_ns);
 /* How long after one check the next is due. */
 int64_t health_pause(const struct health *h, const struct keeper_conf *c, int64_t now_ns);
-/* Starts the check when it is due and makes ep tell its end with key. */
-void health_run(struct health *h, const struct keeper_conf *c, int ep, uint64_t key, int64_t now_ns);
-/* It ended. */
-void health_ended(struct health *h, const struct keeper_conf *c, int ep, int64_t now_ns);
+/* Starts the check. */
+void health_run(struct health *h, const struct keeper_conf *c, int64_t now_ns);
+/* It ended: waits for it. */
+void health_ended(struct health *h, const struct keeper_conf *c, int64_t now_ns);
 /* The container does not run any more. */
-void health_stop(struct health *h, int ep);
+void health_stop(struct health *h);

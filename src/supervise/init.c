@@ -34,8 +34,10 @@ int init_main(char *argv[])
 		while ((signo = sys_signal_read(sig)) > 0)
 			if (signo != SIGCHLD)
 				(void)sys_pid_kill(pid, signo);
-		while ((dead = sys_reap_any(&code)) > 0)
+		while ((dead = sys_ended_child()) > 0) {
+			code = sys_pid_wait(dead);
 			if (dead == pid)
 				return code;
+		}
 	}
 }

@@ -1,6 +1,6 @@
 /*
- * keeper.c - one epoll loop over: the container's pidfd, its output, its input when something waits for it, the control
- * socket and its clients.
+ * keeper.c - one epoll loop over: the ends of its children (the container, helpers, and what those left), the container's
+ * output, its input when something waits for it, the control socket and its clients.
  *
  * After the exit the loop goes on until all output was read and taken by the clients (`is_draining`). Then the order is:
  * status, "exited" to the clients, cgroup removed, exit record, reaping (by the client that offered to, else by
@@ -14,6 +14,7 @@
 #include "state/record.h"
 #include "supervise/client.h"
 #include "supervise/health.h"
+#include "supervise/helper.h"
 #include "supervise/jsonlog.h"
 #include "supervise/restart.h"
 #include "sys/event.h"
@@ -24,13 +25,13 @@
 #include <stdio.h>
 #include <sys/mman.h>
 
-enum key { KEY_LISTEN, KEY_START, KEY_EXIT, KEY_OUT, KEY_ERR, KEY_IN, KEY_HEALTH, KEY_CLIENT };
+enum key { KEY_LISTEN, KEY_START, KEY_CHILD, KEY_OUT, KEY_ERR, KEY_IN, KEY_CLIENT };
 
 struct keeper {
 	struct keeper_conf conf;
 	struct plan *plan; /* NULL while the container runs, see rest */
 	bool has_layers;
-	int ep, listen_fd, net_fd;
+	int ep, listen_fd, child_fd, net_fd;
 	struct runtime_proc proc;
 	bool is_alive, is_draining, is_stopped, is_done, has_oom, was_timed_out;
 	int out_fd[2]; /* container's stdout and stderr, or the pty master as [0] */
@@ -248,12 +249,10 @@ static void rest(struct keeper *k)
 static FALLIBLE container_run(struct keeper *k)
 {
 	struct runtime_stdio io;
-	struct err *e = need_plan(k);
-	int r;
+	struct err *e;
 
-	TRY(e);
+	TRY(need_plan(k));
 	e = open_stdio(k, &io);
-
 	if (!e)
 		e = runtime_create(k->plan, &io, k->net_fd, &k->proc);
 	for (int i = 0; i < 3; i++)
@@ -266,8 +265,6 @@ static FALLIBLE container_run(struct keeper *k)
 		e = adopt_tty(k);
 	if (!e)
 		e = runtime_start(&k->proc);
-	if (!e && (r = sys_epoll_set(k->ep, EPOLL_CTL_ADD, k->proc.pid_fd, EPOLLIN, KEY_EXIT)) < 0)
-		e = FAIL_OS(-r, "watch the container");
 	if (e) {
 		(void)sys_pid_fd_kill(k->proc.pid_fd, SIGKILL);
 		(void)sys_pid_fd_wait(k->proc.pid_fd, false, NULL);
@@ -291,10 +288,8 @@ static void container_exited(struct keeper *k)
 {
 	struct runtime_stats stats = { 0 };
 	struct err *e;
-	int code = sys_pid_fd_wait(k->proc.pid_fd, true, NULL);
+	int code = sys_pid_fd_wait(k->proc.pid_fd, false, NULL);
 
-	if (code == -EAGAIN)
-		return;
 	k->exit_code = code < 0 ? 255 : code;
 	k->finished_ns = time_now_ns();
 	if (code == 128 + SIGKILL) { /* only then it can have been the OOM killer */
@@ -302,12 +297,31 @@ static void container_exited(struct keeper *k)
 		k->has_oom = !e && stats.oom_killed;
 		err_free(e);
 	}
-	(void)sys_epoll_set(k->ep, EPOLL_CTL_DEL, k->proc.pid_fd, 0, 0);
 	runtime_proc_fini(&k->proc);
 	k->proc = (struct runtime_proc){ .pid_fd = -1, .tty_fd = -1, .go_fd = -1 };
 	k->is_alive = false;
-	health_stop(&k->health, k->ep);
+	health_stop(&k->health);
 	k->is_draining = true;
+}
+
+/*
+ * Whoever ended is reaped at once, also what helpers leave us as their subreaper: a process of `exec -d`, or of a health check
+ * that was killed. The kernel ends no pid namespace, and so no container, before the last of its processes was reaped.
+ */
+static void children(struct keeper *k)
+{
+	pid_t pid;
+
+	while (sys_signal_read(k->child_fd) >= 0)
+		;
+	while ((pid = sys_ended_child()) != 0) { /* an error is none that lasts */
+		if (k->is_alive && pid == k->proc.pid)
+			container_exited(k);
+		else if (pid == k->health.pid)
+			health_ended(&k->health, &k->conf, time_monotonic_ns());
+		else if (pid > 0)
+			(void)sys_pid_wait(pid);
+	}
 }
 
 /* ---- the end ---- */
@@ -340,20 +354,10 @@ static bool reaped_by_client(struct keeper *k)
 
 static void reap_by_program(struct keeper *k)
 {
-	union {
-		const char *in;
-		char *out;
-	} u[7] = { { .in = k->conf.hoy }, { .in = "--root" },	   { .in = k->conf.root }, { .in = "--run" },
-		   { .in = k->conf.run }, { .in = "keeper-exit" }, { .in = k->conf.id } };
-	char *argv[8] = { NULL };
-	static const int null_fds[3] = { -1, -1, -1 };
-	int pid_fd = -1;
+	pid_t pid = helper_run(&k->conf, "keeper-exit", -1);
 
-	for (int i = 0; i < 7; i++)
-		argv[i] = u[i].out;
-	if (sys_spawn_run(&(struct sys_spawn){ .path = argv[0], .argv = argv, .fds = null_fds, .n_fds = 3 }, &pid_fd) > 0)
-		(void)sys_pid_fd_wait(pid_fd, false, NULL);
-	close_fd(&pid_fd);
+	if (pid > 0)
+		(void)sys_pid_wait(pid);
 }
 
 static void finish(struct keeper *k)
@@ -456,7 +460,9 @@ static void client_gone(struct keeper *k, unsigned i)
 static void client_message(struct keeper *k, unsigned i)
 {
 	char *p = k->packet; /* not on the stack, whose pages would stay */
-	ssize_t n = sys_unix_recv(k->clients.c[i].fd, p, sizeof k->packet);
+	auto_fd int fd = -1;
+	size_t n_fds = 0;
+	ssize_t n = sys_recv_fds(k->clients.c[i].fd, p, sizeof k->packet, &fd, 1, &n_fds);
 	struct ctl_resize size;
 	struct ctl_kill kill;
 
@@ -492,6 +498,10 @@ static void client_message(struct keeper *k, unsigned i)
 		if ((size_t)n >= sizeof kill)
 			client_kill(k, i, &kill);
 		break;
+	case CTL_EXEC:
+		if (k->is_alive && fd >= 0)
+			(void)helper_run(&k->conf, "keeper-exec", fd); /* reaped as every child; without it the socket ends */
+		break;
 	default:
 		break; /* unknown: of another version; harmless */
 	}
@@ -517,9 +527,8 @@ static void event(struct keeper *k, uint64_t key, uint32_t events)
 	case KEY_LISTEN:
 		clients_accept(&k->clients, k->listen_fd);
 		break;
-	case KEY_EXIT:
-		if (k->is_alive)
-			container_exited(k);
+	case KEY_CHILD:
+		children(k);
 		break;
 	case KEY_OUT:
 	case KEY_ERR:
@@ -527,10 +536,6 @@ static void event(struct keeper *k, uint64_t key, uint32_t events)
 		break;
 	case KEY_IN:
 		input_push(k);
-		break;
-	case KEY_HEALTH:
-		if (k->health.pid_fd >= 0)
-			health_ended(&k->health, &k->conf, k->ep, time_monotonic_ns());
 		break;
 	default:
 		if (key >= KEY_CLIENT)
@@ -576,33 +581,31 @@ static void loop(struct keeper *k)
 	struct epoll_event ev[16];
 
 	while (!k->is_done) {
-		int n, status, timeout = loop_timeout(k);
+		int n, timeout = loop_timeout(k);
 
 		n = sys_epoll_wait(k->ep, ev, (int)LEN(ev), timeout);
 		for (int i = 0; i < n && !k->is_done; i++)
 			event(k, ev[i].data.u64, ev[i].events);
 		if (health_left(&k->health, time_monotonic_ns()) == 0)
-			health_run(&k->health, &k->conf, k->ep, KEY_HEALTH, time_monotonic_ns());
+			health_run(&k->health, &k->conf, time_monotonic_ns());
 		if (k->is_draining)
 			drain(k);
 		else if (k->restart_at_ns)
 			restart_due(k);
 		else if (!k->is_alive && !k->is_done)
 			finish(k);
-		/* Orphans we inherit as subreaper; the container itself was waited for by its pidfd. */
-		while (!k->is_alive && sys_reap_any(&status) > 0)
-			;
 	}
+	children(k); /* what the end of the container ended */
 }
 
 /* ---- birth ---- */
 
 static void send_error(const struct err *e)
 {
-	struct start_error m = { .type = START_ERROR, .kind = (uint8_t)e->kind, .os = e->os };
+	struct start_error m;
 	const struct iovec iov = { &m, sizeof m };
 
-	(void)snprintf(m.msg, sizeof m.msg, "%s", e->msg);
+	start_error_pack(e, &m);
 	(void)sys_unix_send(KEEPER_FD_START, &iov, 1);
 }
 
@@ -616,6 +619,9 @@ static FALLIBLE prepare(struct keeper *k)
 	if ((k->ep = sys_epoll_new()) < 0)
 		return FAIL_OS(-k->ep, "keeper: epoll");
 	clients_init(&k->clients, k->ep, KEY_CLIENT, k->chunk);
+	if ((k->child_fd = sys_signal_fd((const int[]){ SIGCHLD, 0 })) < 0 ||
+	    (r = sys_epoll_set(k->ep, EPOLL_CTL_ADD, k->child_fd, EPOLLIN, KEY_CHILD)) < 0)
+		return FAIL_OS(k->child_fd < 0 ? -k->child_fd : -r, "keeper: watch its children");
 	(void)snprintf(path, sizeof path, "/proc/self/fd/%d/ctl", KEEPER_FD_RUN); /* short, whatever RUN is */
 	if ((k->listen_fd = sys_unix_listen(path)) < 0)
 		return FAIL_OS(-k->listen_fd, "keeper: listen on the control socket");
@@ -688,7 +694,7 @@ int keeper_main(void)
 	auto_fd int oom = sys_open("/proc/self/oom_score_adj", O_WRONLY, 0);
 
 	k.ep = k.listen_fd = k.net_fd = k.in_fd = k.log.fd = -1;
-	k.out_fd[0] = k.out_fd[1] = k.health.pid_fd = -1;
+	k.out_fd[0] = k.out_fd[1] = k.child_fd = -1;
 	k.proc = (struct runtime_proc){ .pid_fd = -1, .tty_fd = -1, .go_fd = -1 };
 	if (oom >= 0)
 		(void)sys_write(oom, "-999", 4); /* without the capability: stays as it is */

@@ -135,12 +135,11 @@ static int shell_status(const siginfo_t *si, int *out_signal)
 	return was_killed ? 128 + si->si_status : si->si_status;
 }
 
-int sys_pid_fd_wait(int pid_fd, bool nohang, int *out_signal)
+static int wait_for(idtype_t kind, id_t id, bool nohang, int *out_signal)
 {
 	siginfo_t si = { 0 };
 
-	SYS_FAULT("waitid");
-	while (waitid(P_PIDFD, (id_t)pid_fd, &si, WEXITED | (nohang ? WNOHANG : 0)) < 0)
+	while (waitid(kind, id, &si, WEXITED | (nohang ? WNOHANG : 0)) < 0)
 		if (errno != EINTR)
 			return -errno;
 	if (si.si_pid == 0)
@@ -148,21 +147,32 @@ int sys_pid_fd_wait(int pid_fd, bool nohang, int *out_signal)
 	return shell_status(&si, out_signal);
 }
 
-int sys_pid_kill(pid_t pid, int signo)
+int sys_pid_fd_wait(int pid_fd, bool nohang, int *out_signal)
 {
-	SYS_FAULT("kill");
-	return sys_ret(kill(pid, signo));
+	SYS_FAULT("waitid");
+	return wait_for(P_PIDFD, (id_t)pid_fd, nohang, out_signal);
 }
 
-int sys_reap_any(int *out_status)
+int sys_pid_wait(pid_t pid)
+{
+	SYS_FAULT("waitid");
+	return wait_for(P_PID, (id_t)pid, false, NULL);
+}
+
+pid_t sys_ended_child(void)
 {
 	siginfo_t si = { 0 };
 
 	SYS_FAULT("waitid");
-	if (waitid(P_ALL, 0, &si, WEXITED | WNOHANG) < 0)
+	if (waitid(P_ALL, 0, &si, WEXITED | WNOHANG | WNOWAIT) < 0)
 		return errno == ECHILD ? 0 : -errno;
-	*out_status = si.si_pid ? shell_status(&si, NULL) : 0;
 	return si.si_pid;
+}
+
+int sys_pid_kill(pid_t pid, int signo)
+{
+	SYS_FAULT("kill");
+	return sys_ret(kill(pid, signo));
 }
 
 int sys_become_subreaper(void)

@@ -28,8 +28,9 @@ int sys_pid_fd_kill(int pid_fd, int signo);
 /* Waits for a child: exit status as a shell has it (128 + signal). nohang: -EAGAIN while it lives. */
 int sys_pid_fd_wait(int pid_fd, bool nohang, int *out_signal);
 int sys_pid_kill(pid_t pid, int signo);
-/* Reaps any dead child other than those waited for by pidfd: *out_status as sys_pid_fd_wait; 0: none; else the pid. */
-int sys_reap_any(int *out_status);
+int sys_pid_wait(pid_t pid); /* the same for a child by its number */
+/* A child that has ended and waits to be reaped, or 0. */
+pid_t sys_ended_child(void);
 int sys_become_subreaper(void);
 int sys_pdeathsig(int signo);
 /* A new network namespace, nobody inside. Owned fd. */

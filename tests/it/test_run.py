@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from conftest import free_port
+from conftest import Result, free_port
 
 
 def test_output_and_exit_code(hoy):
@@ -333,3 +333,41 @@ def test_filters_of_lists(hoy):
     assert "invalid filter 'x'" in hoy("network", "ls", "-f", "x=y", code=1).err
     hoy("rm", "-f", "one", "two", "three")
     hoy("network", "rm", "net-f")
+
+
+@pytest.fixture
+def careless_init():
+    """Enters a pid namespace whose pid 1 reaps nobody, as in a container of `sleep`: what to put before a command, and the pid."""
+    with subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "sleep", "1000"]) as outer:
+        children = f"/proc/{outer.pid}/task/{outer.pid}/children"
+        deadline = time.monotonic() + 10
+        while not (text := pathlib.Path(children).read_text(encoding="ascii").split()) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        while pathlib.Path(f"/proc/{text[0]}/comm").read_text(encoding="ascii") != "sleep\n" and time.monotonic() < deadline:
+            time.sleep(0.01)
+        yield ["nsenter", "-p", "-m", "-t", text[0]], text[0]
+        outer.kill()
+
+
+def test_exec_detached_where_pid_1_does_not_reap(fresh_hoy, busybox_tar, careless_init):
+    """A process of exec -d is its keeper's child: nobody else could reap it, and a container ends only when all its own are reaped."""
+    enter, _ = careless_init
+
+    def inside(*args, code=0):
+        r = Result(subprocess.run([*enter, str(fresh_hoy.binary), *args], env=fresh_hoy.env, capture_output=True, text=True, timeout=60))
+        assert r.code == code, r
+        return r
+
+    inside("import", busybox_tar, "busybox")
+    inside("run", "-d", "--name", "cc", "busybox", "sleep", "1000")
+    for _ in range(3):
+        inside("exec", "-d", "cc", "true")
+    inside("exec", "-d", "cc", "sleep", "1000")
+    inside("exec", "-d", "-t", "cc", "sleep", "1000")
+    assert "none-such" in inside("exec", "-d", "cc", "none-such", code=127).err
+    deadline = time.monotonic() + 10
+    while " Z " in (top := inside("top", "cc", "-eo", "pid,stat,args").out) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert top.count("sleep 1000") == 3 and "defunct" not in top
+    inside("rm", "-f", "cc")
+    assert inside("ps", "-aq").out == ""
