@@ -3,6 +3,8 @@
 #include "base/buf.h"
 #include "base/mem.h"
 #include "base/own.h"
+#include "sys/sys.h"
+#include <fcntl.h>
 #include <stdio.h>
 
 #define AT(field) offsetof(struct oci, field)
@@ -141,6 +143,8 @@ int oci_main(int argc, char *argv[])
 		return usage(stdout, o.program);
 	else if (!e)
 		e = dispatch(&o, args, &code);
+	if (o.root == root) /* ours and nobody else's: it goes with the last container */
+		(void)sys_rmdir(AT_FDCWD, root);
 	if (!e)
 		return fflush(stdout) == 0 ? code : 1;
 	oci_report(&o, e);

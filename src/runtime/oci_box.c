@@ -16,6 +16,8 @@
 
 #define STATUS "status"
 
+enum { ROOT_TRIES = 100 };
+
 static const char *const statuses[] = { "created", "running", "paused", "stopped" };
 
 const char *oci_status_name(enum oci_status s)
@@ -97,13 +99,15 @@ FALLIBLE oci_box_new(const struct oci *o, const char *id, struct oci_box *out_bo
 {
 	auto_box struct oci_box b = OCI_BOX;
 	struct err *e;
-	int r;
+	int r = -ENOENT;
 
 	TRY(check_id(id));
-	TRY(make_root(o->root));
 	b.id = xstrdup(id);
 	b.path = xasprintf("%s/%s", o->root, id);
-	r = sys_mkdir(AT_FDCWD, b.path, 0711);
+	for (int i = 0; r == -ENOENT && i < ROOT_TRIES; i++) { /* who deletes the last container removes an empty root */
+		TRY(make_root(o->root));
+		r = sys_mkdir(AT_FDCWD, b.path, 0711);
+	}
 	if (r == -EEXIST)
 		return FAIL(ERR_EXISTS, "container with given ID already exists: \"%s\"", id);
 	if (r < 0)

@@ -1,10 +1,13 @@
 /* oci_test.c - the option tables, names of slices, what features promises. */
+#include "base/mem.h"
 #include "base/own.h"
 #include "harness/t.h"
 #include "runtime/oci.h"
 #include "runtime/oci_systemd.h"
 #include "runtime/plan.h"
+#include "sys/sys.h"
 #include <string.h>
+#include <unistd.h>
 
 struct conf {
 	const char *text;
@@ -132,4 +135,31 @@ TEST(only_paths_below_the_container_are_joined)
 	CHECK_OK(oci_cgroup_check_sub("memory,cpu:a..b"));
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
 		CHECK_ERR(ERR_INVALID, oci_cgroup_check_sub(bad[i]));
+}
+
+static char *root_path;
+
+/* Somebody deletes the last container, and with it the root, between the first two directories that are made. */
+static int root_goes(const char *call)
+{
+	static int made;
+
+	if (strcmp(call, "mkdir") == 0 && ++made == 2)
+		(void)rmdir(root_path);
+	return 0;
+}
+
+TEST(a_root_that_goes_in_the_middle_is_made_again)
+{
+	auto_free char *root = xasprintf("%s/root", t_tmppath());
+	const struct oci o = { .root = root };
+	auto_box struct oci_box b = OCI_BOX;
+
+	root_path = root;
+	sys_fault = root_goes;
+	CHECK_OK(oci_box_new(&o, "c", &b));
+	sys_fault = NULL;
+	CHECK(access(b.path, F_OK) == 0);
+	CHECK_OK(oci_box_remove(&b));
+	CHECK(rmdir(root) == 0);
 }

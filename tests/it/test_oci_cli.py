@@ -226,6 +226,19 @@ def test_listing(oci):
     oci.fails("list", "--format", "xml", says="table or json")
 
 
+def test_the_default_root_goes_with_the_last_container(oci):
+    """While some come, others go: none fails because its root went in the middle. In a /run of their own."""
+    oci.save("true")
+    script = """mount -t tmpfs none /run
+        for n in 1 2 3 4; do
+            (for i in $(seq 25); do "$0" run $n-$i </dev/null; "$0" state nobody 2>/dev/null; done) &
+        done
+        wait
+        "$0" create last </dev/null; ls /run/hoy-runtime; "$0" delete -f last; ls -A /run"""
+    r = subprocess.run(["unshare", "-m", "sh", "-c", script, RUNTIME], cwd=oci.bundle, capture_output=True, text=True, timeout=100, check=True)
+    assert (r.stdout, r.stderr) == ("last\n", "")
+
+
 # ---- errors and the log ----
 
 def test_errors_are_told_in_the_log_as_callers_read_it(oci, tmp_path):
