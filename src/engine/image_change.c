@@ -68,6 +68,18 @@ static FALLIBLE find_users(struct engine *e, const char *image, struct user_sear
 	return db_scan(txn, DB_CONTAINER, "", find_user, out_users);
 }
 
+/* Once: a repository's digest goes with several records. */
+static void tell_untagged(json_t *events, const char *text)
+{
+	size_t i;
+	json_t *v;
+
+	json_array_foreach (events, i, v)
+		if (strcmp(json_str_at(v, "Untagged", ""), text) == 0)
+			return;
+	(void)json_array_append_new(events, json_pack("{s:s}", "Untagged", text));
+}
+
 static FALLIBLE untag(struct engine *e, const char *full, bool keep, json_t *events)
 {
 	CLEANUP(ref_fini) struct ref r = { 0 };
@@ -78,7 +90,7 @@ static FALLIBLE untag(struct engine *e, const char *full, bool keep, json_t *eve
 		return NULL;
 	TRY(ref_parse(full, &r));
 	familiar = ref_familiar(&r);
-	(void)json_array_append_new(events, json_pack("{s:s}", "Untagged", familiar));
+	tell_untagged(events, familiar);
 	return NULL;
 }
 
@@ -86,6 +98,7 @@ struct removal {
 	struct engine *e;
 	const char *text;
 	bool force;
+	char *digest; /* of the name it was given by, or NULL */
 	char manifest[DIGEST_MAX], id[DIGEST_MAX];
 	char *ref; /* the name it was given by, or NULL: by id */
 	struct image_names names; /* of this image, in whatever compression */
@@ -97,6 +110,7 @@ struct removal {
 static void removal_fini(struct removal *r)
 {
 	free(r->ref);
+	free(r->digest);
 	image_names_fini(&r->names);
 	image_docs_fini(&r->docs);
 	json_decref(r->events);
@@ -121,20 +135,86 @@ static FALLIBLE load_names(struct removal *r)
 	return NULL;
 }
 
-static size_t real_names(const struct removal *r)
+/* "docker.io/library/a" of a name's record. */
+static struct sv repo_of(const char *full)
+{
+	const char *slash = strrchr(full, '/');
+
+	return sv_from(full, strcspn(slash ? slash : full, ":@") + (slash ? (size_t)(slash - full) : 0));
+}
+
+static bool is_digest(const struct image_name *n)
+{
+	return strchr(n->ref, '@') != NULL;
+}
+
+static size_t tags_in(const struct removal *r, struct sv repo)
 {
 	size_t n = 0;
 
 	for (size_t i = 0; i < r->names.v.n; i++)
-		n += !image_name_is_none(r->names.v.p[i].ref);
+		n += !is_digest(&r->names.v.p[i]) && sv_eq(repo_of(r->names.v.p[i].ref), repo);
 	return n;
+}
+
+/* Tags, and repositories of which only a digest is known: what docker counts as references to an image. */
+static size_t references(const struct removal *r)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < r->names.v.n; i++) {
+		const struct image_name *name = &r->names.v.p[i];
+		struct sv repo = repo_of(name->ref);
+		bool is_first = true;
+
+		if (image_name_is_none(name->ref))
+			continue;
+		for (size_t k = 0; k < i; k++)
+			is_first = is_first && !(is_digest(&r->names.v.p[k]) && sv_eq(repo_of(r->names.v.p[k].ref), repo));
+		n += !is_digest(name) || (is_first && tags_in(r, repo) == 0);
+	}
+	return n;
+}
+
+/*
+ * docker's rules: a tag and a digest of its repository are two references, of which one can go alone; but with a repository's
+ * last tag its digests go, too. Of a record without a name it is asked when all that have one are known to go.
+ */
+enum fate { STAYS, LOSES_DIGEST, GOES };
+
+static enum fate fate_of(const struct removal *r, const struct image_name *n, bool is_last)
+{
+	if (!r->ref)
+		return GOES;
+	if (image_name_is_none(n->ref))
+		return is_last ? GOES : STAYS;
+	if (!sv_eq(repo_of(n->ref), repo_of(r->ref)))
+		return STAYS;
+	if (!r->digest)
+		return strcmp(n->ref, r->ref) == 0 || (is_digest(n) && tags_in(r, repo_of(r->ref)) == 1) ? GOES : STAYS;
+	if (n->has_no_digest || (strcmp(n->digest, r->digest) != 0 && strcmp(n->manifest, r->digest) != 0))
+		return STAYS;
+	return is_digest(n) ? GOES : LOSES_DIGEST;
+}
+
+/* Whether no name stays; manifest NULL: of any form of the image. */
+static bool is_last_of(const struct removal *r, const char *manifest)
+{
+	for (size_t i = 0; i < r->names.v.n; i++)
+		if ((!manifest || strcmp(r->names.v.p[i].manifest, manifest) == 0) && !image_name_is_none(r->names.v.p[i].ref) &&
+		    fate_of(r, &r->names.v.p[i], false) != GOES)
+			return false;
+	return true;
 }
 
 static FALLIBLE removal_open(struct removal *r)
 {
+	CLEANUP(ref_fini) struct ref given = { 0 };
 	struct err *err;
 
 	TRY(image_find(r->e, r->text, r->manifest, &r->ref));
+	err_free(ref_parse(r->text, &given)); /* an id is none */
+	r->digest = TAKE(given.digest);
 	err = image_docs_load(r->e, r->manifest, &r->docs);
 	if (err && !image_is_damage(err))
 		return err;
@@ -154,7 +234,7 @@ static FALLIBLE refuse(const struct removal *r, bool can_force, const char *why,
 static FALLIBLE removal_check(const struct removal *r)
 {
 	const char *user = r->users.running[0] ? r->users.running : r->users.stopped;
-	size_t n = real_names(r);
+	size_t n = references(r);
 
 	if (r->ref) {
 		if (n > 1 || r->force || !*user)
@@ -170,6 +250,19 @@ static FALLIBLE removal_check(const struct removal *r)
 		return refuse(r, true, "referenced in multiple repositories", "");
 	if (*user && !r->force)
 		return refuse(r, true, "being used by stopped container ", user);
+	return NULL;
+}
+
+static FALLIBLE hide_digest(struct removal *r, const struct image_name *n)
+{
+	CLEANUP(ref_fini) struct ref name = { 0 };
+	auto_free char *repo = NULL, *text = NULL;
+
+	TRY(image_name_hide_digest(r->e, n->ref));
+	TRY(ref_parse(n->ref, &name));
+	repo = ref_familiar_repo(&name);
+	text = xasprintf("%s@%s", repo, r->digest);
+	tell_untagged(r->events, text);
 	return NULL;
 }
 
@@ -191,14 +284,17 @@ static FALLIBLE sweep_and_tell(struct removal *r)
 
 static FALLIBLE removal_run(struct removal *r)
 {
-	bool is_last = !r->ref || real_names(r) <= 1, is_form_last = image_names_of(&r->names, r->manifest) <= 1;
+	bool is_last = is_last_of(r, NULL), is_form_last = is_last_of(r, r->manifest);
 	bool keep = r->users.running[0] != 0; /* forced away from under a running container: it stays without a name */
 
 	for (size_t i = 0; i < r->names.v.n; i++) {
 		const struct image_name *n = &r->names.v.p[i];
+		enum fate fate = fate_of(r, n, is_last);
 
-		if (!r->ref || strcmp(n->ref, r->ref) == 0 || (is_last && image_name_is_none(n->ref)))
+		if (fate == GOES)
 			TRY(untag(r->e, n->ref, keep, r->events));
+		if (fate == LOSES_DIGEST)
+			TRY(hide_digest(r, n));
 	}
 	if (keep || !is_last)
 		return keep || !is_form_last ? NULL : image_sweep(r->e); /* it lives on in another compression */

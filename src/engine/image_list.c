@@ -81,7 +81,8 @@ static void names_of(const struct image_names *all, const char *manifest, const 
 		by_digest = xasprintf("%s@%s", repo, all->v.p[i].digest);
 		if (r.tag && !r.digest) /* of NAME:TAG@DIGEST the digest is what was asked for */
 			(void)json_array_append_new(tags, json_string(familiar));
-		add_once(digests, by_digest);
+		if (!all->v.p[i].has_no_digest)
+			add_once(digests, by_digest);
 	}
 }
 

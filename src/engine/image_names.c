@@ -41,6 +41,7 @@ static FALLIBLE name_parse(struct sv key, struct sv value, struct image_name *ou
 	(void)snprintf(out_name->media_type, sizeof out_name->media_type, "%.*s", (int)sizeof out_name->media_type - 1,
 		       json_str_at(v, "media_type", MEDIA_MANIFEST));
 	out_name->created_ns = json_int_at(v, "created_ns", 0);
+	out_name->has_no_digest = json_bool_at(v, "no_digest", false);
 	out_name->ref = xstrndup(key.p, key.n);
 	return NULL;
 }
@@ -255,12 +256,15 @@ FALLIBLE image_index_reconcile(struct engine *e, bool after_boot)
 	return NULL;
 }
 
+/* created_ns 0: now. */
 static FALLIBLE put(struct db_txn *txn, const struct image_name *n)
 {
 	auto_json json_t *v = json_pack("{s:s, s:s, s:s, s:I}", "digest", n->digest, "manifest", n->manifest, "media_type",
-					n->media_type, "created_ns", (json_int_t)time_now_ns());
+					n->media_type, "created_ns", (json_int_t)(n->created_ns ? n->created_ns : time_now_ns()));
 	auto_buf struct buf b = BUF(NAME_MAX_BYTES);
 
+	if (n->has_no_digest)
+		(void)json_object_set_new(v, "no_digest", json_true());
 	json_print(v, &b);
 	TRY(buf_check(&b, "image name"));
 	return db_put(txn, DB_IMAGE, n->ref, sv_from(b.data, b.n));
@@ -281,6 +285,7 @@ static FALLIBLE keep_dangling(struct db_txn *txn, const struct image_names *name
 		return NULL;
 	none_key(taken->manifest, key);
 	n.ref = key;
+	n.created_ns = 0;
 	return put(txn, &n);
 }
 
@@ -366,6 +371,21 @@ FALLIBLE image_name_set(struct engine *e, const char *ref, const char *digest, c
 	TRY(set_in(e, txn, &n));
 	TRY(image_copies_keep(txn, &copies));
 	return commit(e, TAKE(txn));
+}
+
+FALLIBLE image_name_hide_digest(struct engine *e, const char *ref)
+{
+	CLEANUP(image_names_fini) struct image_names names = { 0 };
+	auto_txn struct db_txn *txn = NULL;
+
+	TRY(db_begin_write(engine_db(e), &txn));
+	TRY(names_in(txn, &names));
+	for (size_t i = 0; i < names.v.n; i++) {
+		names.v.p[i].has_no_digest = true;
+		if (strcmp(names.v.p[i].ref, ref) == 0)
+			TRY(put(txn, &names.v.p[i]));
+	}
+	return db_commit(TAKE(txn));
 }
 
 static FALLIBLE delete_in(struct db_txn *txn, const char *ref, bool keep)

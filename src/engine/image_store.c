@@ -115,7 +115,7 @@ static FALLIBLE find_by_digest(const struct image_names *names, const struct ref
 	for (size_t i = 0; repo && i < names->v.n; i++) {
 		const struct image_name *n = &names->v.p[i];
 
-		if (strncmp(n->ref, repo, len) != 0 || !strchr(":@", n->ref[len]) ||
+		if (n->has_no_digest || strncmp(n->ref, repo, len) != 0 || !strchr(":@", n->ref[len]) ||
 		    (strcmp(n->digest, r->digest) != 0 && strcmp(n->manifest, r->digest) != 0))
 			continue;
 		memcpy(out, n->manifest, DIGEST_MAX);

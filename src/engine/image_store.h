@@ -2,7 +2,7 @@
  * image_store.h - what the engine's image files share: names in the database, documents in the store.
  *
  * DB_IMAGE: full reference -> {"digest": of the manifest or index the name resolved to, "manifest": of our platform's manifest,
- * "media_type": of that, "created_ns"}. DB_BLOB_INFO: compressed layer digest -> {"diff_id"}.
+ * "media_type": of that, "created_ns", "no_digest"}. DB_BLOB_INFO: compressed layer digest -> {"diff_id"}.
  * Layer: engine (internal).
  */
 #pragma once
@@ -22,6 +22,7 @@ struct image_name {
 	char digest[DIGEST_MAX], manifest[DIGEST_MAX];
 	char media_type[96]; /* of the manifest */
 	int64_t created_ns;  /* of the name */
+	bool has_no_digest;  /* of a tag: repository@digest was removed, and does not find it */
 };
 struct image_names {
 	VEC(struct image_name) v;
@@ -115,6 +116,8 @@ FALLIBLE image_document_restore(struct engine *e, const char *digest); /* into t
 /* Gives ref (full; NULL: none) to a manifest of the store; an image that had it keeps a record without a name. index.json of
  * the layout follows. ERR_NOT_FOUND, ERR_CORRUPT: the manifest. */
 FALLIBLE image_name_set(struct engine *e, const char *ref, const char *digest, const char *manifest);
+/* From now on repository@digest does not find it. */
+FALLIBLE image_name_hide_digest(struct engine *e, const char *ref);
 /* keep: an image that loses its last name by it stays, without a name. */
 FALLIBLE image_name_delete(struct engine *e, const char *ref, bool keep);
 /* Removes blobs and layers that no name, container, cache entry or lease reaches. */

@@ -343,6 +343,53 @@ static void no_line(void *ctx, const char *line)
 	printf("%s\n", line);
 }
 
+static void events_are(struct engine *e, const char *text, const char *want)
+{
+	auto_json json_t *events = NULL;
+	auto_buf struct buf b = BUF(4096);
+	size_t i;
+	json_t *v;
+
+	CHECK_OK(engine_image_remove(e, text, false, &events));
+	json_array_foreach (events, i, v)
+		buf_fmt(&b, "%s%s", i ? " " : "", json_object_get(v, "Deleted") ? "gone" : json_str_at(v, "Untagged", "?"));
+	CHECK_STR(buf_text(&b), want);
+}
+
+/* Of a repository with tags, its digest can go alone; it goes with the last tag, also when it was pulled itself. */
+TEST(a_digest_is_a_reference_of_its_own)
+{
+	auto_engine struct engine *e = fixture_open();
+	auto_free char *id = fixture_image(e, "one", "a:1"), *by_digest = NULL, *full = NULL, *again = NULL;
+	char manifest[DIGEST_MAX];
+	auto_free char *ref = NULL;
+	auto_json json_t *v = NULL;
+
+	CHECK_OK(image_find(e, "a:1", manifest, &ref));
+	by_digest = xasprintf("a@%s", manifest);
+	full = xasprintf("docker.io/library/%s", by_digest);
+	CHECK_OK(engine_image_tag(e, "a:1", "a:2"));
+	events_are(e, by_digest, by_digest);
+	CHECK_ERR(ERR_NOT_FOUND, engine_image_remove(e, by_digest, false, &v));
+	v = inspect(e, "a:1");
+	CHECK_INT(json_array_size(json_object_get(v, "RepoTags")), 2);
+	CHECK_INT(json_array_size(json_object_get(v, "RepoDigests")), 0);
+	CHECK_OK(image_name_set(e, full, manifest, manifest)); /* as a pull by digest does */
+	CHECK_OK(engine_image_tag(e, "a:1", "b:1"));
+	events_are(e, "a:2", "a:2");
+	again = xasprintf("a:1 %s", by_digest);
+	events_are(e, "a:1", again);
+	CHECK_OK(image_name_set(e, full, manifest, manifest));
+	events_are(e, by_digest, by_digest);
+	CHECK_OK(image_name_set(e, full, manifest, manifest));
+	refused(e, id, false, "(must be forced) - image is referenced in multiple repositories");
+	events_are(e, "b:1", "b:1");
+	free(again);
+	again = xasprintf("%s gone gone", by_digest);
+	events_are(e, by_digest, again);
+	CHECK_INT(fixture_blobs(e), 0);
+}
+
 /* A sweep that a power cut ended may have removed a blob and not what is known of it. */
 TEST(a_fact_about_a_blob_that_is_gone_is_no_damage)
 {

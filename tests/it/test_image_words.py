@@ -63,6 +63,15 @@ def test_rmi(fresh_hoy, pushed):
     assert "Deleted" in fresh_hoy("image", "remove", "--no-prune", pushed).out
 
 
+def test_rmi_of_a_digest_leaves_the_tag(fresh_hoy, pushed):
+    digest = fresh_hoy("image", "inspect", "-f", "{{index .RepoDigests 0}}", pushed).out.strip()
+    assert fresh_hoy("rmi", digest).out == f"Untagged: {digest}\n"
+    assert fresh_hoy("image", "inspect", "-f", "{{.RepoTags}} {{.RepoDigests}}", pushed).out == f"[{pushed}] []\n"
+    assert "No such image" in fresh_hoy("rmi", digest, code=1).err
+    fresh_hoy("pull", "-q", pushed)
+    assert fresh_hoy("image", "inspect", "-f", "{{index .RepoDigests 0}}", pushed).out.strip() == digest
+
+
 def test_inspect_of_nothing_is_an_empty_list(fresh_hoy, registry):
     for command in ["inspect"], ["image", "inspect"], ["image", "inspect", "--remote"]:
         r = fresh_hoy(*command, f"{registry.host}/nosuch", code=1)
