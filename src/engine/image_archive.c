@@ -103,6 +103,30 @@ static json_t *docker_entry(struct saving *s, const struct image_docs *d)
 	return entry;
 }
 
+/* Each name once, and an entry without one only where no name tells of the image. Consumes entry. */
+static void add_entry(json_t *index, json_t *entry)
+{
+	const json_t *name = json_object_get(entry, "annotations");
+	json_t *other;
+	size_t i;
+
+	json_array_foreach (index, i, other) {
+		const json_t *taken = json_object_get(other, "annotations");
+
+		if (strcmp(json_str_at(other, "digest", ""), json_str_at(entry, "digest", "")) != 0)
+			continue;
+		if (!name || (taken && json_equal(taken, name))) {
+			json_decref(entry);
+			return;
+		}
+		if (!taken) {
+			(void)json_array_set_new(index, i, entry);
+			return;
+		}
+	}
+	(void)json_array_append_new(index, entry);
+}
+
 static FALLIBLE index_entry(struct saving *s, const struct image_docs *d, const char *full)
 {
 	uint64_t size = 0;
@@ -118,8 +142,19 @@ static FALLIBLE index_entry(struct saving *s, const struct image_docs *d, const 
 					  json_pack("{s:s, s:s}", "io.containerd.image.name", full,
 						    "org.opencontainers.image.ref.name", r.tag ? r.tag : "latest"));
 	}
-	(void)json_array_append_new(s->index, entry);
+	add_entry(s->index, entry);
 	return NULL;
+}
+
+static void add_once(json_t *list, const char *text)
+{
+	json_t *v;
+	size_t i;
+
+	json_array_foreach (list, i, v)
+		if (strcmp(json_string_value(v), text) == 0)
+			return;
+	(void)json_array_append_new(list, json_string(text));
 }
 
 static FALLIBLE save_one(struct saving *s, const char *text)
@@ -139,7 +174,7 @@ static FALLIBLE save_one(struct saving *s, const char *text)
 		TRY(ref_parse(full, &r));
 		familiar = ref_familiar(&r);
 		if (!r.digest) /* which is no tag, and docker would load nothing of it */
-			(void)json_array_append_new(json_object_get(entry, "RepoTags"), json_string(familiar));
+			add_once(json_object_get(entry, "RepoTags"), familiar);
 	}
 	TRY(index_entry(s, &d, full));
 	TRY(save_blob(s, d.digest));

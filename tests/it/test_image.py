@@ -49,6 +49,23 @@ def test_save_and_load_keep_the_identity(fresh_hoy, busybox_tar, tmp_path):
     assert fresh_hoy("run", "--rm", "busybox:1", "echo", "works").out == "works\n"
 
 
+def test_save_names_everything_once(fresh_hoy, busybox_tar, tmp_path):
+    """docker's archive has each tag once, however often and by whatever it is asked for."""
+    fresh_hoy("import", busybox_tar, "busybox:1")
+    fresh_hoy("tag", "busybox:1", "other")
+    image = fresh_hoy("images", "-q", "busybox").out.strip()
+    fresh_hoy("save", "-o", tmp_path / "image.tar", image, "busybox:1", "docker.io/library/busybox:1", "other", image, "busybox:1")
+    with tarfile.open(tmp_path / "image.tar") as tar:
+        assert len(tar.getnames()) == len(set(tar.getnames()))
+        manifest, index = json.load(tar.extractfile("manifest.json")), json.load(tar.extractfile("index.json"))
+    assert [x["RepoTags"] for x in manifest] == [["busybox:1", "other:latest"]]
+    assert [x["annotations"]["io.containerd.image.name"] for x in index["manifests"]] == [
+        "docker.io/library/busybox:1", "docker.io/library/other:latest"]
+    fresh_hoy("save", "-o", tmp_path / "image.tar", image, image)
+    with tarfile.open(tmp_path / "image.tar") as tar:
+        assert len(json.load(tar.extractfile("index.json"))["manifests"]) == 1
+
+
 def test_registry_round_trip(fresh_hoy, busybox_tar, registry):
     name = f"{registry.host}/round:trip"
     fresh_hoy("import", busybox_tar, name)
