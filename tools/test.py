@@ -51,7 +51,7 @@ def unit(build):
     programs = sorted(set(re.findall(r"^(test_[a-z]+):", names, re.M)))
     subprocess.run(["ninja", "-C", build, *programs], check=True, stdout=subprocess.DEVNULL)
     for p in programs:
-        run_program(p, [str(pathlib.Path(build, p))], 900, env=dict(os.environ, T_SOURCE=str(TOP)))
+        run_program(p, [str(pathlib.Path(build, p))], 3600, env=dict(os.environ, T_SOURCE=str(TOP)))
     for name, cmd in (("layers", [sys.executable, "tools/layers.py", ".", build]),
                       ("sizes", [sys.executable, "tools/sizes.py", "."])):
         bad = subprocess.run(cmd, cwd=TOP, capture_output=True, text=True, check=False)
@@ -65,7 +65,7 @@ def whole_program(build):
     report.unlink(missing_ok=True)
     pytest = ["/usr/bin/python3", "-m", "pytest", "-q", "-x" if os.environ.get("IT_STOP") else "-q", "-p",
               "no:cacheprovider", f"--junit-xml={report}", "-rs", "tests/it"]
-    code = subprocess.run(pytest, cwd=TOP, check=False, timeout=2700, stdin=subprocess.DEVNULL,
+    code = subprocess.run(pytest, cwd=TOP, check=False, timeout=7200, stdin=subprocess.DEVNULL,
                           env=dict(os.environ, HOY_BUILD=str(pathlib.Path(build).resolve()),
                                    PYTHONDONTWRITEBYTECODE="1")).returncode
     if not report.exists():
@@ -80,7 +80,7 @@ def whole_program(build):
 
 def v2(build):
     """The cgroup-dependent part again on a real cgroup v2, in a user-mode-linux guest."""
-    run_program("cgroup v2 guest", [str(TOP / "tests/v2/run.sh"), build], 900)
+    run_program("cgroup v2 guest", [str(TOP / "tests/v2/run.sh"), build], 3600)
 
 
 def main():

@@ -27,7 +27,7 @@ static bool arrives(int client, int listener)
 		struct pollfd p = { listener, POLLIN, 0 };
 
 		(void)sendto(client, "x", 1, 0, (const struct sockaddr *)&at, sizeof at);
-		if (listener >= 0 && poll(&p, 1, 200) == 1)
+		if (listener >= 0 && poll(&p, 1, 2000) == 1)
 			return recv(listener, in, sizeof in, MSG_DONTWAIT) == 1;
 	}
 	return false;
@@ -96,7 +96,7 @@ TEST(nobody_in_a_container_speaks_as_the_host_s_loopback)
 	p.fd = rig_listen(HERE, IPPROTO_UDP, "0.0.0.0", 7777);
 	CHECK(sys_in_netns(c.net_fd, udp_socket, &honest) == 0);
 	send_to(honest, c.at.gateway, 7777);
-	CHECK(poll(&p, 1, 1000) == 1); /* the way is open ... */
+	CHECK(poll(&p, 1, 10000) == 1); /* the way is open ... */
 	CHECK(recv(p.fd, &(char){ 0 }, 1, 0) == 1);
 	CHECK(sys_in_netns(c.net_fd, loopback_socket, &client) == 0);
 	send_to(client, c.at.gateway, 7777);

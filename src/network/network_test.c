@@ -41,7 +41,7 @@ static char *inside(const struct rig_container *c, const char *command)
 /* The veth goes with the namespace, a moment after its last user. */
 static void wait_census(const char *want)
 {
-	for (int i = 0; i < 200; i++) {
+	for (int i = 0; i < 3000; i++) {
 		auto_free char *now = rig_census();
 
 		if (strcmp(now, want) == 0)
@@ -296,7 +296,7 @@ TEST(processes_attach_at_the_same_time)
 	}
 	for (int i = 0; i < 4; i++)
 		CHECK(waitpid(pids[i], &status, 0) == pids[i] && status == 0);
-	for (int i = 0; i < 100 && footprint(&r) > 3; i++)
+	for (int i = 0; i < 3000 && footprint(&r) > 3; i++)
 		usleep(20000);
 	CHECK_OK(network_reconcile(r.net, dead, NULL));
 	wait_census(before);
@@ -397,8 +397,8 @@ TEST(reconcile_drops_the_dead)
 	CHECK_OK(network_reconcile(r.net, dead, NULL)); /* their namespaces live: nothing happens */
 	CHECK_INT(footprint(&r), 5);
 	close(a.net_fd);
-	for (int i = 0; i < 200 && footprint(&r) > 4; i++)
-		usleep(10000);
+	for (int i = 0; i < 3000 && footprint(&r) > 4; i++)
+		usleep(20000);
 	CHECK_OK(network_reconcile(r.net, dead, NULL));
 	rig_sh("! nft list ruleset | grep 8080");
 	rig_attach(&r, A, "bridge", &port, 1, &a); /* the port is free again */
@@ -406,8 +406,8 @@ TEST(reconcile_drops_the_dead)
 	CHECK_OK(network_reconcile(r.net, dead, NULL));
 	rig_sh("nft list ruleset | grep -q '8080 .*172.27.0.4 . 80'");
 	close(a.net_fd), close(b.net_fd);
-	for (int i = 0; i < 200 && footprint(&r) > 3; i++)
-		usleep(10000);
+	for (int i = 0; i < 3000 && footprint(&r) > 3; i++)
+		usleep(20000);
 	CHECK_OK(network_reconcile(r.net, dead, NULL));
 	wait_census(before);
 	rig_down(&r);
@@ -626,7 +626,7 @@ static void crash_op(void)
 static void crash_judge(void)
 {
 	close(crash_net_fd);
-	for (int i = 0; i < 100; i++) { /* until the veth is gone with its namespace */
+	for (int i = 0; i < 6000; i++) { /* until the veth is gone with its namespace */
 		CHECK_OK(network_reconcile(crash_rig.net, dead, NULL));
 		if (footprint(&crash_rig) == 0)
 			break;

@@ -53,14 +53,14 @@ static void judge(void)
 	       "nft list ruleset | grep -q \"$b\\\" . \\\"$b\" || exit 1; done");
 	own_close(&hold_fd);
 	own_close(&new_fd);
-	for (int i = 0; i < 200; i++) {
+	for (int i = 0; i < 6000; i++) {
 		auto_list char **lines = NULL;
 
 		CHECK_OK(network_reconcile(rig.net, nobody, NULL));
 		CHECK_OK(network_footprint(rig.net, &lines));
 		if (text_list_len(lines) == 0)
 			break;
-		CHECK(i < 199);
+		CHECK(i < 5999);
 		sys_pause_ns(10000000);
 	}
 	network_close(rig.net);

@@ -234,7 +234,7 @@ void rig_show_said(void)
 /* Orphans of a killed runtime come to us. */
 void rig_reap(void)
 {
-	for (int i = 0; i < 2000 && (waitpid(-1, NULL, WNOHANG) >= 0 || errno != ECHILD); i++)
+	for (int i = 0; i < 60000 && (waitpid(-1, NULL, WNOHANG) >= 0 || errno != ECHILD); i++)
 		(void)usleep(1000);
 }
 

@@ -186,7 +186,7 @@ static void sweep_exec(int side, const int *few, bool is_traced)
 			err_free(e);
 			SWEEP_CHECK(waitpid(-1, NULL, WNOHANG) == 0, "a process of ours is left or the container is gone");
 			CHECK_OK(runtime_pids(GROUP, &pids, &n));
-			for (int i = 0; n > 1 && i < 2000; i++) { /* what a program that ran already has begun ends by itself */
+			for (int i = 0; n > 1 && i < 60000; i++) { /* what a program that ran already has begun ends by itself */
 				(void)usleep(1000);
 				free(TAKE(pids));
 				CHECK_OK(runtime_pids(GROUP, &pids, &n));

@@ -494,7 +494,7 @@ static int loops(void)
 /* A device is given back by a worker of the kernel's. */
 static bool loops_are_gone(void)
 {
-	for (int i = 0; i < 200 && loops(); i++)
+	for (int i = 0; i < 6000 && loops(); i++)
 		(void)usleep(10000);
 	return loops() == 0;
 }

@@ -23,7 +23,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { END = -1, WAIT_MS = 20000 };
+enum { END = -1, WAIT_MS = 60000 };
 
 static struct {
 	int conf, run, home;

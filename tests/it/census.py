@@ -63,6 +63,14 @@ def _names(path):
         return []
 
 
+OURS = ""  # loop devices on files elsewhere are not counted
+
+
+def _loops():
+    """The files behind loop devices."""
+    return sorted(x.strip() for x in _out("losetup", "-n", "-O", "BACK-FILE") if x.strip().startswith(OURS))
+
+
 def _sysctls():
     values = {}
     for name in ("ip_forward", "conf/all/forwarding", "conf/all/route_localnet"):
@@ -83,7 +91,7 @@ def census():
         "cgroups": _cgroups(),
         "processes": _processes(),
         "run": [n for n in _names("/run") if n not in PEERS],
-        "loop": sorted(_out("losetup", "-n", "-O", "BACK-FILE")),
+        "loop": _loops(),
         "sysctl": _sysctls(),
     }
 

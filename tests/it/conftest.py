@@ -1,6 +1,7 @@
 """Fixtures of the whole-program tests: our binary with a private root, base images, a real registry, the census."""
 import os
 import pathlib
+import random
 import shutil
 import socket
 import subprocess
@@ -9,7 +10,7 @@ import time
 
 import pytest
 
-from census import census, difference
+import census as host
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("HOY_BUILD", TOP / "build")).resolve()
@@ -131,55 +132,100 @@ def fresh_hoy(tmp_path):
     check_census(before)
 
 
-def until(condition, seconds=60, tell=lambda: "waited in vain"):
+def until(condition, seconds=60, tell=lambda: "waited in vain", pause=0.02):
     """Waits until the condition holds; what it gave then. Long, for a loaded machine: only what is wrong waits so long."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > deadline:
             pytest.fail(str(tell()))
-        time.sleep(0.02)
+        time.sleep(pause)
     return value
 
 
-def calm_census(seconds=5):
+def passing(now):
+    """What of a census goes by itself: who is about to end, the network that nobody uses, a loop device without a user."""
+    return {x for x in now["links"] if x.startswith("hoy-")} | set(now["processes"]) | set(now["loop"])
+
+
+STAYS = set()  # what was found at first and did not go, for it is of others
+
+
+def transfers(hoy):
+    """Who brings or sends something for this root; whoever has lost its hoy ends a moment later, without a word."""
+    found = []
+    for entry in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if words[0].endswith(b"hoy-transfer") and str(hoy.root).encode() in words:
+            found.append(int(entry.name))
+    return found
+
+
+def calm_census(seconds=20):
     """The census when what the test before left to go by itself (a network that nobody uses stays a little) has gone."""
     deadline = time.monotonic() + seconds
-    now = census()
-    while (any(x.startswith("hoy-") for x in now["links"]) or "hoy" in now["processes"]) and time.monotonic() < deadline:
+    now = host.census()
+    while passing(now) - STAYS and time.monotonic() < deadline:
         time.sleep(0.1)
-        now = census()
+        now = host.census()
+    STAYS.update(passing(now))
     return now
 
 
-def check_census(before, seconds=5):
+def left_since(before):
+    """What is on the host and was not, and what was and is not."""
+    return host.difference(before, host.census())
+
+
+def check_census(before, seconds=60):
     """Teardown is asynchronous in the kernel: wait for the census to be equal, then insist."""
-    deadline = time.monotonic() + seconds
-    while True:
-        lines = difference(before, census())
-        if not lines:
-            return
-        if time.monotonic() > deadline:
-            pytest.fail("left on the host:\n" + "\n".join(lines))
-        time.sleep(0.1)
+    until(lambda: not left_since(before), seconds, lambda: "\n".join(["left on the host:", *left_since(before)]), 0.1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_files(tmp_path_factory):
+    """Loop devices have no namespace: those on files of others are theirs."""
+    host.OURS = str(tmp_path_factory.getbasetemp())
+
+
+def below_connections():
+    """Ports that the kernel gives to no connection, in any order: whoever picks one finds it free a moment later, too."""
+    low = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports = range(max(low - 20000, 1024), low) or range(20000, 60000)
+    return random.Random().sample(ports, len(ports))
+
+
+PORTS = below_connections()
 
 
 def free_port():
-    """A TCP port nobody listens on."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port nobody has, of TCP or UDP, on any address; each is given once."""
+    while PORTS:
+        port = PORTS.pop()
+        with socket.socket() as tcp, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+            try:
+                tcp.bind(("", port))
+                udp.bind(("", port))
+                return port
+            except OSError:
+                pass
+    return pytest.fail("every port is in use")
 
 
-def wait_port(port, seconds=20):
+def connects(port):
+    """Whether something accepts connections on the loopback port."""
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+        return True
+    except OSError:
+        return False
+
+
+def wait_port(port, seconds=60):
     """Until something accepts connections on the loopback port."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except OSError:
-            time.sleep(0.05)
-    pytest.fail(f"nothing listens on port {port}")
+    until(lambda: connects(port), seconds, lambda: f"nothing listens on port {port}")
 
 
 class Registry:
@@ -203,7 +249,7 @@ class Registry:
     def stop(self):
         """Ends the server."""
         self.proc.terminate()
-        self.proc.wait(10)
+        self.proc.wait(60)
         self.log.close()
 
 

@@ -50,6 +50,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         liar = self.server.liar
         path = self.path.split("?")[0]
         liar.seen.append((self.command, self.path, dict(self.headers.items())))
+        liar.here.headers = self.headers
         length = int(self.headers.get("Content-Length", 0))
         limit = liar.limit(self) if length else 0
         self.sent = self.rfile.read(min(length, limit)) if length else b""
@@ -87,6 +88,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 64
 
     def handle_error(self, request, client_address):
         pass
@@ -98,6 +100,7 @@ class Liar:
     def __init__(self, address="127.0.0.1", tls=None, client_ca=None):
         self.image = Image()
         self.routes, self.seen, self.more = {}, [], {}
+        self.here = threading.local()
         self.wait = threading.Event()
         self.limit = lambda handler: 1 << 40  # how much of a request's body is read
         self.server = Server((address, 0), Handler)
@@ -113,6 +116,11 @@ class Liar:
         self.url = f"{'https' if tls else 'http'}://{self.host}"
         self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         self.thread.start()
+
+    @property
+    def headers(self):
+        """Those of the request that this thread answers; the last one seen may be another's."""
+        return self.here.headers
 
     def honest(self, method, path):
         if path == "/v2/":

@@ -273,7 +273,7 @@ def test_an_interrupted_build_ends_at_once(hoy, tmp_path):
             break
     p.send_signal(signal.SIGINT)
     begun = time.monotonic()
-    assert "the build was cancelled" in p.stderr.read() and p.wait() == 1 and time.monotonic() - begun < 10
+    assert "the build was cancelled" in p.stderr.read() and p.wait() == 1 and time.monotonic() - begun < 50
     assert [f for f in os.listdir(hoy.run_dir) if len(f) == 64] == [] == os.listdir(hoy.root / "tmp")
 
 
@@ -289,17 +289,18 @@ def test_wrong_target(hoy, tmp_path):
 
 
 def test_stages_run_side_by_side(hoy, tmp_path):
-    make(tmp_path, "FROM busybox AS a\nRUN sleep 2; echo a > /a\nFROM busybox AS b\nRUN sleep 2; echo b > /b\n"
-                   "FROM busybox AS unneeded\nRUN false\nFROM busybox\nCOPY --from=a /a /\nCOPY --from=b /b /\n")
-    begun = time.monotonic()
+    """Each waits until the other one is there: one after the other they would never end."""
+    meet = ("RUN --mount=type=cache,target=/m echo > /m/{0}; for i in $(seq 600); do [ -e /m/{1} ] && exec sh -c 'echo {0} > /{0}'; sleep 0.1; done;"
+            " exit 1\n")
+    make(tmp_path, "FROM busybox AS a\n" + meet.format("a", "b") + "FROM busybox AS b\n" + meet.format("b", "a") +
+         "FROM busybox AS unneeded\nRUN false\nFROM busybox\nCOPY --from=a /a /\nCOPY --from=b /b /\n")
     hoy("build", "-t", "lang", tmp_path)
-    assert time.monotonic() - begun < 3.9
     assert sh(hoy, "cat /a /b") == "a\nb\n"
 
 
 def test_a_failing_stage_stops_the_others(hoy, tmp_path):
-    make(tmp_path, "FROM busybox AS a\nRUN sleep 60\nFROM busybox AS b\nRUN sleep 0.3; exit 7\n"
+    make(tmp_path, "FROM busybox AS a\nRUN sleep 1000\nFROM busybox AS b\nRUN sleep 0.3; exit 7\n"
                    "FROM busybox\nCOPY --from=a /a /\nCOPY --from=b /b /\n")
     begun = time.monotonic()
     r = hoy("build", tmp_path, code=1)
-    assert time.monotonic() - begun < 20 and "exit code: 7" in r.err and "Dockerfile:4" in r.err, r
+    assert time.monotonic() - begun < 100 and "exit code: 7" in r.err and "Dockerfile:4" in r.err, r

@@ -7,6 +7,8 @@ import tarfile
 
 import pytest
 
+from conftest import until
+
 
 @pytest.fixture
 def changed(hoy):
@@ -59,8 +61,7 @@ def test_commit_has_no_mount_points(changed):
 def test_export(changed, tmp_path):
     hoy = changed
     hoy("run", "-d", "--name", "ctr", "-v", f"{tmp_path}:/mounted", "based", "sh", "-c", "rm /g; echo x >/data/f; echo z >/mounted/m; sleep 100")
-    while not (tmp_path / "m").exists():
-        pass
+    until((tmp_path / "m").exists)
     data = raw(hoy, "export", "ctr")
     have = members(data)
     assert "g" not in have and have["data/f"].size == 2 and "bin/busybox" in have and "mounted/m" not in have
@@ -100,7 +101,7 @@ def test_an_archive_that_is_cut_off_leaves_no_file(changed, tmp_path):
     out.parent.mkdir()
     out.write_text("old")
     p = hoy.popen("export", "-o", out, "ctr", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)))
-    assert p.wait(20) != 0
+    assert p.wait(60) != 0
     assert [x.name for x in out.parent.iterdir()] == ["image.tar"] and out.read_text() == "old"
     hoy("export", "-o", out, "ctr")
     assert [x.name for x in out.parent.iterdir()] == ["image.tar"] and out.stat().st_size > 4096

@@ -185,6 +185,6 @@ def test_all_of_it_in_a_user_namespace(tmp_path, busybox_tar):
     env = dict(os.environ, HOY_ROOT=str(tmp_path / "root"), HOY_RUN=str(tmp_path / "run"), HOME=str(tmp_path),
                PATH=f"{BUILD}/src/main:{os.environ['PATH']}")
     r = subprocess.run(["unshare", "-U", "-m", "--map-root-user", "sh", "-c", script], env=env, cwd=tmp_path, text=True,
-                       capture_output=True, timeout=60, check=False)
+                       capture_output=True, timeout=300, check=False)
     assert r.returncode == 0, r.stderr
     assert r.stdout.splitlines()[2:] == ["low", "data/", "data/new", "etc/low", "A /data", "C /etc", "A /etc/low", "gone"]

@@ -1,5 +1,6 @@
 """What scripts read of pull, push, rmi, inspect, and the flags that they give them."""
 import json
+import os
 import re
 import select
 
@@ -46,10 +47,11 @@ def test_progress_is_told_while_it_happens(fresh_hoy, busybox_tar, liar):  # noq
     liar.routes[f"/v2/x/blobs/{liar.image.layers[0]['digest']}"] = late
     pull = fresh_hoy.popen("pull", f"{liar.host}/x:1", stdout=-1)
     try:
-        seen = ""
-        while "Pulling fs layer" not in seen:
+        seen = b""
+        while b"Pulling fs layer" not in seen:
             assert select.select([pull.stdout], [], [], 60)[0], seen
-            seen += pull.stdout.readline()
+            seen += (more := os.read(pull.stdout.fileno(), 4096))
+            assert more, seen
     finally:
         liar.wait.set()
     assert pull.wait(60) == 0

@@ -8,8 +8,7 @@ import time
 
 import pytest
 
-from conftest import check_census
-from census import census
+from conftest import calm_census, check_census, transfers, until
 
 ROUNDS = int(os.environ.get("KILL_ROUNDS", "100"))
 
@@ -26,7 +25,7 @@ def kill_at_random(hoy, args, longest):
 
 def test_run_detached(hoy):
     random.seed(1)
-    before = census()
+    before = calm_census()
     hit = 0
     for n in range(ROUNDS):
         hit += kill_at_random(hoy, ["run", "-d", "--name", f"k{n}", "busybox", "sleep", "60"], 0.04)
@@ -38,16 +37,24 @@ def test_run_detached(hoy):
     check_census(before)
 
 
-def kill_keepers(hoy):
-    """kill -9 of every keeper of this root; what they keep dies with them."""
+def keepers(hoy):
+    """Who keeps a container of this root."""
+    found = []
     for proc in pathlib.Path("/proc").glob("[0-9]*"):
         try:
             if (proc / "comm").read_text() == "hoy-keeper\n" and \
                     any(os.readlink(fd).startswith(str(hoy.root)) for fd in (proc / "fd").iterdir()):
-                os.kill(int(proc.name), signal.SIGKILL)
+                found.append(int(proc.name))
         except OSError:
             continue
-    time.sleep(0.3)
+    return found
+
+
+def kill_keepers(hoy):
+    """kill -9 of every keeper of this root; what they keep dies with them."""
+    for pid in keepers(hoy):
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: not keepers(hoy))
 
 
 @pytest.mark.parametrize("power_cut", [False, True])
@@ -72,7 +79,7 @@ def test_build(hoy, tmp_path):
     random.seed(2)
     (tmp_path / "f").write_text("x" * 100000)
     (tmp_path / "Dockerfile").write_text("FROM busybox\nCOPY f /\nRUN cat /f > /g\nRUN echo 1 > /h\n")
-    before = census()
+    before = calm_census()
     want = hoy("build", "-q", "--no-cache", tmp_path).out
     for _ in range(ROUNDS):
         kill_at_random(hoy, ["build", "-q", "--no-cache", str(tmp_path)], 0.15)
@@ -90,6 +97,7 @@ def test_pull(fresh_hoy, registry, busybox_tar):
         fresh_hoy.any("rmi", "-f", name)
         kill_at_random(fresh_hoy, ["pull", name], 0.15)
         fresh_hoy("images")
+    until(lambda: not transfers(fresh_hoy))
     fresh_hoy("pull", name)
     assert fresh_hoy("run", "--rm", name, "echo", "whole").out == "whole\n"
     assert not os.listdir(fresh_hoy.root / "tmp")

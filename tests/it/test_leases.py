@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from conftest import Hoy
+from conftest import Hoy, transfers, until
 from liar import Image
 from registry_rig import liar  # fixture
 
@@ -38,7 +38,7 @@ class Held:
         liar.routes[("GET", f"/v2/held/blobs/{self.second}")] = lambda handler: self.wait(liar, handler)
         self.name = f"{liar.host}/held"
         self.proc = hoy.popen(*(command or ("pull", self.name)))
-        assert self.asked.wait(20)
+        assert self.asked.wait(60)
 
     def wait(self, liar, handler):
         self.asked.set()
@@ -66,19 +66,11 @@ def content(path):
         return ""
 
 
-def until(check, seconds=20):
-    for _ in range(seconds * 50):
-        if check():
-            return True
-        threading.Event().wait(0.02)
-    return False
-
-
 def test_a_removal_beside_a_pull_frees_all_but_what_the_pull_has(hoy, liar, busybox_tar):
     hoy("import", busybox_tar, "other")
     before = blobs(hoy)
     held = Held(hoy, liar)
-    assert until(lambda: held.first[7:] in blobs(hoy))
+    until(lambda: held.first[7:] in blobs(hoy))
     gone = hoy("rmi", "other").out
     assert gone.count("Deleted: ") == 2, gone
     assert not before & blobs(hoy) and held.first[7:] in blobs(hoy)
@@ -92,32 +84,20 @@ def test_a_removal_beside_a_pull_frees_all_but_what_the_pull_has(hoy, liar, busy
 
 def test_what_a_killed_pull_had_goes_with_the_next_removal(hoy, liar):
     held = Held(hoy, liar)
-    assert until(lambda: held.first[7:] in blobs(hoy))
+    until(lambda: held.first[7:] in blobs(hoy))
     held.proc.send_signal(signal.SIGKILL)
     held.proc.wait()
     held.go.set()
-    assert until(lambda: not any_transfer(hoy))
+    until(lambda: not transfers(hoy))
     hoy("image", "prune", "-f")
     assert not blobs(hoy) and not leases(hoy)
-
-
-def any_transfer(hoy):
-    """Whether a hoy-transfer of this root lives: it ends without a word once nobody reads what it says."""
-    for entry in os.listdir("/proc"):
-        try:
-            words = open(f"/proc/{entry}/cmdline", "rb").read().split(b"\0")
-        except (OSError, ValueError):
-            continue
-        if words[0].endswith(b"hoy-transfer") and str(hoy.root).encode() in words:
-            return True
-    return False
 
 
 def test_an_image_that_is_removed_while_it_is_pushed_arrives_whole(hoy, registry, busybox_tar):
     hoy("import", busybox_tar, f"{registry.host}/leases/one")
     hoy("tag", f"{registry.host}/leases/one", "kept-for-a-moment")
     push = hoy.popen("push", f"{registry.host}/leases/one")
-    assert until(lambda: any(content(x).count("\n") >= 3 for x in leases(hoy)) or push.poll() is not None)
+    until(lambda: any(content(x).count("\n") >= 3 for x in leases(hoy)) or push.poll() is not None)
     hoy("rmi", f"{registry.host}/leases/one", "kept-for-a-moment")
     out, err = push.communicate(timeout=60)
     assert push.returncode == 0, (out, err)
@@ -131,7 +111,7 @@ def test_the_base_of_a_running_build_stays_for_it(hoy, liar, busybox_tar, tmp_pa
     hoy("import", busybox_tar, "base")
     before = blobs(hoy)
     held = Held(hoy, liar, "build", "-q", "-t", "made", tmp_path / "context")
-    assert until(lambda: all(any(b in text for text in map(content, leases(hoy))) for b in before))
+    until(lambda: all(any(b in text for text in map(content, leases(hoy))) for b in before))
     hoy("rmi", "base")
     hoy("builder", "prune", "-af")
     hoy("image", "prune", "-af")

@@ -3,9 +3,10 @@ import os
 import pathlib
 import signal
 import subprocess
-import time
 
 import pytest
+
+from conftest import until
 
 
 def devices(hoy):
@@ -16,11 +17,7 @@ def devices(hoy):
 
 def none_left(hoy):
     """The kernel gives them back a moment later."""
-    for _ in range(100):
-        if not devices(hoy):
-            return True
-        time.sleep(0.02)
-    return False
+    return until(lambda: not devices(hoy), tell=lambda: devices(hoy))
 
 
 @pytest.fixture
@@ -59,11 +56,7 @@ def test_builds_copies_and_restarts(looped, tmp_path):
     assert none_left(hoy)
     assert hoy("run", "--rm", "--read-only", "built", "sh", "-c", "cat /made; ls /etc").out.startswith("FROM busybox\n")
     hoy("run", "-d", "--name", "again", "--restart", "always", "built", "sh", "-c", "sleep 0.3; echo once more")
-    for _ in range(100):
-        if hoy("logs", "again").out.count("once more") > 2:
-            break
-        time.sleep(0.1)
-    assert hoy("logs", "again").out.count("once more") > 2
+    until(lambda: hoy("logs", "again").out.count("once more") > 2)
     hoy("cp", "again:/made", tmp_path / "copied")
     assert (tmp_path / "copied").read_text().startswith("FROM busybox")
     assert "not repaired" not in hoy("verify").out

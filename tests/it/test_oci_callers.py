@@ -5,11 +5,10 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-import time
 
 import pytest
 
-from conftest import BUILD
+from conftest import BUILD, until
 
 RUNTIME = BUILD / "src/main/hoy-runtime"
 LIMITS = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096", "--network", "none"]
@@ -36,20 +35,15 @@ def need(*programs):
             pytest.skip(f"needs {p}")
 
 
-def until(condition, seconds=20):
-    """Waits for a condition."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
+def groups_below(parent):
+    """The control groups of a caller's containers; conmon's own are podman's business."""
+    return [str(g.parent) for root in os.listdir("/sys/fs/cgroup")
+            for g in (pathlib.Path("/sys/fs/cgroup") / root / parent).glob("*/cgroup.procs") if "conmon" not in str(g)]
 
 
 def leaves_nothing(parent):
-    """No control group of a caller's container is left below parent; conmon's own are podman's business."""
-    left = [str(g.parent) for root in os.listdir("/sys/fs/cgroup")
-            for g in (pathlib.Path("/sys/fs/cgroup") / root / parent).glob("*/cgroup.procs") if "conmon" not in str(g)]
-    assert not left
-    return True
+    """No control group is left below parent, once those have ended whom the callers leave to clear away."""
+    return until(lambda: not groups_below(parent), tell=lambda: groups_below(parent))
 
 
 # ---- podman ----
@@ -161,12 +155,12 @@ def ctr(tmp_path_factory, busybox_tar):
     with open(base / "log", "w", encoding="utf-8") as log:
         proc = subprocess.Popen(["unshare", "-m", "sh", "-c", script], stdout=log, stderr=log)
     argv = ["ctr", "-a", f"{base}/s"]
-    until(lambda: subprocess.run([*argv, "version"], capture_output=True, check=False).returncode == 0 or proc.poll())
+    until(lambda: subprocess.run([*argv, "version"], capture_output=True, check=False).returncode == 0 or proc.poll(), 180)
     if proc.poll():
         pytest.skip("needs a containerd that starts here: " + (base / "log").read_text()[-200:])
     yield argv, ["--runc-binary", str(RUNTIME), "--rootfs", str(base / "rootfs")]
     proc.terminate()
-    proc.wait(30)
+    proc.wait(120)
 
 
 def test_containerd_runs_and_tells_exit_codes(ctr):
@@ -218,13 +212,13 @@ def docker(tmp_path_factory, busybox_tar):
         proc = subprocess.Popen(["unshare", "-m", "-n", "sh", "-c", HIDE + "ip link set lo up; exec " + " ".join(daemon)],
                                 stdout=log, stderr=log)
     argv = ["docker", "-H", sock]
-    until(lambda: subprocess.run([*argv, "version"], capture_output=True, check=False).returncode == 0 or proc.poll(), 40)
+    until(lambda: subprocess.run([*argv, "version"], capture_output=True, check=False).returncode == 0 or proc.poll(), 180)
     if proc.poll():
         pytest.skip("needs a dockerd that starts here: " + (base / "log").read_text()[-200:])
     sh(*argv, "import", busybox_tar, "bb")
     yield argv
     proc.terminate()
-    proc.wait(30)
+    proc.wait(120)
     for root in os.listdir("/sys/fs/cgroup"):
         try:
             os.rmdir(f"/sys/fs/cgroup/{root}/docker")

@@ -7,10 +7,10 @@ import socket
 import stat
 import subprocess
 import termios
-import time
 
 import pytest
 
+from conftest import until
 from test_oci_cli import RUNTIME, V2, group, oci, read, rootfs, subreaper  # noqa: F401  (fixtures)
 
 # criu's side of its RPC protocol: one order, perhaps a terminal's master on the way, one answer.
@@ -187,7 +187,7 @@ def listen(path):
     s = socket.socket(socket.AF_UNIX)
     s.bind(str(path))
     s.listen()
-    s.settimeout(20)
+    s.settimeout(60)
     return s
 
 
@@ -277,19 +277,12 @@ def count(oci, cid="c"):  # noqa: F811
 
 def goes_on(oci, cid, after):  # noqa: F811
     """It counts from where it was."""
-    deadline = time.monotonic() + 20
-    while (n := count(oci, cid)) <= after:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    assert n < after + 1000
+    assert until(lambda: (n := count(oci, cid)) > after and n) < after + 1000
 
 
 def until_counting(oci):  # noqa: F811
     """It has begun."""
-    deadline = time.monotonic() + 20
-    while oci.any("exec", "c", "test", "-s", "/tmp/n").returncode:
-        assert time.monotonic() < deadline
-    return count(oci)
+    return until(lambda: oci.any("exec", "c", "test", "-s", "/tmp/n").returncode == 0 and count(oci))
 
 
 def test_a_real_dump_comes_back_under_another_name(oci, real, tmp_path):  # noqa: F811
@@ -338,11 +331,8 @@ def test_a_real_restore_in_the_foreground_ends_with_the_program(oci, real):  # n
     oci("checkpoint", "--image-path", "img", "c", pre=real)
     proc = subprocess.Popen([RUNTIME, "--root", str(oci.root), *real, "restore", "--image-path", "img", "c"], cwd=oci.bundle,
                             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 20
-    while oci.any("exec", "c", "touch", "/tmp/go").returncode:
-        assert time.monotonic() < deadline and proc.poll() is None
-        time.sleep(0.05)
-    assert proc.wait(20) == 5
+    until(lambda: oci.any("exec", "c", "touch", "/tmp/go").returncode == 0 or proc.poll() is not None)
+    assert proc.wait(60) == 5
     oci.fails("state", "c", says="does not exist")
 
 

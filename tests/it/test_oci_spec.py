@@ -13,8 +13,7 @@ import time
 
 import pytest
 
-from census import census
-from conftest import BUILD, Result, busybox_tree, check_census
+from conftest import BUILD, Result, busybox_tree, calm_census, check_census, until
 
 RUNTIME = BUILD / "src/main/hoy-runtime"
 NAMESPACES = ["pid", "mount", "ipc", "uts", "network"]
@@ -74,18 +73,15 @@ class Bundle:
         r = self("state", self.id, code=None)
         return json.loads(r.out)["status"] if r.code == 0 else None
 
-    def wait(self, status, seconds=10):
+    def wait(self, status):
         """Until the container has this status."""
-        end = time.monotonic() + seconds
-        while self.status() != status:
-            assert time.monotonic() < end, f"is {self.status()}, not {status}"
-            time.sleep(0.02)
+        until(lambda: self.status() == status, tell=lambda: f"is {self.status()}, not {status}")
 
 
 @pytest.fixture
 def box(tmp_path):
     """A bundle; its container is gone afterwards and nothing is left on the host."""
-    before = census()
+    before = calm_census()
     b = Bundle(tmp_path)
     yield b
     b("delete", "--force", b.id, code=None)
@@ -182,6 +178,7 @@ def test_a_container_without_a_mount_namespace_keeps_its_mounts_to_itself(box):
     box("start", box.id)
     pid = json.loads(box("state", box.id).out)["pid"]
     assert os.readlink(f"/proc/{pid}/ns/mnt") == os.readlink("/proc/self/ns/mnt")
+    until(lambda: box("exec", box.id, "sh", "-c", "[ ! -e /out ] || cat /out").out)
     out = box("exec", box.id, "sh", "-c", "cat /out; head -n1 /proc/self/status; ls /dev/null").out
     assert "bin dev" in out and "Name:" in out and "/dev/null" in out
     assert pathlib.Path("/proc/self/mountinfo").read_text() == before
@@ -272,9 +269,9 @@ def test_a_hook_that_fails_at_start_destroys_the_container(box, kind):
 
 
 def test_a_hook_has_only_so_much_time(box):
-    box.conf["hooks"] = {"prestart": [hook("exec sleep 60", timeout=1)]}
+    box.conf["hooks"] = {"prestart": [hook("exec sleep 1000", timeout=1)]}
     start = time.monotonic()
-    assert "timed out" in box.create(code=1) and time.monotonic() - start < 30
+    assert "timed out" in box.create(code=1) and time.monotonic() - start < 500
 
 
 def test_the_remaining_poststop_hooks_run(box):
@@ -319,7 +316,7 @@ class Agent:
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.bind(str(path))
         self.sock.listen(1)
-        self.sock.settimeout(20)
+        self.sock.settimeout(60)
 
     def accept(self):
         """The message and the listener."""
@@ -356,15 +353,16 @@ def test_the_agent_is_asked(box, how, default):
         pid = message["pid"]
         if how == "exec":
             os.close(listener)
+            box.wait("running")
             with subprocess.Popen(box.command("exec", box.id, "mkdir", "/x"), **cat) as q:
                 message, listener = agent.accept()
                 assert message["pid"] != pid and message["state"]["status"] == "running"
                 assert agent.answer(listener, 33) == 83
-                assert "out of domain" in q.communicate(timeout=20)[1]
+                assert "out of domain" in q.communicate(timeout=60)[1]
         else:
             assert message["state"]["status"] == "creating" and message["state"]["pid"] == pid
             assert agent.answer(listener, 33) == 83
-        _, err = p.communicate(timeout=20)
+        _, err = p.communicate(timeout=60)
     os.close(listener)
     assert how == "exec" or "out of domain" in err
     assert message["fds"] == ["seccompFd"] and message["metadata"] == 'me "and" you' and message["state"]["id"] == box.id

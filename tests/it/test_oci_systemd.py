@@ -49,7 +49,7 @@ def make_groups():
 
 def remove_groups():
     """Removes them and all below, once the last process has gone."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while any(d.exists() for d in group_dirs()) and time.monotonic() < deadline:
         for top in group_dirs():
             for d in sorted(p for p in [top, *top.rglob("*")] if p.is_dir())[::-1]:
@@ -75,7 +75,7 @@ class Systemd:
                                       "--ipc", "--", "sh", "-c", BOOT], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                      preexec_fn=join_groups)
         self.pid = None
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline and self.proc.poll() is None:
             with open(f"/proc/{self.proc.pid}/task/{self.proc.pid}/children", encoding="ascii") as f:
                 self.pid = (f.read().split() or [None])[0]
@@ -88,7 +88,7 @@ class Systemd:
     def __call__(self, *argv, **more):
         """Runs a command where systemd is PID 1."""
         return subprocess.run(["nsenter", "-t", self.pid, "-m", "-p", "-C", "-u", "-i", *map(str, argv)], capture_output=True,
-                              text=True, timeout=60, check=False, stdin=subprocess.DEVNULL, **more)
+                              text=True, timeout=120, check=False, stdin=subprocess.DEVNULL, **more)
 
     def show(self, unit, *names):
         """Properties of a unit."""

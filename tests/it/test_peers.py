@@ -6,11 +6,10 @@ import re
 import shutil
 import subprocess
 import tempfile
-import time
 
 import pytest
 
-from conftest import BUILD
+from conftest import BUILD, until
 
 LIMITS = ["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=4096:4096"]
 
@@ -51,15 +50,12 @@ def docker(tmp_path_factory):
     with open(base / "log", "w", encoding="utf-8") as log:
         proc = subprocess.Popen(["unshare", "-m", "-n", "sh", "-c", script], stdout=log, stderr=log)
     argv = ["docker", "-H", sock]
-    for _ in range(150):
-        if subprocess.run([*argv, "version"], capture_output=True, check=False).returncode == 0:
-            break
-        if proc.poll() is not None:
-            pytest.skip("needs a dockerd that starts here: " + (base / "log").read_text()[-200:])
-        time.sleep(0.2)
+    until(lambda: subprocess.run([*argv, "version"], capture_output=True, check=False).returncode == 0 or proc.poll() is not None, 180, pause=0.2)
+    if proc.poll() is not None:
+        pytest.skip("needs a dockerd that starts here: " + (base / "log").read_text()[-200:])
     yield argv
     proc.terminate()
-    proc.wait(30)
+    proc.wait(120)
     for group in ("docker",):
         for root in os.listdir("/sys/fs/cgroup"):
             path = f"/sys/fs/cgroup/{root}/{group}"

@@ -8,6 +8,8 @@ import threading
 
 import pytest
 
+from conftest import until
+
 UNITS = {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}
 
 
@@ -61,6 +63,7 @@ def full(fresh_hoy, registry, busybox_tar, tmp_path):
     h("run", "--name", "dead", "-v", "data:/data", "-v", "/anonymous", "kept", "sh", "-c",
       "dd if=/dev/zero of=/f bs=1k count=300; dd if=/dev/zero of=/data/f bs=1k count=400; cp /data/f /anonymous/")
     h("volume", "create", "spare")
+    until(lambda: h.any("exec", "live", "stat", "-c", "%s", "/f").out == "204800\n")  # nothing grows any more
     return h
 
 

@@ -347,7 +347,7 @@ def lone(tmp_path):
 
 def want_basic(server, value):
     honest = server.honest
-    server.honest = lambda m, p: honest(m, p) if server.seen[-1][2].get("Authorization") == value else \
+    server.honest = lambda m, p: honest(m, p) if server.headers.get("Authorization") == value else \
         (401, {"WWW-Authenticate": 'Basic realm="x"'}, b"")
 
 

@@ -169,7 +169,7 @@ def test_a_copy_that_was_cut_goes_on(transfer, liar, tmp_path):
 
 def test_credentials_of_each_side_stay_there(transfer, liar, other, tmp_path):
     honest = liar.honest
-    liar.honest = lambda m, p: honest(m, p) if "Authorization" in liar.seen[-1][2] else \
+    liar.honest = lambda m, p: honest(m, p) if "Authorization" in liar.headers else \
         (401, {"WWW-Authenticate": 'Basic realm="x"'}, b"")
     transfer.remember(liar.host)
     transfer("copy", f"{liar.host}/x", f"{other.host}/y")

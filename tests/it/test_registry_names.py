@@ -7,7 +7,7 @@ import pytest
 
 from conftest import Hoy
 from liar import Image
-from registry_rig import liar, other, transfer  # fixtures among them
+from registry_rig import liar, other, rest_of, transfer  # fixtures among them
 
 
 @pytest.fixture
@@ -76,8 +76,7 @@ def test_at_a_terminal_the_answer_is_remembered(lone, liar, other, tmp_path):
     os.close(slave)
     os.write(master, b"9\n2\n")
     assert p.communicate(timeout=60)[0] == f"{liar.host}/tool:5\n" and p.returncode == 0
-    shown = os.read(master, 65536).decode()
-    os.close(master)
+    shown = rest_of(master)
     assert f"2  {liar.host}/tool:5" in shown and not other.seen
     assert f'"tool" = "{liar.host}/tool"' in (tmp_path / "cache/containers/short-name-aliases.conf").read_text()
     assert lone("pull", "-q", "tool").out == f"{liar.host}/tool:latest\n"
@@ -147,6 +146,6 @@ def test_a_credential_helper_of_registries_conf(lone, liar, tmp_path):
     lone.conf.write_text("credential-helpers = ['itest']\n")
     runnable(liar)
     honest = liar.honest
-    liar.honest = lambda m, p: honest(m, p) if liar.seen[-1][2].get("Authorization") == "Basic am9lOnM=" else \
+    liar.honest = lambda m, p: honest(m, p) if liar.headers.get("Authorization") == "Basic am9lOnM=" else \
         (401, {"WWW-Authenticate": 'Basic realm="x"'}, b"")
     lone("pull", "-q", f"{liar.host}/x")

@@ -27,7 +27,7 @@ def test_uploads_elsewhere_get_no_credentials(transfer, liar, other):
     accept_uploads(liar, f"{other.url}/upload/1")
     other.routes[("PUT", "/upload/1")] = accept_uploads(other)
     honest = liar.honest
-    liar.honest = lambda m, p: honest(m, p) if "Authorization" in liar.seen[-1][2] else \
+    liar.honest = lambda m, p: honest(m, p) if "Authorization" in liar.headers else \
         (401, {"WWW-Authenticate": 'Basic realm="x"'}, b"")
     transfer.remember(liar.host)
     transfer.ok("push", f"{liar.host}/x:1", got)

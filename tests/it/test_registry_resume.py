@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from conftest import Hoy
+from conftest import Hoy, transfers, until
 from liar import MANIFEST, Image
 from registry_rig import MANIFEST_URL, big_image, cutting, docker_conf, liar, other, transfer  # fixtures among them
 
@@ -69,7 +69,8 @@ def test_too_many_requests_are_waited_for(transfer, liar):
     assert times[2] - times[1] >= 1.9
 
 
-def slow_blob(liar):
+def slow_blob(liar, gate=None):
+    """It takes seconds to come; the second half not before the gate opens."""
     layer, data = big_image(liar, 8 << 20)
 
     def answer(handler):
@@ -77,6 +78,8 @@ def slow_blob(liar):
         handler.send_header("Content-Length", str(len(data)))
         handler.end_headers()
         for i in range(0, len(data), 50000):
+            if gate and i > len(data) // 2:
+                gate.wait(120)
             handler.wfile.write(data[i:i + 50000])
             time.sleep(0.05)
     liar.routes[f"/v2/x/blobs/{layer}"] = answer
@@ -85,8 +88,7 @@ def slow_blob(liar):
 def start(transfer, liar):
     p = subprocess.Popen([transfer.binary, "--root", str(transfer.root), "pull", f"{liar.host}/x"], env=transfer.env,
                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while '"Downloading"' not in p.stdout.readline():
-        pass
+    assert any('"Downloading"' in line for line in p.stdout)
     return p
 
 
@@ -94,7 +96,7 @@ def test_it_ends_with_its_reader(transfer, liar):
     slow_blob(liar)
     p = start(transfer, liar)
     p.stdout.close()
-    assert p.wait(10) == 1 and p.stderr.read() == ""
+    assert p.wait(60) == 1 and p.stderr.read() == ""
     p.stderr.close()
     transfer.check()
 
@@ -104,7 +106,7 @@ def test_signals_end_it_cleanly(transfer, liar, signo):
     slow_blob(liar)
     p = start(transfer, liar)
     p.send_signal(signo)
-    out, err = p.communicate(timeout=10)
+    out, err = p.communicate(timeout=60)
     assert p.returncode == 1 and err == "" and "error" not in out
     transfer.check()
 
@@ -113,7 +115,7 @@ def test_after_a_kill_the_next_pull_cleans_up(transfer, liar):
     slow_blob(liar)
     p = start(transfer, liar)
     p.kill()
-    p.communicate(timeout=10)
+    p.communicate(timeout=60)
     liar.routes.clear()
     transfer.ok("pull", f"{liar.host}/x")
     transfer.check()
@@ -178,10 +180,7 @@ def held_back(data, gate):
 
 
 def wait_drafted(hoy, size):
-    deadline = time.monotonic() + 30
-    while drafted(hoy) < size and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert drafted(hoy) >= size
+    until(lambda: drafted(hoy) >= size)
 
 
 @pytest.mark.parametrize("driver", ["erofs", "overlay"])
@@ -231,7 +230,7 @@ def test_a_layer_half_made_goes_with_who_made_it(tmp_path, liar):
     p = hoy.popen("pull", f"{liar.host}/x", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     wait_drafted(hoy, 4 << 20)
     p.kill()
-    p.communicate(timeout=10)
+    p.communicate(timeout=60)
     gate.set()
     hoy("pull", f"{liar.host}/x")
     hoy("verify")
@@ -254,14 +253,13 @@ def test_two_pulls_at_once_unpack_it_once(tmp_path, liar, end):
     inode, asked = draft.stat().st_ino, len(liar.seen)
     second = subprocess.Popen(["strace", "-f", "-o", log, "-e", "trace=openat", hoy.binary, *command], env=hoy.env,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while len(liar.seen) == asked and second.poll() is None:
-        time.sleep(0.02)
-    time.sleep(1)
+    until(lambda: len(liar.seen) > asked or second.poll() is not None)
+    time.sleep(1)  # it has come so far that it would begin a layer of its own
     if end == "kill":
         liar.routes[f"/v2/x/blobs/{layer}"] = serving(data, [])
         os.killpg(first.pid, signal.SIGKILL)
     gate.set()
-    _, err = second.communicate(timeout=60)
+    _, err = second.communicate(timeout=300)
     assert second.returncode == 0, err
     first.communicate(timeout=60)
     assert first.returncode == (0 if end == "whole" else -signal.SIGKILL)
@@ -301,6 +299,11 @@ def parts(transfer):
     return sorted((transfer.root / "tmp").glob("part-*"))
 
 
+def came(transfer):
+    """Bytes of a blob that is on its way."""
+    return max([p.stat().st_size for p in parts(transfer)], default=0)
+
+
 @pytest.mark.parametrize("end", ["kill", "interrupt", "given up"])
 def test_the_next_process_goes_on(transfer, liar, end):
     """What came before a kill, Ctrl-C or too many cuts is not asked for again."""
@@ -314,10 +317,9 @@ def test_the_next_process_goes_on(transfer, liar, end):
         slow_blob(liar)
         layer, data = liar.image.layers[0]["digest"], liar.image.blobs[liar.image.layers[0]["digest"]]
         p = start(transfer, liar)
-        while not parts(transfer) or parts(transfer)[0].stat().st_size < 2 << 20:
-            time.sleep(0.02)
+        until(lambda: came(transfer) >= 2 << 20)
         p.send_signal(signal.SIGKILL if end == "kill" else signal.SIGINT)
-        p.communicate(timeout=10)
+        p.communicate(timeout=60)
     kept, = parts(transfer)
     size = kept.stat().st_size
     assert kept.name == f"part-{layer[7:]}" and (1 << 20) <= size < len(data)
@@ -332,19 +334,19 @@ def test_the_next_process_goes_on(transfer, liar, end):
 @pytest.mark.parametrize("end", ["whole", "kill"])
 def test_two_pulls_at_once_fetch_it_once(transfer, liar, end):
     """The second waits for the first; when that is killed, it goes on where the first was."""
-    slow_blob(liar)
+    gate = threading.Event()
+    slow_blob(liar, gate)
     layer = liar.image.layers[0]["digest"]
     first = start(transfer, liar)
-    while not parts(transfer) or parts(transfer)[0].stat().st_size < 2 << 20:
-        time.sleep(0.02)
+    until(lambda: came(transfer) >= 2 << 20)
     log = []
     liar.routes[f"/v2/x/blobs/{layer}"] = serving(liar.image.blobs[layer], log)
     second = subprocess.Popen([transfer.binary, "--root", str(transfer.root), "pull", f"{liar.host}/x"], env=transfer.env,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while '"Waiting"' not in second.stdout.readline():
-        assert second.poll() is None
+    assert any('"Waiting"' in line for line in second.stdout)
     if end == "kill":
         first.kill()
+    gate.set()
     assert second.communicate(timeout=60)[1] == "" and second.returncode == 0
     first.communicate(timeout=60)
     assert first.returncode == (0 if end == "whole" else -signal.SIGKILL)
@@ -365,14 +367,11 @@ def test_ctrl_c_of_the_whole_program(tmp_path, liar):
     data = liar.image.blobs[layer]
     p = hoy.popen("pull", f"{liar.host}/x", stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
     part = hoy.root / "tmp" / f"part-{layer[7:]}"
-    while not part.exists() or part.stat().st_size < 2 << 20:
-        time.sleep(0.02)
+    until(lambda: part.exists() and part.stat().st_size >= 2 << 20)
     os.killpg(p.pid, signal.SIGINT)
-    p.communicate(timeout=10)
+    p.communicate(timeout=60)
     assert p.returncode != 0
-    deadline = time.monotonic() + 10
-    while subprocess.run(["fuser", "-s", part], check=False).returncode == 0 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    until(lambda: not transfers(hoy))
     size = part.stat().st_size
     log = []
     liar.routes[f"/v2/x/blobs/{layer}"] = serving(data, log)

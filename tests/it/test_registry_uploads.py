@@ -4,10 +4,10 @@ import signal
 import socket
 import subprocess
 import threading
-import time
 
 import pytest
 
+from conftest import until
 from liar import INDEX, MANIFEST, Image, digest
 from registry_rig import big_image, liar, other, seed, transfer  # fixtures among them
 from test_registry_copy import raw
@@ -119,18 +119,17 @@ def test_a_killed_push_goes_on(transfer, liar, pushed):
         if int(handler.headers.get("Content-Length", 0)) > 1 << 20 and not came.is_set():
             s.data[handler.path.split("?")[0].split("/")[-1]] += handler.rfile.read(4 << 20)
             came.set()
-            assert dead.wait(30)
-            s.cuts.append(0)
+            assert dead.wait(60)
         return usual(handler)
     liar.limit = limit
     p = subprocess.Popen([transfer.binary, "--root", transfer.root, "push", f"{liar.host}/y:1", got], env=transfer.env,
                          stdout=subprocess.DEVNULL)
-    assert came.wait(30)
+    assert came.wait(60)
     p.send_signal(signal.SIGKILL)
     p.wait()
+    s.cuts.append(0)
     dead.set()
-    while s.cuts:
-        time.sleep(0.05)
+    until(lambda: not s.cuts)
     transfer.ok("push", f"{liar.host}/y:1", got)
     assert s.got[layer] == data and ("PATCH", f"{4 << 20}-{(12 << 20) - 1}", 8 << 20) in s.log
     transfer.check()

@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+from conftest import until
+
 V1 = os.path.exists("/sys/fs/cgroup/memory")
 
 
@@ -292,7 +294,7 @@ def test_shared_memory_of_another_container(hoy):
     hoy("run", "-d", "--network", "none", "--name", "donor", "--ipc", "shareable", "--shm-size", "3m", "busybox", "sh", "-c",
         "echo theirs > /dev/shm/x; sleep 100")
     hoy("run", "-d", "--network", "none", "--name", "guest", "--ipc", "container:donor", "--restart", "on-failure:1", "busybox",
-        "sh", "-c", "until cat /dev/shm/x; do :; done; echo ours > /dev/shm/y; exit 1")
+        "sh", "-c", "until [ -s /dev/shm/x ]; do sleep 0.05; done; cat /dev/shm/x; echo ours > /dev/shm/y; exit 1")
     assert hoy("wait", "guest").out == "1\n"
     assert hoy("logs", "guest").out == "theirs\n" * 2 and hoy("exec", "donor", "cat", "/dev/shm/y").out == "ours\n"
     assert "nosuid,nodev,noexec" in hoy("run", "--rm", "--network", "none", "--ipc", "container:donor", "busybox", "grep", " /dev/shm ",
@@ -312,7 +314,7 @@ def test_signals_are_passed_on_or_not(hoy, flags, sent, code):
                      "trap 'exit 7' TERM; echo up; while :; do sleep 0.05; done", stdout=subprocess.PIPE)
     assert proc.stdout.readline() == "up\n"
     proc.send_signal(sent)
-    assert proc.wait(10) in (code, -sent if code == 143 else code)
+    assert proc.wait(60) in (code, -sent if code == 143 else code)
     proc.stdout.close()
     time.sleep(0.2)
     assert ("Up" in hoy("ps").out) == (flags == ["--sig-proxy=false"])
@@ -334,7 +336,7 @@ def test_a_terminal_and_detaching(hoy):
     assert b"tty" in proc.stdout.readline()
     proc.stdin.write(b"\x18y")
     proc.stdin.flush()
-    assert proc.wait(10) == 0
+    assert proc.wait(60) == 0
     proc.stdin.close()
     proc.stdout.close()
     assert "Up" in hoy("ps").out
@@ -343,11 +345,7 @@ def test_a_terminal_and_detaching(hoy):
 def test_long_names_of_the_short(hoy):
     assert hoy("run", "--rm", "--network", "none", "--interactive", "busybox", "cat", stdin="in").out == "in"
     hoy("run", "--detach", "--network", "none", "--tty", "--name", "tt", "busybox", "sh", "-c", "tty; sleep 100")
-    for _ in range(100):
-        if hoy("logs", "tt").out:
-            break
-        time.sleep(0.02)
-    assert "/dev/" in hoy("logs", "tt").out
+    until(lambda: "/dev/" in hoy("logs", "tt").out)
 
 
 def test_publishing_and_networks(hoy):
@@ -358,7 +356,7 @@ def test_publishing_and_networks(hoy):
     assert ports["80/udp"][0]["HostIp"] == "127.0.0.1" and int(ports["81/tcp"][0]["HostPort"]) > 0
     subnet = json.loads(hoy("network", "inspect", "flagnet").out)[0]["IPAM"]["Config"][0]["Subnet"]
     want = subnet.rsplit(".", 1)[0] + ".77"
-    out = hoy("run", "--rm", "--network", "flagnet", "--ip", want, "busybox", "sh", "-c", "ip addr; ping -c1 -W5 other").out
+    out = hoy("run", "--rm", "--network", "flagnet", "--ip", want, "busybox", "sh", "-c", "ip addr; ping -c1 -W30 other").out
     assert f"inet {want}/" in out and "1 packets received" in out
     hoy("rm", "-f", "pub")
     hoy("network", "rm", "flagnet")

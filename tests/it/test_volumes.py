@@ -722,7 +722,7 @@ def test_many_containers_make_and_fill_one_volume(hoy, rich):
                            "ls /rich | tr '\\n' ' '; stat -c %u:%g /rich", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
                  for _ in range(6)]
         for p in procs:
-            out, err = p.communicate(timeout=60)
+            out, err = p.communicate(timeout=300)
             assert p.returncode == 0 and out == "d f link pipe sparse 12:34\n", err
         hoy("volume", "rm", "race")
 

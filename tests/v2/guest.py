@@ -58,7 +58,7 @@ def main():
         proc = subprocess.run(["linux.uml", "mem=1024M", "rootfstype=hostfs", "rootflags=/", "rw", f"init={init}",
                                "con=null", "quiet"], preexec_fn=refuse_xstate, stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-                              timeout=840, check=False)
+                              timeout=3500, check=False)
         text, mark, status = out.read_text(errors="replace").rpartition("guest-status ")
         if not mark:
             print(status + "the guest ended without a status:\n" + "\n".join(proc.stdout.splitlines()[-15:]))

@@ -76,9 +76,9 @@ if [ -x "$build/src/main/hoy" ]; then
 	check built is built "$hoy" run --rm -e GLIBC_TUNABLES --network none built cat /made
 	check remove "$hoy" rm -f box
 	check verify "$hoy" verify
-	check loops is "" sh -c 'for i in 1 2 3 4 5; do losetup -a | grep -q hoy-root || break; sleep 1; done; losetup -a | grep hoy-root'
-	sleep 1
-	check clean is "" sh -c 'find /sys/fs/cgroup -mindepth 1 -type d -name "*hoy*"'
+	check loops is "" sh -c 'for i in $(seq 60); do losetup -a | grep -q hoy-root || break; sleep 1; done; losetup -a | grep hoy-root'
+	check clean is "" sh -c 'for i in $(seq 60); do
+		[ "$(find /sys/fs/cgroup -mindepth 1 -type d -name "*hoy*")" ] || exit 0; sleep 1; done; find /sys/fs/cgroup -name "*hoy*"'
 	check reset "$hoy" system reset --force
 	. tests/v2/quota.sh
 fi
