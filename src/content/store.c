@@ -226,8 +226,10 @@ struct err *store_blob_unname(struct store *s, const char *digest)
 
 void store_deleted_free(struct store *s)
 {
-	for (size_t i = 0; i < s->deleted.n; i++)
+	for (size_t i = 0; i < s->deleted.n; i++) {
+		fs_drop_pages(s->deleted.p[i]);
 		own_close(&s->deleted.p[i]);
+	}
 	s->deleted.n = 0;
 }
 

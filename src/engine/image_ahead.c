@@ -9,6 +9,7 @@
 #include "base/own.h"
 #include "base/vec.h"
 #include "content/store.h"
+#include "sys/fs.h"
 #include "sys/sys.h"
 #include <pthread.h>
 #include <stdio.h>
@@ -53,7 +54,8 @@ struct arriving {
 	struct image_ahead *a;
 	size_t nth;
 	const struct ahead_layer *layer; /* borrowed, a copy */
-	uint64_t at, size;
+	struct fs_pass file; /* what has arrived; how far it is read */
+	uint64_t size;
 	struct unzip *unzip; /* what reads it */
 	uint64_t unpacked;   /* bytes that came out */
 };
@@ -66,9 +68,9 @@ static uint64_t wait_bytes(const struct arriving *in)
 	uint64_t n;
 
 	(void)pthread_mutex_lock(&a->lock);
-	while (l = &a->layers.p[in->nth], !a->is_closed && !l->is_spoilt && l->arrived <= in->at)
+	while (l = &a->layers.p[in->nth], !a->is_closed && !l->is_spoilt && l->arrived <= (uint64_t)in->file.at)
 		(void)pthread_cond_wait(&a->wake, &a->lock);
-	n = l->is_spoilt || l->arrived <= in->at ? 0 : l->arrived - in->at;
+	n = l->is_spoilt || l->arrived <= (uint64_t)in->file.at ? 0 : l->arrived - (uint64_t)in->file.at;
 	(void)pthread_mutex_unlock(&a->lock);
 	return n;
 }
@@ -80,16 +82,15 @@ static struct err *arriving_read(void *ctx, void *p, size_t n, size_t *out_n)
 	ssize_t got;
 
 	*out_n = 0;
-	if (in->at == in->size)
+	if ((uint64_t)in->file.at == in->size)
 		return NULL;
 	there = wait_bytes(in);
 	if (!there)
 		return FAIL(ERR_CANCELLED, "the layer does not come");
-	got = sys_pread(in->layer->fd, p, n < there ? n : (size_t)there, (off_t)in->at);
+	got = fs_pass_read(&in->file, p, n < there ? n : (size_t)there);
 	if (got <= 0)
 		return got < 0 ? FAIL_OS((int)-got, "read what has arrived")
 			       : FAIL(ERR_CANCELLED, "the layer begins again");
-	in->at += (size_t)got;
 	*out_n = (size_t)got;
 	return NULL;
 }
@@ -101,7 +102,7 @@ static struct err *unpacked_read(void *ctx, void *p, size_t n, size_t *out_n)
 
 	TRY(unzip_read(in->unzip, p, n, out_n));
 	in->unpacked += *out_n;
-	if (in->unpacked > UNPROVEN_BYTES && (in->unpacked - UNPROVEN_BYTES) / UNPROVEN_RATIO > in->at)
+	if (in->unpacked > UNPROVEN_BYTES && (in->unpacked - UNPROVEN_BYTES) / UNPROVEN_RATIO > (uint64_t)in->file.at)
 		return FAIL(ERR_CANCELLED,
 			    "the layer unpacks to so much that its blob has to be verified before");
 	return NULL;
@@ -124,14 +125,16 @@ static bool wait_whole(struct image_ahead *a, size_t nth)
 static struct err *remember(void *ctx)
 {
 	const struct arriving *in = ctx;
+	bool is_whole = wait_whole(in->a, in->nth);
 
-	return wait_whole(in->a, in->nth) ? image_blob_remember(in->a->e, in->layer->digest, in->layer->diff_id) : NULL;
+	fs_pass_end(&in->file);
+	return is_whole ? image_blob_remember(in->a->e, in->layer->digest, in->layer->diff_id) : NULL;
 }
 
 /* l: a copy. */
 static FALLIBLE apply_arriving(struct image_ahead *a, size_t nth, const struct ahead_layer *l)
 {
-	struct arriving in = { .a = a, .nth = nth, .layer = l, .size = l->size };
+	struct arriving in = { .a = a, .nth = nth, .layer = l, .file.fd = l->fd, .size = l->size };
 	const struct layer_want want = { .diff_id = l->diff_id, .is_ahead = true, .proven = remember, .ctx = &in };
 	auto_unzip struct unzip *u = NULL;
 

@@ -9,6 +9,7 @@
 #include "image/ref.h"
 #include "image/shortname.h"
 #include "state/db.h"
+#include "sys/fs.h"
 #include "sys/sys.h"
 #include <fcntl.h>
 #include <pthread.h>
@@ -298,6 +299,14 @@ static struct err *from_unzip(void *ctx, void *p, size_t n, size_t *out_n)
 	return unzip_read(ctx, p, n, out_n);
 }
 
+static struct err *from_file(void *ctx, void *p, size_t n, size_t *out_n)
+{
+	ssize_t got = fs_pass_read(ctx, p, n);
+
+	*out_n = got < 0 ? 0 : (size_t)got;
+	return got < 0 ? FAIL_OS((int)-got, "read the blob") : NULL;
+}
+
 struct blob_layer {
 	struct engine *e;
 	const char *blob, *diff_id;
@@ -317,6 +326,8 @@ FALLIBLE image_apply_layer(struct engine *e, const struct descriptor *blob, cons
 	const struct layer_want want = { .diff_id = diff_id, .is_ahead = is_ahead, .proven = remember, .ctx = &b };
 	auto_unzip struct unzip *u = NULL;
 	auto_fd int fd = -1;
+	struct fs_pass file;
+	struct err *err;
 
 	if (!manifest_is_layer(blob->media_type))
 		return FAIL(ERR_UNSUPPORTED, "layer %s has media type %s, which is not a file system layer", blob->digest,
@@ -324,9 +335,12 @@ FALLIBLE image_apply_layer(struct engine *e, const struct descriptor *blob, cons
 	TRY(store_blob_open(engine_store(e), blob->digest, blob->size, &fd));
 	if (strcmp(blob->digest, diff_id) == 0)
 		return layer_adopt(engine_snapshotter(e), fd, NULL, -1, diff_id);
-	TRY(unzip_open(zip_source_fd(&fd), &u));
+	file = (struct fs_pass){ .fd = fd };
+	TRY(unzip_open((struct zip_source){ from_file, &file }, &u));
 	unzip_is_proven(u);
-	return layer_apply(engine_snapshotter(e), (struct zip_source){ from_unzip, u }, &want, NULL);
+	err = layer_apply(engine_snapshotter(e), (struct zip_source){ from_unzip, u }, &want, NULL);
+	fs_pass_end(&file);
+	return err;
 }
 
 /* Layers do not depend on each other: several at once, each layer by one thread. */

@@ -312,7 +312,36 @@ static FALLIBLE mark_all(struct engine *e, struct map *reached)
 	return reached->n > named ? sweep_later(e) : NULL;
 }
 
-static FALLIBLE remove_rest(struct engine *e, const struct map *reached, uint64_t *out_bytes)
+/* What has no name any more gives its room back while the database commits. */
+struct rooms {
+	struct engine *e;
+	pthread_t thread;
+	bool runs;
+};
+
+static void *free_rooms(void *ctx)
+{
+	const struct rooms *r = ctx;
+
+	layers_deleted_free(engine_snapshotter(r->e));
+	store_deleted_free(engine_store(r->e));
+	return NULL;
+}
+
+static void rooms_begin(struct rooms *r)
+{
+	r->runs = pthread_create(&r->thread, NULL, free_rooms, r) == 0;
+}
+
+static void rooms_end(struct rooms *r)
+{
+	if (r->runs)
+		(void)pthread_join(r->thread, NULL);
+	else
+		(void)free_rooms(r);
+}
+
+static FALLIBLE remove_rest(struct engine *e, const struct map *reached, struct rooms *rooms, uint64_t *out_bytes)
 {
 	auto_list char **blobs = NULL, **layers = NULL;
 	struct doomed d = { reached, NULL };
@@ -327,10 +356,13 @@ static FALLIBLE remove_rest(struct engine *e, const struct map *reached, uint64_
 		TRY(layer_unname(engine_snapshotter(e), layers[i]));
 	for (size_t i = 0; blobs && blobs[i]; i++)
 		TRY(store_blob_unname(engine_store(e), blobs[i]));
-	return blobs ? forget_blobs(e, reached) : NULL;
+	if (!blobs)
+		return NULL;
+	rooms_begin(rooms);
+	return forget_blobs(e, reached);
 }
 
-static FALLIBLE sweep(struct engine *e, uint64_t *out_bytes)
+static FALLIBLE sweep(struct engine *e, struct rooms *rooms, uint64_t *out_bytes)
 {
 	auto_leases struct leases_stop stop = LEASES_GOING;
 	auto_map struct map reached = { 0 };
@@ -342,20 +374,20 @@ static FALLIBLE sweep(struct engine *e, uint64_t *out_bytes)
 	}
 	TRY(err);
 	TRY(mark_all(e, &reached));
-	return remove_rest(e, &reached, out_bytes);
+	return remove_rest(e, &reached, rooms, out_bytes);
 }
 
 FALLIBLE image_sweep_count(struct engine *e, uint64_t *out_bytes)
 {
 	static pthread_mutex_t one = PTHREAD_MUTEX_INITIALIZER; /* of the threads of a build */
+	struct rooms rooms = { .e = e };
 	struct err *err;
 
 	if (out_bytes)
 		*out_bytes = 0;
 	(void)pthread_mutex_lock(&one);
-	err = sweep(e, out_bytes);
-	layers_deleted_free(engine_snapshotter(e));
-	store_deleted_free(engine_store(e));
+	err = sweep(e, &rooms, out_bytes);
+	rooms_end(&rooms);
 	(void)pthread_mutex_unlock(&one);
 	return err;
 }

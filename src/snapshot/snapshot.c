@@ -484,10 +484,21 @@ FALLIBLE layer_adopt(struct snapshotter *s, int tar_fd, const char *upper, int64
 	return draft_name(&d, &want, diff_id);
 }
 
+static void drop_pages(int layer_fd)
+{
+	const struct layer_driver *driver = layer_driver_of(layer_fd);
+	auto_fd int tar = driver && driver->tar ? driver->tar(layer_fd) : -1;
+
+	if (tar >= 0)
+		fs_drop_pages(tar);
+}
+
 void layers_deleted_free(struct snapshotter *s)
 {
-	for (size_t i = 0; i < s->deleted.n; i++)
+	for (size_t i = 0; i < s->deleted.n; i++) {
+		drop_pages(s->deleted.p[i].fd);
 		draft_drop(&s->deleted.p[i]);
+	}
 	s->deleted.n = 0;
 }
 

@@ -15,6 +15,21 @@ int fs_list(int dir_fd, char ***out_names);
 /* rm -rf of name in dir_fd; absent is no error. Any depth with few fds; allocates nothing. */
 int fs_remove_tree(int dir_fd, const char *name);
 /*
+ * Takes a file that is about to be removed out of memory, on all processors: the kernel, which does it on the last close, does it
+ * on one. Only a hint, and only worth its threads for large files; a small one is left alone.
+ */
+void fs_drop_pages(int fd);
+/*
+ * A large file that is read once from front to back, and whose pages leave memory behind the reader. Those that the disk did not
+ * have by then go with fs_pass_end. fd: borrowed.
+ */
+struct fs_pass {
+	int fd;
+	off_t at, dropped; /* 0 to begin with */
+};
+ssize_t fs_pass_read(struct fs_pass *p, void *out, size_t n); /* as sys_pread */
+void fs_pass_end(const struct fs_pass *p);
+/*
  * Copies what directory from_fd holds into directory to_fd (both borrowed): owners, modes, times, extended attributes, hard
  * links, devices, holes. Nothing that exists in to_fd is replaced (-EEXIST). -ELOOP: deeper than 256 directories.
  */

@@ -8,6 +8,7 @@
 #include "sys/sys.h"
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 static int make(const char *name)
@@ -344,4 +345,55 @@ TEST(a_tree_is_given_away_but_not_what_links_point_to)
 	CHECK(fstatat(from, "d/f", &st, 0) == 0 && st.st_uid == 7);
 	CHECK(fstat(from, &st) == 0 && st.st_uid == 7);
 	CHECK(fstatat(out, "f", &st, 0) == 0 && st.st_uid == 0);
+}
+
+enum { LARGE = 70 << 20 };
+
+static int large_file(const char *name)
+{
+	auto_free char *bytes = xcalloc(1 << 20, 1);
+	int fd = openat(t_tmpdir(), name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+	memset(bytes, 'x', 1 << 20);
+	for (int i = 0; i < LARGE >> 20; i++)
+		CHECK_INT(sys_write_all(fd, bytes, 1 << 20), 0);
+	CHECK_INT(fsync(fd), 0);
+	return fd;
+}
+
+static size_t in_memory(int fd)
+{
+	static unsigned char pages[LARGE / 4096];
+	void *p = mmap(NULL, LARGE, PROT_READ, MAP_SHARED, fd, 0);
+	size_t n = 0;
+
+	CHECK(p != MAP_FAILED && mincore(p, LARGE, pages) == 0 && munmap(p, LARGE) == 0);
+	for (size_t i = 0; i < LEN(pages); i++)
+		n += pages[i] & 1;
+	return n;
+}
+
+TEST(a_large_file_leaves_memory_whole)
+{
+	auto_fd int fd = large_file("ours"), plain = large_file("plain");
+
+	CHECK_INT(posix_fadvise(plain, 0, 0, POSIX_FADV_DONTNEED), 0);
+	fs_drop_pages(fd);
+	CHECK(in_memory(fd) <= in_memory(plain) + 64); /* none where there is a disk; all on tmpfs. The kernel may hold some for a moment */
+}
+
+TEST(a_large_file_that_is_read_once_leaves_memory_behind_the_reader)
+{
+	auto_fd int fd = large_file("ours"), plain = large_file("plain");
+	auto_free char *bytes = xmalloc(1 << 20);
+	struct fs_pass pass = { .fd = fd };
+	off_t n = 0;
+
+	CHECK_INT(posix_fadvise(plain, 0, 0, POSIX_FADV_DONTNEED), 0);
+	for (ssize_t got; (got = fs_pass_read(&pass, bytes, (1 << 20) - 1)) != 0; n += got)
+		CHECK(got > 0 && bytes[0] == 'x' && bytes[got - 1] == 'x');
+	CHECK_INT(n, LARGE);
+	CHECK(in_memory(fd) <= in_memory(plain) + (LARGE - (64 << 20)) / 4096 + 512);
+	fs_pass_end(&pass);
+	CHECK(in_memory(fd) <= in_memory(plain) + 64);
 }

@@ -193,6 +193,12 @@ int sys_write_behind(int fd, off_t at, off_t n)
 	return sys_ret(sync_file_range(fd, at, n, SYNC_FILE_RANGE_WRITE));
 }
 
+int sys_drop_pages(int fd, off_t at, off_t n)
+{
+	SYS_FAULT("fadvise64");
+	return -posix_fadvise(fd, at, n, POSIX_FADV_DONTNEED);
+}
+
 int sys_reserve(int fd, off_t n)
 {
 	SYS_FAULT("fallocate");

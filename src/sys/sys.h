@@ -47,6 +47,8 @@ int sys_fdatasync(int fd);
 int sys_syncfs(int fd);
 /* Has the kernel begin to write these bytes to disk, without waiting for it: a later sync has less to do. Only a hint. */
 int sys_write_behind(int fd, off_t at, off_t n);
+/* The pages of these bytes that are on disk leave memory. Only a hint. */
+int sys_drop_pages(int fd, off_t at, off_t n);
 /* Room on disk for the first n bytes of a file, whose size stays. -EOPNOTSUPP: the file system has no such thing. */
 int sys_reserve(int fd, off_t n);
 int sys_ftruncate(int fd, off_t size);
