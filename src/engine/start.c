@@ -496,6 +496,9 @@ FALLIBLE ctr_start(struct engine *e, const char *id, json_t *doc, struct err *(*
 	}
 	if (!s.is_marked)
 		return err;
+	/* Else it would start who waits for our lock, and we for it. */
+	if (s.sock >= 0)
+		(void)sys_unix_send(s.sock, &(const struct iovec){ &(char){ START_NOT }, 1 }, 1);
 	own_close(&s.sock);
 	s.sock = -1;
 	own_close(&s.run_fd);

@@ -48,6 +48,7 @@ struct keeper_conf {
 enum start_msg {
 	START_READY = 'N',   /* keeper: listens; with want_netns the namespace's fd comes along */
 	START_GO = 'G',	     /* engine: create and start. The end of the socket instead: clean up and go */
+	START_NOT = 'n',     /* engine, instead: go; it cleans up itself and holds the container's lock until then */
 	START_STARTED = 'S', /* keeper: struct start_done */
 	START_ERROR = 'E',   /* keeper: struct start_error */
 };

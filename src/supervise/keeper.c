@@ -636,15 +636,15 @@ static FALLIBLE prepare(struct keeper *k)
 	return NULL;
 }
 
-/* Serves clients (who attach before the start) until the starter says go. false: it is gone. */
-static bool wait_for_go(struct keeper *k)
+/* Serves clients (who attach before the start) until the starter says something. 0: it is gone. */
+static char wait_for_word(struct keeper *k)
 {
 	struct epoll_event ev[8];
-	char go = 0;
+	char word = 0;
 
 	if (sys_epoll_set(k->ep, EPOLL_CTL_ADD, KEEPER_FD_START, EPOLLIN, KEY_START) < 0)
-		return false;
-	while (go == 0) {
+		return 0;
+	while (word == 0) {
 		int n = sys_epoll_wait(k->ep, ev, (int)LEN(ev), -1);
 
 		/* The starter's word comes last: what its client sent before it is handled first. */
@@ -652,17 +652,18 @@ static bool wait_for_go(struct keeper *k)
 			if (ev[i].data.u64 != KEY_START)
 				event(k, ev[i].data.u64, ev[i].events);
 		for (int i = 0; i < n; i++)
-			if (ev[i].data.u64 == KEY_START && sys_unix_recv(KEEPER_FD_START, &go, 1) <= 0)
-				return false;
+			if (ev[i].data.u64 == KEY_START && sys_unix_recv(KEEPER_FD_START, &word, 1) <= 0)
+				return 0;
 	}
 	(void)sys_epoll_set(k->ep, EPOLL_CTL_DEL, KEEPER_FD_START, 0, 0);
-	return go == START_GO;
+	return word;
 }
 
 static int run(struct keeper *k)
 {
 	const char ready = START_READY, started = START_STARTED;
 	auto_err struct err *e = prepare(k);
+	char word;
 
 	if (e) {
 		send_error(e);
@@ -670,8 +671,10 @@ static int run(struct keeper *k)
 	}
 	if (sys_send_fds(KEEPER_FD_START, &ready, 1, &k->net_fd, k->net_fd >= 0 ? 1 : 0) < 0)
 		return 1; /* the starter is gone; the next command sweeps what it made */
-	if (!wait_for_go(k)) {
-		reap_by_program(k);
+	word = wait_for_word(k);
+	if (word != START_GO) {
+		if (word != START_NOT)
+			reap_by_program(k);
 		return 1;
 	}
 	e = container_run(k);

@@ -78,16 +78,17 @@ static json_t *make_spec(void)
 	return v;
 }
 
-static void make_box(void)
+static void make_box(const char *hoy)
 {
 	auto_json json_t *spec = make_spec();
 	struct plan_opts o = { .id = "t", .bundle = t_tmppath(), .cgroup_path = box.cgroup, .die_with_parent = true };
-	struct keeper_conf c = { .is_rm = true, .want_log = true, .log_files = 1, .id = "t", .hoy = "/bin/true" };
+	struct keeper_conf c = { .is_rm = true, .want_log = true, .log_files = 1, .id = "t" };
 	auto_buf struct buf plan_text = BUF(1 << 20), all = BUF(1 << 20);
 	struct plan *plan;
 
 	(void)snprintf(box.cgroup, sizeof box.cgroup, "hoy-keeper-test-%d", (int)getpid());
 	(void)snprintf(c.cgroup, sizeof c.cgroup, "%s", box.cgroup);
+	(void)snprintf(c.hoy, sizeof c.hoy, "%s", hoy);
 	CHECK_OK(plan_compile(spec, &o, &plan));
 	plan_pack(plan, &plan_text);
 	plan_free(plan);
@@ -210,7 +211,7 @@ static void sweep_life(int os)
 
 TEST(a_keeper_s_life_with_every_call_failing)
 {
-	make_box();
+	make_box("/bin/true");
 	sweep_life(EIO);
 	sweep_life(ENOMEM);
 	close(box.conf);
@@ -220,8 +221,45 @@ TEST(a_keeper_s_life_with_every_call_failing)
 
 TEST(a_keeper_ends_at_every_call)
 {
-	make_box();
+	make_box("/bin/true");
 	sweep_life(END);
+	close(box.conf);
+	close(box.run);
+	close(box.home);
+}
+
+/* Who asks a keeper that waits to go, or goes away itself; whether `hoy keeper-exit` was called. */
+static bool is_reaped_after(const char *word)
+{
+	int pair[2];
+	pid_t pid;
+
+	*sweep = (struct sweep){ .at = -1 };
+	CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0);
+	pid = fork();
+	CHECK(pid >= 0);
+	if (pid == 0)
+		become_keeper(pair[1]);
+	close(pair[1]);
+	CHECK_INT(hear(pair[0]), START_READY);
+	CHECK(!word || send(pair[0], word, 1, MSG_NOSIGNAL) == 1);
+	close(pair[0]);
+	CHECK_INT(reap_all(pid), 1);
+	CHECK(!has_group());
+	return unlinkat(t_tmpdir(), "called", 0) == 0;
+}
+
+/* A starter that failed holds the container's lock, for which keeper-exit would wait. */
+TEST(a_starter_that_says_no_cleans_up_itself)
+{
+	auto_free char *hoy = xasprintf("%s/hoy", t_tmppath());
+	auto_free char *script = xasprintf("#!/bin/busybox sh\necho \"$@\" >>%s/called\n", t_tmppath());
+
+	t_file_write(t_tmpdir(), "hoy", script);
+	CHECK(fchmodat(t_tmpdir(), "hoy", 0755, 0) == 0);
+	make_box(hoy);
+	CHECK(is_reaped_after(NULL));
+	CHECK(!is_reaped_after(&(const char){ START_NOT }));
 	close(box.conf);
 	close(box.run);
 	close(box.home);

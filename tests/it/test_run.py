@@ -250,6 +250,16 @@ def test_restart_policy(hoy, policy, count):
     assert state["RestartCount"] == count and state["State"]["ExitCode"] == 3
 
 
+def test_a_start_that_fails_waits_for_nobody(hoy):
+    """Its keeper goes at once: whoever cleaned up for it would wait for the lock of who starts it, for five seconds."""
+    def failing():
+        begun = time.monotonic()
+        assert "nosuch not found" in hoy("run", "--network", "nosuch", "busybox", "true", code=125).err
+        return time.monotonic() - begun
+
+    assert min(failing() for _ in range(4)) < 4
+
+
 def test_names_on_a_network_of_the_user(hoy):
     hoy("network", "create", "apart")
     hoy("run", "-d", "--network", "apart", "--name", "one", "busybox", "sleep", "100")
