@@ -250,6 +250,16 @@ bool ctr_live(struct engine *e, const char *id, json_t **out_status)
 	return true;
 }
 
+bool ctr_is_paused(const char *id)
+{
+	bool frozen = false;
+	char cgroup[80];
+
+	ctr_cgroup(id, cgroup);
+	err_free(runtime_frozen(cgroup, &frozen));
+	return frozen;
+}
+
 enum ctr_state ctr_now(const json_t *doc, const json_t *status)
 {
 	enum ctr_state live;
@@ -259,7 +269,7 @@ enum ctr_state ctr_now(const json_t *doc, const json_t *status)
 		return live == CTR_CREATED ? CTR_CREATED : CTR_EXITED;
 	}
 	live = ctr_state_of(json_str_at(status, "Status", "starting"));
-	if (live == CTR_RUNNING && json_bool_at(doc, "State.Paused", false))
+	if (live == CTR_RUNNING && ctr_is_paused(json_str_at(doc, "Id", "")))
 		return CTR_PAUSED;
 	return live;
 }

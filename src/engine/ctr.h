@@ -44,6 +44,8 @@ bool ctr_live(struct engine *e, const char *id, json_t **out_status);
 char *ctr_path(struct engine *e, const char *id, const char *name);
 /* What it is now: record and live state together. status as ctr_live gave it. */
 enum ctr_state ctr_now(const json_t *doc, const json_t *status);
+/* Its processes are frozen, whoever did it and however that ended: the kernel knows, no record. */
+bool ctr_is_paused(const char *id);
 /* A connected control socket; owned. ERR_NOT_FOUND when no keeper listens. */
 FALLIBLE ctr_connect(struct engine *e, const char *id, int *out_fd);
 /* Sends a signal through the keeper (0: none); no_restart: it stays down then. ERR_CONFLICT when it is not running. */

@@ -279,7 +279,7 @@ static FALLIBLE open_exec(struct exec *x, const char *text, const json_t *body, 
 	TRY(ctr_find(x->e, text, id, &x->doc));
 	if (!ctr_live(x->e, id, &status) || json_int_at(status, "Pid", 0) <= 0)
 		return FAIL(ERR_CONFLICT, "Container %s is not running", id);
-	if (json_bool_at(x->doc, "State.Paused", false))
+	if (ctr_is_paused(id))
 		return FAIL(ERR_CONFLICT, "Container %s is paused, unpause the container before exec", text);
 	x->target = (pid_t)json_int_at(status, "Pid", 0);
 	x->tty = json_bool_at(body, "Tty", false);

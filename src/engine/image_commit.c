@@ -39,7 +39,7 @@ static FALLIBLE store_changes(struct engine *e, const char *id, const json_t *do
 /* pause: docker's default, so that no file is read half written. */
 static FALLIBLE make_layer(struct engine *e, const char *id, const json_t *doc, bool pause, char out_digest[DIGEST_MAX])
 {
-	bool frozen = pause && ctr_live(e, id, NULL) && !json_bool_at(doc, "State.Paused", false);
+	bool frozen = pause && ctr_live(e, id, NULL) && !ctr_is_paused(id);
 	auto_fd int fd = -1;
 	struct err *err, *thaw;
 

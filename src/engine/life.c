@@ -117,10 +117,25 @@ FALLIBLE container_reap(struct engine *e, const char *id)
 
 /* ---- signals ---- */
 
+/* A frozen process dies only when it runs again. */
+static FALLIBLE thaw(const char *id)
+{
+	struct err *err = NULL;
+	char cgroup[80];
+
+	ctr_cgroup(id, cgroup);
+	if (ctr_is_paused(id))
+		err = runtime_freeze(cgroup, false);
+	if (!err || err->kind != ERR_NOT_FOUND) /* that: it ended meanwhile */
+		return err;
+	err_free(err);
+	return NULL;
+}
+
 FALLIBLE container_kill(struct engine *e, const char *text, int signo)
 {
 	auto_json json_t *doc = NULL;
-	char id[CTR_ID_MAX], cgroup[80];
+	char id[CTR_ID_MAX];
 	const char *stop;
 
 	TRY(ctr_find(e, text, id, &doc));
@@ -128,30 +143,24 @@ FALLIBLE container_kill(struct engine *e, const char *text, int signo)
 		return FAIL(ERR_CONFLICT, "Cannot kill container: %s: Container %s is not running", text, id);
 	stop = json_str_at(doc, "Config.StopSignal", "");
 	TRY(ctr_signal(e, id, signo, signo == SIGKILL || signo == SIGTERM || signo == signal_number(stop)));
-	if (signo == SIGKILL && json_bool_at(doc, "State.Paused", false)) {
-		ctr_cgroup(id, cgroup); /* a frozen process dies only when it runs again */
-		TRY(runtime_freeze(cgroup, false));
-	}
-	return NULL;
+	return signo == SIGKILL ? thaw(id) : NULL;
 }
 
 static FALLIBLE stop_one(struct engine *e, const char *id, const json_t *doc, int seconds)
 {
 	int signo = signal_number(json_str_at(doc, "Config.StopSignal", ""));
 	struct err *err;
-	char cgroup[80];
 
 	if (seconds < 0)
 		seconds = (int)json_int_at(doc, "Config.StopTimeout", 10);
-	if (json_bool_at(doc, "State.Paused", false)) {
-		ctr_cgroup(id, cgroup);
-		TRY(runtime_freeze(cgroup, false));
-	}
+	TRY(thaw(id));
 	err = ctr_signal(e, id, signo > 0 ? signo : SIGTERM, true);
 	if (!err && ctr_wait_gone(e, id, seconds * 1000))
 		return NULL;
 	if (!err)
 		err = ctr_signal(e, id, SIGKILL, true);
+	if (!err)
+		err = thaw(id); /* somebody may have paused it meanwhile */
 	if (err && err->kind != ERR_CONFLICT && err->kind != ERR_NOT_FOUND) /* those: it ended meanwhile */
 		return err;
 	err_free(err);
@@ -175,23 +184,17 @@ FALLIBLE container_restart(struct engine *e, const char *text, int seconds)
 
 FALLIBLE container_pause(struct engine *e, const char *text, bool pause)
 {
-	auto_json json_t *doc = NULL;
 	auto_fd int lock = -1;
 	char id[CTR_ID_MAX], cgroup[80];
-	bool is_paused;
 
 	TRY(ctr_resolve(e, text, id));
 	TRY(ctr_lock(e, id, false, &lock));
-	TRY(ctr_load(e, id, &doc));
-	is_paused = json_bool_at(doc, "State.Paused", false);
 	if (!ctr_live(e, id, NULL))
 		return FAIL(ERR_CONFLICT, "Container %s is not running", text);
-	if (pause == is_paused)
+	if (pause == ctr_is_paused(id))
 		return FAIL(ERR_CONFLICT, pause ? "Container %s is already paused" : "Container %s is not paused", text);
 	ctr_cgroup(id, cgroup);
-	TRY(runtime_freeze(cgroup, pause));
-	(void)json_object_set_new(json_object_get(doc, "State"), "Paused", json_boolean(pause));
-	return json_bool_at(doc, "HostConfig.AutoRemove", false) ? ctr_save_live(e, id, doc) : ctr_save(e, id, doc);
+	return runtime_freeze(cgroup, pause);
 }
 
 /* The code as the keeper tells everybody at the end: the only place where that of a --rm container is to be had. */
@@ -283,7 +286,7 @@ static FALLIBLE end_for_removal(struct engine *e, const char *id, const json_t *
 
 	if (!ctr_live(e, id, NULL))
 		return NULL;
-	state = json_bool_at(doc, "State.Paused", false) ? "paused" : "running";
+	state = ctr_is_paused(id) ? "paused" : "running";
 	if (!force)
 		return FAIL(ERR_CONFLICT,
 			    "You cannot remove a %s container %s. Stop the container before attempting removal or force remove",

@@ -32,6 +32,9 @@ def test_what_is_there_can_be_read(failed, tmp_path):
 
 def test_what_runs_can_be_reached_and_stopped(failed):
     assert failed("exec", "live", "echo", "in").out == "in\n" and "sleep" in failed("top", "live").out
+    failed("pause", "live")
+    assert "(Paused)" in failed("ps").out
+    failed("unpause", "live")
     assert failed("kill", "live").out == "live\n"
 
 

@@ -12,6 +12,18 @@ import pytest
 from conftest import Result, free_port, until
 
 
+V2 = not os.path.isdir("/sys/fs/cgroup/freezer")
+
+
+def freeze(pid):
+    """What a pause or commit leaves that was killed before it could thaw again."""
+    groups = dict(line.split(":", 2)[1:] for line in pathlib.Path(f"/proc/{pid}/cgroup").read_text(encoding="ascii").splitlines())
+    if V2:
+        pathlib.Path(f"/sys/fs/cgroup{groups['']}/cgroup.freeze").write_text("1", encoding="ascii")
+    else:
+        pathlib.Path(f"/sys/fs/cgroup/freezer{groups['freezer']}/freezer.state").write_text("FROZEN", encoding="ascii")
+
+
 def test_output_and_exit_code(hoy):
     assert hoy("run", "--rm", "busybox", "echo", "hi").out == "hi\n"
     assert hoy("run", "--rm", "busybox", "sh", "-c", "echo err >&2; exit 7", code=7).err == "err\n"
@@ -154,6 +166,32 @@ def test_exec(hoy):
     assert hoy("exec", "-i", "ex", "cat", stdin="in").out == "in"
     hoy("rm", "-f", "ex")
     assert "No such container" in hoy("exec", "ex", "true", code=1).err
+
+
+def test_whoever_froze_it_it_is_paused(hoy):
+    hoy("run", "-d", "--name", "cold", "busybox", "sleep", "100")
+    pid = int(hoy("inspect", "-f", "{{.State.Pid}}", "cold").out)
+    for how, args in (("exec", ["cold", "true"]), ("pause", ["cold"])):
+        freeze(pid)
+        until_paused(hoy)
+        assert "paused" in hoy(how, *args, code=1).err
+        hoy("unpause", "cold")
+        assert hoy("exec", "cold", "echo", "warm").out == "warm\n"
+    freeze(pid)
+    hoy("stop", "-t", "0", "cold")
+    hoy("start", "cold")
+    freeze(int(hoy("inspect", "-f", "{{.State.Pid}}", "cold").out))
+    until_paused(hoy)
+    assert "a paused container" in hoy("rm", "cold", code=1).err
+    hoy("rm", "-f", "cold")
+
+
+def until_paused(hoy):
+    """Freezing takes the kernel a moment."""
+    deadline = time.monotonic() + 5
+    while "(Paused)" not in hoy("ps").out:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_tty(hoy):
