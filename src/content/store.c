@@ -530,6 +530,8 @@ static bool is_zero(const char *p, size_t n)
 /* A hole of a sparse file, which a tar has as zeros, takes no room; but in a part a hole means what has not come. */
 struct err *ingest_write(struct ingest *in, const void *p, size_t n)
 {
+	if (!n) /* the end of what somebody reads; whether it is a hole was said before */
+		return NULL;
 	in->ends_in_hole = !in->is_part && n >= HOLE_BYTES && is_zero(p, n);
 	if (!in->ends_in_hole)
 		TRY(ingest_put_at(in, in->size, p, n));

@@ -329,6 +329,7 @@ TEST(zeros_take_no_room)
 		CHECK_OK(ingest_write(in, "hello", i == 3 ? 0 : 5));
 		CHECK_OK(ingest_write(in, zeros, i == 3 ? 1 << 20 : 7));
 	}
+	CHECK_OK(ingest_write(in, zeros, 0)); /* as who reads until nothing comes writes it */
 	CHECK_OK(ingest_commit(in, NULL, 0, d));
 	ingest_free(in);
 	CHECK_OK(store_blob_verify(s, d));

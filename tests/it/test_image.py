@@ -313,6 +313,25 @@ def test_a_sparse_file_larger_than_the_disk(fresh_hoy, tmp_path, form, driver):
     assert used < 64 << 20
 
 
+@pytest.mark.parametrize("driver", ["erofs", "overlay"])
+def test_an_archive_that_ends_in_zeros(fresh_hoy, busybox_tar, tmp_path, driver):
+    """As each does, and some with many: tar pads to the record, and the last file may be sparse. An archive may hold nothing else."""
+    fresh_hoy.env["HOY_STORAGE_DRIVER"] = driver
+    whole = busybox_tar.read_bytes().rstrip(b"\0")
+    for end in (1 << 20, 3 << 20):
+        padded = tmp_path / "padded.tar"
+        padded.write_bytes(whole + bytes((len(whole) // end + 1) * end - len(whole)))
+        fresh_hoy("import", padded, "padded")
+        assert fresh_hoy("run", "--rm", "padded", "echo", "whole").out == "whole\n"
+        fresh_hoy("save", "-o", tmp_path / "saved.tar", "padded")
+        fresh_hoy("rmi", "padded")
+        fresh_hoy("load", "-i", tmp_path / "saved.tar")
+        assert "Damaged" not in fresh_hoy("verify").out
+    padded.write_bytes(bytes(1 << 20))
+    fresh_hoy("import", padded, "nothing")
+    assert "Damaged" not in fresh_hoy("verify").out
+
+
 @pytest.mark.parametrize("program", ["xz", "bzip2", "gzip", "zstd"])
 def test_what_people_compress_themselves(program, fresh_hoy, busybox_tar, registry, tmp_path):
     """import, load, ADD and docker-archive take what tar -a writes; several streams behind one another, too."""
