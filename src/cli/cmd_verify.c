@@ -31,7 +31,7 @@ static void tell_sum(const struct verify_result *r)
 	(void)printf("Checked: %u blobs (%s), %u layers, %u records\n", r->blobs, num_human(r->bytes, size),
 		     r->layers, r->records);
 	if (r->unchecked)
-		(void)printf("Not checked: %u layers whose blobs are not in the store\n", r->unchecked);
+		(void)printf("Not checked: %u layers: their blobs are not in the store, or the disk is read-only\n", r->unchecked);
 	if (r->damaged)
 		(void)printf("Damaged: %u, repaired: %u\n", r->damaged,
 			     r->damaged > r->left ? r->damaged - r->left : 0);

@@ -62,8 +62,14 @@ struct err *lease_begin(int root_fd, struct lease **out_lease)
 {
 	static atomic_uint serial;
 	auto_lease struct lease *l = NULL;
+	struct err *e = lease_new(root_fd, &l);
 
-	TRY(lease_new(root_fd, &l));
+	if (e && e->os == EROFS) {
+		err_free(e);
+		*out_lease = NULL;
+		return NULL;
+	}
+	TRY(e);
 	(void)snprintf(l->name, sizeof l->name, "lease-%d-%u", (int)getpid(), atomic_fetch_add(&serial, 1));
 	l->fd = temp_create(l->tmp_fd, l->name, O_APPEND);
 	/* room for some hundred lines now, so that a disk that others fill breaks nothing */

@@ -15,7 +15,8 @@
 #include "codec/digest.h"
 
 struct lease;
-/* root_fd borrowed, must outlive the lease: ROOT, whose tmp is there. */
+/* root_fd borrowed, must outlive the lease: ROOT, whose tmp is there. *out_lease is NULL where the file system is read-only: nobody can
+ * sweep there, either. */
 FALLIBLE lease_begin(int root_fd, struct lease **out_lease);
 /* The other end of one that another process began and handed to us as fd (taken): both hold it, until both have ended it. */
 FALLIBLE lease_join(int root_fd, int fd, struct lease **out_lease);

@@ -69,6 +69,8 @@ bool ctr_wants_netns(const json_t *doc);
 
 /* life.c: lock held, keeper gone (or waiting for us): the exit is recorded, what it left swept, with --rm all removed. */
 FALLIBLE ctr_end(struct engine *e, const char *id, json_t *doc);
+/* The end of what its record calls running, in doc only: it is being recorded just now, or cannot be (a read-only disk). */
+void ctr_show_end(struct engine *e, const char *id, json_t *doc);
 /* start.c: everything up to a keeper that waits for go, then go. on_ready (may be NULL) runs between. Lock held. */
 FALLIBLE ctr_start(struct engine *e, const char *id, json_t *doc, struct err *(*on_ready)(void *ctx), void *ctx);
 /* hosts.c: the names of a network of the user's in /etc/hosts of all these containers, as they are now. */

@@ -79,6 +79,14 @@ static void set_exited(json_t *doc, const json_t *facts, json_t *health)
 	(void)json_object_set_new(json_object_get(doc, "NetworkSettings"), "Ports", json_object());
 }
 
+void ctr_show_end(struct engine *e, const char *id, json_t *doc)
+{
+	auto_json json_t *facts = NULL;
+
+	read_exit(e, id, &facts);
+	set_exited(doc, facts, NULL);
+}
+
 FALLIBLE ctr_end(struct engine *e, const char *id, json_t *doc)
 {
 	auto_json json_t *facts = NULL;

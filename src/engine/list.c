@@ -18,6 +18,8 @@ static void merge_live(struct engine *e, json_t *doc, const json_t *status)
 	json_t *state = json_object_get(doc, "State"), *health;
 	enum ctr_state now = ctr_now(doc, status);
 
+	if (!status && ctr_state_of(json_str_at(doc, "State.Status", "")) == CTR_RUNNING)
+		ctr_show_end(e, json_str_at(doc, "Id", ""), doc);
 	(void)json_object_set_new(state, "Status", json_string(ctr_state_name(now)));
 	(void)json_object_set_new(state, "Running", json_boolean(now == CTR_RUNNING || now == CTR_PAUSED || now == CTR_RESTARTING));
 	(void)json_object_set_new(state, "Restarting", json_boolean(now == CTR_RESTARTING));

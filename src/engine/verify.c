@@ -188,6 +188,15 @@ static void rotten(void *ctx, enum db_table table, const char *key)
 		v->damages.p[before].is_rotten = true;
 }
 
+/* What is mended by the way waits on a read-only disk. Consumes err. */
+static FALLIBLE where_it_can_be_written(struct err *err)
+{
+	if (!err || err->os != EROFS)
+		return err;
+	err_free(err);
+	return NULL;
+}
+
 /* *out_readable: no record is rotten, so that they can be looked at one by one. */
 static FALLIBLE check_records(struct verify *v, bool *out_readable)
 {
@@ -198,7 +207,7 @@ static FALLIBLE check_records(struct verify *v, bool *out_readable)
 	if (copy == DB_COPY_WINS)
 		return FAIL(ERR_CORRUPT, "the database has lost records: 'hoy verify --repair' makes it again from its log");
 	if (*out_readable && copy == DB_COPY_STALE) /* a kill at the wrong moment is no damage */
-		TRY(db_copy(engine_db(v->e)));
+		TRY(where_it_can_be_written(db_copy(engine_db(v->e))));
 	if (*out_readable && copy == DB_COPY_DAMAGED) {
 		verify_tell(v, NULL, "meta/log: is damaged");
 		note(v, DAMAGE_COPY, 0, "meta/log", NULL);
@@ -608,11 +617,21 @@ FALLIBLE engine_verify_database(const struct engine_opts *o, const struct verify
 	return NULL;
 }
 
+static FALLIBLE check_writable(struct engine *e)
+{
+	auto_txn struct db_txn *txn = NULL;
+	struct err *err = db_begin_write(engine_db(e), &txn);
+
+	return err ? err_ctx(err, "nothing can be repaired") : NULL;
+}
+
 FALLIBLE engine_verify(struct engine *e, const struct verify_opts *o, struct verify_result *out_result)
 {
 	CLEANUP(round_fini) struct verify v = { .e = e, .o = o, .result = out_result };
 
 	*out_result = (struct verify_result){ 0 };
-	TRY(store_blobs_put_back(engine_store(e)));
+	if (o->repair)
+		TRY(check_writable(e));
+	TRY(where_it_can_be_written(store_blobs_put_back(engine_store(e))));
 	return rounds(&v);
 }

@@ -133,7 +133,17 @@ static struct err *describe(struct db_txn *txn, const char *id, const struct end
 	return NULL;
 }
 
-/* A transaction in which the default network exists. It writes only when that had to be made. */
+static struct err *make_default(const struct network *n, int route_fd)
+{
+	auto_txn struct db_txn *txn = NULL;
+	struct net_def d;
+
+	TRY(db_begin_write(n->db, &txn));
+	TRY(net_find(n, txn, route_fd, DEFAULT_NETWORK, &d));
+	return db_commit(TAKE(txn));
+}
+
+/* A transaction in which the default network exists, but on a read-only disk. It writes only when that had to be made. */
 static struct err *begin_with_default(const struct network *n, int route_fd, struct db_txn **out_txn)
 {
 	auto_txn struct db_txn *txn = NULL;
@@ -145,9 +155,12 @@ static struct err *begin_with_default(const struct network *n, int route_fd, str
 	if (e && e->kind == ERR_NOT_FOUND) {
 		err_free(e);
 		db_abort(TAKE(txn));
-		TRY(db_begin_write(n->db, &txn));
-		TRY(net_find(n, txn, route_fd, DEFAULT_NETWORK, &d));
-		TRY(db_commit(TAKE(txn)));
+		e = make_default(n, route_fd);
+		if (e && e->os == EROFS) {
+			err_free(e);
+			e = NULL;
+		}
+		TRY(e);
 		e = db_begin_read(n->db, &txn);
 	}
 	if (!e)

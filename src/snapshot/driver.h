@@ -52,8 +52,8 @@ struct layer_driver {
 	struct err *(*lower)(int layer_fd, const char *path, char **out_path, int *out_mount);
 	/*
 	 * Compares the layer in layer_fd with its plain tar and tells each difference, with its place.
-	 * scratch_fd: an empty directory that goes afterwards. tar.read NULL: its blob is not at hand; a
-	 * driver that cannot do without it says ERR_UNSUPPORTED. ERR_CORRUPT: the tar is not diff_id.
+	 * scratch_fd: an empty directory that goes afterwards, -1: the disk is read-only. tar.read NULL: its blob is
+	 * not at hand. A driver that cannot do without says ERR_UNSUPPORTED. ERR_CORRUPT: the tar is not diff_id.
 	 * *out_size: bytes of content, as fill gives them.
 	 */
 	struct err *(*verify)(int layer_fd, const char *diff_id, struct zip_source tar, int scratch_fd,

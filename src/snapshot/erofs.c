@@ -441,7 +441,8 @@ static struct err *erofs_verify(int layer_fd, const char *diff_id, struct zip_so
 {
 	auto_fd int have_tar = sys_openat(layer_fd, TAR_NAME, O_RDONLY, 0),
 		    have = sys_openat(layer_fd, IMAGE_NAME, O_RDONLY, 0);
-	auto_fd int again = sys_openat(scratch_fd, IMAGE_NAME, O_RDWR | O_CREAT | O_TRUNC, 0600);
+	auto_fd int again = scratch_fd < 0 ? sys_memfd("hoy-index")
+					   : sys_openat(scratch_fd, IMAGE_NAME, O_RDWR | O_CREAT | O_TRUNC, 0600);
 	struct layer_draft d = { .dir_fd = scratch_fd, .tar_fd = -1, .image_fd = again };
 	char got[DIGEST_MAX], what[96];
 	int64_t at;

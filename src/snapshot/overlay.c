@@ -197,6 +197,8 @@ static struct err *overlay_verify(int layer_fd, const char *diff_id, struct zip_
 
 	if (!tar.read)
 		return FAIL(ERR_UNSUPPORTED, "its blob is not in the store");
+	if (scratch_fd < 0)
+		return FAIL(ERR_UNSUPPORTED, "the disk is read-only");
 	TRY(overlay_begin(&again, &none));
 	TRY(pump_run(tar, &(struct pump_job){ fill, &again }, got));
 	*out_size = again.size;

@@ -154,8 +154,16 @@ void snapshotter_close(struct snapshotter *s)
 
 FALLIBLE snapshotter_driver(struct snapshotter *s, const char **out_name, const char **out_why_not)
 {
-	TRY(need_driver(s));
-	*out_name = s->driver->name;
+	struct err *e = need_driver(s);
+
+	if (e && !is_no_room(e))
+		return e;
+	if (e) {
+		free(s->why_not);
+		s->why_not = xasprintf("no layer can be made: %s", e->msg);
+		err_free(e);
+	}
+	*out_name = s->driver ? s->driver->name : *s->wanted ? s->wanted : "unknown";
 	*out_why_not = s->why_not;
 	return NULL;
 }
@@ -551,6 +559,7 @@ FALLIBLE layer_verify(struct snapshotter *s, const char *diff_id, struct zip_sou
 	const struct layer_driver *driver;
 	auto_fd int fd = -1;
 	uint64_t size = 0;
+	struct err *e;
 
 	TRY(digest_check(sv_of(diff_id)));
 	fd = sys_openat(s->layers_fd, digest_hex(diff_id), O_RDONLY | O_DIRECTORY, 0);
@@ -565,7 +574,10 @@ FALLIBLE layer_verify(struct snapshotter *s, const char *diff_id, struct zip_sou
 		tell->tell(tell->ctx, "/", "is missing");
 		return NULL;
 	}
-	TRY(draft_open(s, &d));
+	e = draft_open(s, &d);
+	if (e && e->os != EROFS)
+		return e;
+	err_free(e);
 	TRY(driver->verify(fd, diff_id, tar, d.fd, tell, &size));
 	if (size != driver->size(fd))
 		tell->tell(tell->ctx, "size", "is not the size of the content");

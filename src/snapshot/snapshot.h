@@ -26,7 +26,8 @@ struct snapshotter_opts {
  */
 FALLIBLE snapshotter_open(int root_fd, const struct snapshotter_opts *o, struct snapshotter **out_s);
 void snapshotter_close(struct snapshotter *s);
-/* The driver of new layers, and why one that would come before it is not used ("erofs: …") or NULL; borrowed. Probes at first use. */
+/* The driver of new layers, and why one that would come before it is not used ("erofs: …") or NULL; borrowed. Probes at first use. Where
+ * that is not to be found out now (a full or read-only disk): what was asked for or "unknown", and the cause. */
 FALLIBLE snapshotter_driver(struct snapshotter *s, const char **out_name, const char **out_why_not);
 
 /* From now on l (borrowed; NULL: nobody) holds each layer that is asked for (layer_exists) or made, before it is looked for or named. */

@@ -55,7 +55,7 @@ FALLIBLE db_scan(struct db_txn *txn, enum db_table table, const char *prefix,
  * Rot. Every value is kept with a checksum, and every record a second time in a log beside the database.
  * db_get and db_scan: ERR_CORRUPT names a damaged record. A database whose own structure is damaged, and that is then met by any
  * call, may end the process: with a message that names the repair and exit code 125.
- * db_check: tells each record that is not what was put, and how the log is.
+ * db_check: tells each record that is not what was put, and how the log is. Also of one that can only be read.
  */
 enum db_copy_state {
 	DB_COPY_GOOD,

@@ -75,8 +75,13 @@ FALLIBLE db_check(struct db *db, void (*tell)(void *ctx, enum db_table table, co
 	CLEANUP(checking_fini) struct checking c = { .tell = tell, .ctx = ctx };
 	uint64_t id;
 
-	TRY(db_begin_write(db, &c.t)); /* nobody changes either meanwhile */
-	id = mdb_txn_id(c.t->txn) - 1;
+	if (db->is_readonly) {
+		TRY(db_begin_read(db, &c.t));
+		id = mdb_txn_id(c.t->txn);
+	} else {
+		TRY(db_begin_write(db, &c.t)); /* nobody changes either meanwhile */
+		id = mdb_txn_id(c.t->txn) - 1;
+	}
 	TRY(db_replay(db->path, id, &c.replay));
 	for (int i = 0; i < DB_TABLES; i++)
 		TRY(check_table(&c, (enum db_table)i));
@@ -122,7 +127,8 @@ static FALLIBLE probe_open(struct db *db, enum db_copy_state *out_copy)
 {
 	auto_txn struct db_txn *t = NULL, *reading = NULL;
 
-	TRY(db_begin_write(db, &t)); /* only for its lock: LMDB lets no writer read the list of free pages */
+	if (!db->is_readonly)
+		TRY(db_begin_write(db, &t)); /* only for its lock: LMDB lets no writer read the list of free pages */
 	TRY(db_begin_read(db, &reading));
 	TRY(db_pages_check(db, reading->txn));
 	db_abort(TAKE(reading));
