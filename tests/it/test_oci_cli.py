@@ -222,7 +222,7 @@ def test_the_default_root_goes_with_the_last_container(oci):
         done
         wait
         "$0" create last </dev/null; ls /run/hoy-runtime; "$0" delete -f last; ls -A /run"""
-    r = subprocess.run(["unshare", "-m", "sh", "-c", script, RUNTIME], cwd=oci.bundle, capture_output=True, text=True, timeout=100, check=True)
+    r = subprocess.run(["unshare", "-m", "sh", "-c", script, RUNTIME], cwd=oci.bundle, capture_output=True, text=True, timeout=600, check=True)
     assert (r.stdout, r.stderr) == ("last\n", "")
 
 

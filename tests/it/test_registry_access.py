@@ -27,7 +27,7 @@ def lone(tmp_path):
 
 def want_joe(server):
     honest = server.honest
-    server.honest = lambda m, p: honest(m, p) if server.seen[-1][2].get("Authorization") == JOE else REALM
+    server.honest = lambda m, p: honest(m, p) if server.headers.get("Authorization") == JOE else REALM
 
 
 def authfile(tmp_path, *hosts):
