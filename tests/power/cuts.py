@@ -272,7 +272,7 @@ def heals(engine, work):
 
 def unmount(mount):
     """Waits for what still ends in the background; a disk must not be under way twice."""
-    for _ in range(100):
+    for _ in range(600):
         if run(["umount", mount]).returncode == 0:
             return
         time.sleep(0.1)

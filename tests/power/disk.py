@@ -127,7 +127,7 @@ class Disk:
 
     def close(self):
         """Unmounts; the log stays."""
-        for _ in range(100):
+        for _ in range(600):
             if subprocess.run(["umount", self.mount], check=False, capture_output=True).returncode == 0:
                 break
             time.sleep(0.1)

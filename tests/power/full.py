@@ -85,7 +85,7 @@ class Full:
         if not keep:
             self.hoy.remove_all()
             self.hoy("system", "reset", "--force")
-        for _ in range(100):  # for what still ends in the background: a disk must not be under way twice
+        for _ in range(600):  # for what still ends in the background: a disk must not be under way twice
             if subprocess.run(["umount", self.mount], capture_output=True, check=False).returncode == 0:
                 return
             time.sleep(0.1)

@@ -80,7 +80,7 @@ class Guests:
         proc = subprocess.Popen(["linux.uml", "mem=512M", "rootfstype=hostfs", "rootflags=/", "rw", f"init={init}", f"ubd0={self.disk}",
                                  "con=null", "quiet"], preexec_fn=refuse_xstate, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                 stderr=subprocess.DEVNULL, start_new_session=True)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while "ready" not in (self.base / "confirmed").read_text() and time.monotonic() < deadline and proc.poll() is None:
             time.sleep(0.02)
         time.sleep(seconds)
