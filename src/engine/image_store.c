@@ -162,7 +162,7 @@ static FALLIBLE find_short(struct engine *e, const char *text, struct image_name
 	return NULL;
 }
 
-FALLIBLE image_name_find(struct engine *e, const char *text, struct image_name *out_name, bool *out_found)
+static FALLIBLE find_name(struct engine *e, const char *text, struct image_name *out_name, bool *out_found)
 {
 	CLEANUP(ref_fini) struct ref r = { 0 };
 	auto_free char *full = NULL;
@@ -171,6 +171,25 @@ FALLIBLE image_name_find(struct engine *e, const char *text, struct image_name *
 	full = ref_full(&r);
 	TRY(image_name_get(e, full, out_name, out_found));
 	return *out_found ? NULL : find_short(e, text, out_name, out_found);
+}
+
+FALLIBLE image_name_held(struct engine *e, const char *text, struct image_name *out_name, bool *out_found)
+{
+	struct image_name n = { 0 }, before;
+
+	TRY(find_name(e, text, &n, out_found));
+	do {
+		auto_free char *ref = TAKE(n.ref);
+
+		if (!*out_found)
+			return NULL;
+		before = n;
+		TRY(image_hold(e, before.digest));
+		TRY(image_hold(e, before.manifest));
+		TRY(find_name(e, text, &n, out_found));
+	} while (!*out_found || strcmp(n.digest, before.digest) != 0 || strcmp(n.manifest, before.manifest) != 0);
+	*out_name = n;
+	return NULL;
 }
 
 static FALLIBLE find_by_short(struct engine *e, const char *text, char out[DIGEST_MAX], char **out_ref)

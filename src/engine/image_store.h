@@ -75,8 +75,11 @@ FALLIBLE image_find(struct engine *e, const char *text, char out_manifest[DIGEST
 FALLIBLE image_find_leased(struct engine *e, const char *text, char out_manifest[DIGEST_MAX], char **out_ref, int *out_lease);
 /* Under a lease of the engine: all of the image belongs to it. */
 FALLIBLE image_hold(struct engine *e, const char *manifest);
-/* The record of a name: as it is, else of what a short name stands for; absent: *out_found false. out_name->ref owned. */
-FALLIBLE image_name_find(struct engine *e, const char *text, struct image_name *out_name, bool *out_found);
+/*
+ * The record of a name, as it is, else of what a short name stands for, with all of the image held by the engine's lease: looked up
+ * once more then, so no removal came between. Absent: *out_found false. out_name->ref owned.
+ */
+FALLIBLE image_name_held(struct engine *e, const char *text, struct image_name *out_name, bool *out_found);
 /* That a layer blob holds the layer diff_id; nothing for a plain tar, which is its own name. */
 FALLIBLE image_blob_remember(struct engine *e, const char *blob, const char *diff_id);
 /* What a layer blob is known to hold; "" when nothing is known. */

@@ -5,6 +5,8 @@
 #include "state/record.h"
 #include "sys/sys.h"
 #include <fcntl.h>
+#include <signal.h>
+#include <sys/wait.h>
 
 #define BOX "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
@@ -388,6 +390,75 @@ TEST(a_digest_is_a_reference_of_its_own)
 	again = xasprintf("%s gone gone", by_digest);
 	events_are(e, by_digest, again);
 	CHECK_INT(fixture_blobs(e), 0);
+}
+
+static struct {
+	int at, seen; /* which call; how many there were */
+	pid_t remover;
+} race;
+
+/* Another process removes "a" at one call, and has ended unless it waits for what that call is in the middle of. */
+static int remove_at(const char *call)
+{
+	(void)call;
+	if (race.seen++ != race.at)
+		return 0;
+	race.remover = fork();
+	if (race.remover == 0) {
+		auto_json json_t *events = NULL;
+		struct engine *e;
+
+		sys_fault = NULL;
+		e = fixture_open(); /* an environment of LMDB does not survive a fork */
+		_exit(engine_image_remove(e, "a", false, &events) ? 1 : 0);
+	}
+	for (int i = 0; i < 100; i++) {
+		siginfo_t info = { 0 };
+
+		if (waitid(P_PID, (id_t)race.remover, &info, WEXITED | WNOWAIT | WNOHANG) == 0 && info.si_pid == race.remover)
+			break;
+		(void)usleep(1000);
+	}
+	return 0;
+}
+
+/* Whether "a" was found and held, with a removal at the nth call: then all of it is there. */
+static bool held_at(struct engine *e, int at)
+{
+	auto_leased struct engine *leased = NULL;
+	CLEANUP(image_docs_fini) struct image_docs d = { 0 };
+	auto_free char *id = fixture_image(e, "one", "a"), *ref = NULL;
+	struct image_name n = { 0 };
+	bool found = false;
+	int status = 1;
+
+	race.at = at;
+	race.seen = 0;
+	race.remover = 0;
+	CHECK_OK(engine_lease_begin(e, &leased));
+	sys_fault = remove_at;
+	CHECK_OK(image_name_held(leased, "a", &n, &found));
+	sys_fault = NULL;
+	ref = n.ref;
+	CHECK(!race.remover || (waitpid(race.remover, &status, 0) == race.remover && status == 0));
+	if (!found)
+		return false;
+	CHECK_OK(image_docs_load(e, n.manifest, &d));
+	CHECK(store_has(engine_store(e), d.manifest.parts[0].digest, NULL));
+	return true;
+}
+
+TEST(what_is_pushed_is_held_or_gone)
+{
+	auto_engine struct engine *e = fixture_open();
+	int held = 0, gone = 0;
+
+	for (int at = 0; at == 0 || race.remover; at++) {
+		*(held_at(e, at) ? &held : &gone) += 1;
+		CHECK_OK(image_sweep(e));
+		CHECK_INT(fixture_blobs(e), race.remover ? 0 : 3);
+	}
+	CHECK(held == 1 && gone > 5); /* held only when nobody removed it */
 }
 
 /* A sweep that a power cut ended may have removed a blob and not what is known of it. */

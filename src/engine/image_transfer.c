@@ -439,12 +439,10 @@ static FALLIBLE push_leased(struct engine *e, const char *ref, const struct engi
 	const char *digest;
 	bool found;
 
-	TRY(image_name_find(e, ref, &n, &found));
+	TRY(image_name_held(e, ref, &n, &found));
 	if (!found)
 		return FAIL(ERR_NOT_FOUND, "An image does not exist locally with the tag: %s", ref);
 	own = n.ref;
-	TRY(image_hold(e, n.digest));
-	TRY(image_hold(e, n.manifest));
 	/* the part of our platform: of an index the other parts are seldom here */
 	TRY(run_for(e, n.ref, o->all_platforms ? n.digest : n.manifest, &t, &result));
 	digest = json_str_at(result, "digest", n.manifest);
