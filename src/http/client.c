@@ -37,6 +37,8 @@ struct call { /* one request on the wire */
 	struct http_response *out;
 	struct err *e;       /* why a callback ended it */
 	bool is_enough;      /* ended by us without being an error */
+	bool is_stuck;       /* ended by us: handshake_ms have passed */
+	int64_t stands_ns;   /* since when, about, there is a connection */
 	uint64_t sent_bytes; /* of the body */
 	char detail[CURL_ERROR_SIZE];
 };
@@ -186,6 +188,21 @@ static int on_seek(void *arg, curl_off_t at, int whence)
 	return CURL_SEEKFUNC_OK;
 }
 
+/* The connection stands, and TLS does not. The address is known as soon as it stands; CURLINFO_CONNECT_TIME, with curl 7.88, only after TLS. */
+static bool is_stuck(struct call *call, int64_t now_ns)
+{
+	curl_off_t tls_us = 0;
+	char *ip = NULL;
+
+	(void)curl_easy_getinfo(call->client->curl, CURLINFO_PRIMARY_IP, &ip);
+	(void)curl_easy_getinfo(call->client->curl, CURLINFO_APPCONNECT_TIME_T, &tls_us);
+	if (!ip || !*ip || tls_us)
+		return false;
+	if (!call->stands_ns)
+		call->stands_ns = now_ns;
+	return now_ns - call->stands_ns > (int64_t)call->q->handshake_ms * 1000000;
+}
+
 static int on_progress(void *arg, curl_off_t a, curl_off_t b, curl_off_t x, curl_off_t y)
 {
 	struct call *call = arg;
@@ -193,6 +210,9 @@ static int on_progress(void *arg, curl_off_t a, curl_off_t b, curl_off_t x, curl
 	int64_t now = time_monotonic_ns();
 
 	(void)a, (void)b, (void)x, (void)y;
+	call->is_stuck = call->q->handshake_ms && is_stuck(call, now);
+	if (call->is_stuck)
+		return 1;
 	if (!c->conf.is_cancelled || now - c->asked_ns < CANCEL_EVERY_NS)
 		return 0;
 	c->asked_ns = now;
@@ -357,6 +377,11 @@ static struct err *judge(struct call *call, CURLcode code, const char *at, const
 	(void)curl_easy_getinfo(call->client->curl, CURLINFO_OS_ERRNO, &os);
 	switch ((int)code) {
 	case CURLE_ABORTED_BY_CALLBACK:
+		if (call->is_stuck) {
+			call->out->cause = HTTP_TLS;
+			return FAIL(ERR_TIMEOUT, "%s \"%s\": tls: no handshake within %u ms", method, at,
+				    call->q->handshake_ms);
+		}
 		return FAIL(ERR_CANCELLED, "%s \"%s\": cancelled", method, at);
 	case CURLE_COULDNT_RESOLVE_HOST:
 		call->out->cause = HTTP_CONNECT;

@@ -62,6 +62,7 @@ struct http_request {
 	int body_fd;
 	uint64_t body_at, body_size;                     /* bytes */
 	void (*on_sent)(void *ctx, uint64_t sent_bytes); /* may be NULL */
+	unsigned handshake_ms; /* how long TLS may take once a connection stands (HTTP_TLS); 0: as connecting */
 	unsigned redirects;                              /* how many to follow; only GET and HEAD follow */
 	size_t max_body; /* bytes collected at most when there is no sink: ERR_LIMIT beyond */
 	http_sink *sink; /* NULL: collect */

@@ -24,6 +24,7 @@
 #define ASK_ATTEMPTS     4u
 #define AUTH_ATTEMPTS    3u /* a token may end between two answers */
 #define RETRY_MS         500u
+#define HANDSHAKE_MS     5000u /* then an insecure registry is asked by HTTP: two lost segments, and then some */
 #define PAUSE_MAX_NS     INT64_C(30000000000)
 #define EARLY_NS         INT64_C(10000000000) /* a token is renewed so long before it ends */
 
@@ -257,7 +258,7 @@ struct err *registry_ask(struct registry *r, struct http_client *http, struct ht
 	}
 }
 
-static struct err *ping(struct registry *r, const char *scheme, enum http_cause *out_cause)
+static struct err *ping(struct registry *r, const char *scheme, unsigned handshake_ms, enum http_cause *out_cause)
 {
 	const char *host = r->place->host;
 	bool is_hub = strcmp(host, "docker.io") == 0 || strcmp(host, "index.docker.io") == 0;
@@ -274,6 +275,7 @@ static struct err *ping(struct registry *r, const char *scheme, enum http_cause 
 		      &(struct http_request){ .method = "GET",
 					      .url = url,
 					      .origin_headers = (const char *const *)r->place->headers,
+					      .handshake_ms = handshake_ms,
 					      .redirects = 5,
 					      .max_body = 1 << 20 },
 		      &answer);
@@ -305,16 +307,17 @@ static char **scopes_of(const struct registry_conf *conf)
 	return list;
 }
 
+/* A server that knows no TLS may answer what begins it with silence. */
 static struct err *find_scheme(struct registry *r)
 {
+	bool may_be_plain = !r->place->scheme && r->place->is_insecure;
 	enum http_cause cause = HTTP_OK;
-	struct err *e = ping(r, r->place->scheme ? r->place->scheme : "https", &cause);
+	struct err *e = ping(r, r->place->scheme ? r->place->scheme : "https", may_be_plain ? HANDSHAKE_MS : 0, &cause);
 
-	if (!e || r->place->scheme || !r->place->is_insecure ||
-	    (cause != HTTP_CONNECT && cause != HTTP_TLS && cause != HTTP_CUT))
+	if (!e || !may_be_plain || (cause != HTTP_CONNECT && cause != HTTP_TLS && cause != HTTP_CUT))
 		return e;
 	err_free(e);
-	return ping(r, "http", &cause);
+	return ping(r, "http", 0, &cause);
 }
 
 /* SECURITY: what is meant for a registry is not shown to its mirrors; a file has an entry for each host. */

@@ -7,11 +7,12 @@ import shutil
 import socket
 import subprocess
 import threading
+import time
 
 import pytest
 
 from conftest import BUILD, Registry, free_port
-from liar import Image, Liar, digest
+from liar import Handler, Image, Liar, digest
 from registry_rig import (  # fixtures among them
     bearer, certs_of, distant, docker_conf, leaked, liar, make_certificate, other, own_address,
     PASSWORD, rest_of, seed, transfer, want_token)
@@ -133,6 +134,31 @@ def test_plain_http_needs_insecure(transfer):
         assert error["kind"] == "unavailable" and "--insecure" in error["message"]
         assert not [x for x in server.seen if x[1].startswith("/v2")]
         transfer.ok("pull", "--insecure", f"{server.host}/x")
+    finally:
+        server.stop()
+
+
+class DeafToTls(Handler):
+    """Waits for more of what begins a TLS connection, for ever."""
+
+    def handle(self):
+        if self.connection.recv(1, socket.MSG_PEEK) == b"\x16":
+            while self.connection.recv(4096):
+                pass
+        else:
+            super().handle()
+
+
+def test_a_registry_that_is_deaf_to_tls(transfer):
+    """An insecure one is asked by HTTP after 5 s, another one never."""
+    server = Liar(own_address())
+    server.server.RequestHandlerClass = DeafToTls
+    try:
+        error = transfer.fails("pull", "--connect-ms", "6000", f"{server.host}/x")
+        assert error["kind"] == "timeout" and not server.seen
+        started = time.monotonic()
+        transfer.ok("pull", "--insecure", f"{server.host}/x")
+        assert 4 < time.monotonic() - started < 15
     finally:
         server.stop()
 
