@@ -289,26 +289,43 @@ const struct cmd cmd_save = { "save",	 "IMAGE [IMAGE...]",	   "Save images to a 
 			      save_opts, sizeof(struct file_conf), 1, -1, false, 0, false, run_save, NULL, NULL };
 
 static const struct opt load_opts[] = {
-	{ OPT_STR, 'i', "input", "FILE", offsetof(struct file_conf, file), 0, "Read from a file instead of standard input" },
+	{ OPT_STR, 'i', "input", "FILE|URL", offsetof(struct file_conf, file), 0, "Read from a file or a URL instead of standard input" },
 	{ OPT_FLAG, 'q', "quiet", NULL, offsetof(struct file_conf, quiet), 0, "Print no names" },
 	{ 0 },
 };
 
-/* Where an archive is read from; owned fd. NULL, "-": standard input. */
-static FALLIBLE open_archive(const char *path, int *out_fd)
+/* Where an archive is read from. */
+struct archive {
+	int fd;
+	struct engine_fetch *fetch; /* NULL: from fd */
+};
+
+static void archive_fini(struct archive *a)
+{
+	own_close(&a->fd);
+	engine_fetch_free(a->fetch);
+}
+
+static struct zip_source archive_source(const struct archive *a)
+{
+	return a->fetch ? engine_fetch_source(a->fetch) : zip_source_fd(&a->fd);
+}
+
+/* path NULL, "-": standard input. */
+static FALLIBLE open_archive(const char *path, struct archive *a)
 {
 	struct stat st;
 
+	if (path && engine_is_url(path))
+		return engine_fetch_new(path, &a->fetch);
 	if (!path || strcmp(path, "-") == 0) {
-		*out_fd = sys_dup(STDIN_FILENO);
-		return *out_fd < 0 ? FAIL_OS(-*out_fd, "read standard input") : NULL;
+		a->fd = sys_dup(STDIN_FILENO);
+		return a->fd < 0 ? FAIL_OS(-a->fd, "read standard input") : NULL;
 	}
-	*out_fd = sys_open(path, O_RDONLY, 0);
-	if (*out_fd < 0 && (strncmp(path, "http://", 7) == 0 || strncmp(path, "https://", 8) == 0))
-		return FAIL(ERR_UNSUPPORTED, "%s is not fetched: curl -fL %s | hoy import -", path, path);
-	if (*out_fd < 0)
-		return FAIL_OS(-*out_fd, "open %s", path);
-	if (sys_fstat(*out_fd, &st) == 0 && S_ISDIR(st.st_mode))
+	a->fd = sys_open(path, O_RDONLY, 0);
+	if (a->fd < 0)
+		return FAIL_OS(-a->fd, "open %s", path);
+	if (sys_fstat(a->fd, &st) == 0 && S_ISDIR(st.st_mode))
 		return FAIL(ERR_INVALID, "%s is a directory, not an archive", path);
 	return NULL;
 }
@@ -317,7 +334,7 @@ static FALLIBLE run_load(const void *conf, char *const args[], int *out_exit)
 {
 	const struct file_conf *c = conf;
 	auto_json json_t *loaded = NULL;
-	auto_fd int in = -1;
+	CLEANUP(archive_fini) struct archive in = { .fd = -1 };
 	struct engine *e;
 	size_t i;
 	json_t *v;
@@ -328,7 +345,7 @@ static FALLIBLE run_load(const void *conf, char *const args[], int *out_exit)
 		return FAIL(ERR_INVALID, "requested load from stdin, but stdin is empty");
 	TRY(open_archive(c->file, &in));
 	TRY(cmd_engine(&e));
-	TRY(engine_image_load(e, zip_source_fd(&in), &loaded));
+	TRY(engine_image_load(e, archive_source(&in), &loaded));
 	json_array_foreach (loaded, i, v)
 		if (!c->quiet)
 			(void)printf("Loaded image%s: %s\n", strncmp(json_string_value(v), "sha256:", 7) == 0 ? " ID" : "",
@@ -350,17 +367,17 @@ static FALLIBLE run_import(const void *conf, char *const args[], int *out_exit)
 	const struct file_conf *c = conf;
 	struct image_import how = { .ref = args[1], .message = c->message, .platform = c->platform, .changes = c->change };
 	auto_free char *id = NULL;
-	auto_fd int in = -1;
+	CLEANUP(archive_fini) struct archive in = { .fd = -1 };
 	struct engine *e;
 
 	(void)out_exit;
 	TRY(open_archive(args[0], &in));
 	TRY(cmd_engine(&e));
-	TRY(engine_image_import(e, zip_source_fd(&in), &how, &id));
+	TRY(engine_image_import(e, archive_source(&in), &how, &id));
 	(void)printf("%s\n", id);
 	return NULL;
 }
-const struct cmd cmd_import = { "import",    "FILE|- [REPOSITORY[:TAG]]", "Make an image of a root file system's tar (plain, gzip, zstd, xz or bzip2)",
+const struct cmd cmd_import = { "import",    "FILE|URL|- [REPOSITORY[:TAG]]", "Make an image of a root file system's tar (plain, gzip, zstd, xz or bzip2)",
 				import_opts, sizeof(struct file_conf),	  1, 2, false, 0, false, run_import, NULL, NULL };
 
 struct commit_conf {

@@ -77,6 +77,15 @@ FALLIBLE engine_image_tag(struct engine *e, const char *source, const char *targ
 FALLIBLE engine_image_remove(struct engine *e, const char *text, bool force, json_t **out_events);
 FALLIBLE engine_image_save(struct engine *e, char *const *refs, struct zip_sink sink);
 FALLIBLE engine_image_load(struct engine *e, struct zip_source source, json_t **out_loaded); /* array of names or ids */
+/*
+ * What a URL (http, https) has, as a source of archives. The source ends only when all has come, else in the error that tells why not.
+ * SECURITY: credentials inside a URL are refused; certificates are checked as those of registries.
+ */
+struct engine_fetch;
+bool engine_is_url(const char *text);
+FALLIBLE engine_fetch_new(const char *url, struct engine_fetch **out_fetch);
+struct zip_source engine_fetch_source(struct engine_fetch *f); /* borrowed */
+void engine_fetch_free(struct engine_fetch *f);
 struct image_import {
 	const char *ref;	       /* NULL: no name */
 	const char *message, *platform; /* NULL: "Imported"; this host's */

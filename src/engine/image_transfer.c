@@ -1,134 +1,19 @@
 /*
- * image_transfer.c - pull and push through hoy-transfer, which moves blobs between the store and a registry. Its lines of
- * JSON are progress; the last one is the result or the error. Layers are applied and names given here.
+ * image_transfer.c - pull and push through hoy-transfer, which moves blobs between the store and a registry. Layers are applied
+ * and names given here.
  */
 #include "base/buf.h"
-#include "base/log.h"
 #include "base/mem.h"
 #include "base/own.h"
 #include "base/text.h"
 #include "content/store.h"
+#include "engine/helper.h"
 #include "engine/image_ahead.h"
 #include "engine/image_store.h"
 #include "image/ref.h"
 #include "image/shortname.h"
-#include "sys/spawn.h"
 #include "sys/sys.h"
 #include <stdio.h>
-
-enum { LINE_MAX_BYTES = 32 << 20 }; /* a manifest as text, every byte escaped */
-
-struct transfer {
-	struct engine *e; /* whose lease is handed down; NULL: none */
-	const struct engine_transfer_opts *o;
-	struct image_ahead *ahead; /* of a pull; else NULL */
-	json_t *last; /* result or error */
-};
-
-static const struct {
-	const char *name;
-	enum err_kind kind;
-} kinds[] = { { "not_found", ERR_NOT_FOUND }, { "denied", ERR_DENIED },		{ "unavailable", ERR_UNAVAILABLE },
-	      { "invalid", ERR_INVALID },     { "corrupt", ERR_CORRUPT },	{ "limit", ERR_LIMIT },
-	      { "timeout", ERR_TIMEOUT },     { "unsupported", ERR_UNSUPPORTED }, { "exists", ERR_EXISTS },
-	      { "conflict", ERR_CONFLICT },   { "cancelled", ERR_CANCELLED },	{ "internal", ERR_INTERNAL } };
-
-static FALLIBLE one_line(struct transfer *t, struct sv line)
-{
-	json_t *v = NULL;
-
-	TRY(json_parse(line, "hoy-transfer", LINE_MAX_BYTES, &v));
-	if (json_object_get(v, "result") || json_object_get(v, "error")) {
-		json_decref(t->last);
-		t->last = v;
-		return NULL;
-	}
-	if (!image_ahead_line(t->ahead, v) && t->o->progress.line)
-		t->o->progress.line(t->o->progress.ctx, json_str_at(v, "id", ""), json_str_at(v, "status", ""),
-				    json_int_at(v, "current", 0), json_int_at(v, "total", 0));
-	json_decref(v);
-	return NULL;
-}
-
-static FALLIBLE read_lines(struct transfer *t, int fd)
-{
-	auto_buf struct buf b = BUF(LINE_MAX_BYTES);
-	char p[4096];
-	ssize_t n;
-
-	while ((n = sys_read(fd, p, sizeof p)) > 0) {
-		struct sv rest = sv_from(p, (size_t)n);
-
-		while (rest.n) {
-			const char *end = memchr(rest.p, '\n', rest.n);
-			size_t len = end ? (size_t)(end - rest.p) : rest.n;
-
-			buf_add(&b, rest.p, len);
-			rest = sv_skip(rest, len + (end != NULL));
-			if (!end)
-				break;
-			TRY(buf_check(&b, "hoy-transfer"));
-			TRY(one_line(t, sv_from(b.data, b.n)));
-			buf_reset(&b);
-		}
-	}
-	return n < 0 ? FAIL_OS((int)-n, "read from hoy-transfer") : NULL;
-}
-
-static FALLIBLE error_of(const json_t *error)
-{
-	const char *kind = json_str_at(error, "kind", "internal");
-	enum err_kind k = ERR_INTERNAL;
-
-	for (size_t i = 0; i < LEN(kinds); i++)
-		if (strcmp(kinds[i].name, kind) == 0)
-			k = kinds[i].kind;
-	return FAIL(k, "%s", json_str_at(error, "message", "the transfer failed"));
-}
-
-/* in_fd: its standard input (-1: none). *out_result owned. */
-static FALLIBLE run_program(char *const *args, int in_fd, struct transfer *t, json_t **out_result)
-{
-	auto_free char *path = NULL;
-	auto_fd int read_end = -1, pid_fd = -1;
-	auto_list char **argv = NULL;
-	int lease = t->e && engine_lease(t->e) ? lease_fd(engine_lease(t->e)) : -1;
-	int p[2], r, code;
-	struct err *err;
-
-	TRY(engine_program("hoy-transfer", &path));
-	text_list_add(&argv, "hoy-transfer");
-	if (log_level == LOG_DEBUG)
-		text_list_add(&argv, "--debug");
-	if (lease >= 0)
-		text_list_add(&argv, "--lease");
-	for (size_t i = 0; args[i]; i++)
-		text_list_add(&argv, args[i]);
-	if ((r = sys_pipe(p)) < 0)
-		return FAIL_OS(-r, "make a pipe");
-	read_end = p[0];
-	{
-		const int fds[] = { in_fd, p[1], 2, lease };
-
-		r = sys_spawn_run(&(struct sys_spawn){ path, argv, NULL, fds, lease < 0 ? 3 : 4, false }, &pid_fd);
-	}
-	(void)sys_close(p[1]);
-	if (r < 0)
-		return FAIL_OS(-r, "run %s", path);
-	err = read_lines(t, read_end);
-	own_close(&read_end);
-	read_end = -1;
-	code = sys_pid_fd_wait(pid_fd, false, NULL);
-	if (!err && !t->last)
-		err = FAIL(ERR_UNAVAILABLE, "hoy-transfer ended without a result (%s %d)", code > 128 ? "signal" : "exit code",
-			   code > 128 ? code - 128 : code);
-	if (!err && json_object_get(t->last, "error"))
-		err = error_of(json_object_get(t->last, "error"));
-	if (!err)
-		*out_result = json_incref(json_object_get(t->last, "result"));
-	json_decref(t->last);
-	return err;
-}
 
 static void add_word(char ***words, const char *option, const char *value)
 {
@@ -181,7 +66,7 @@ static FALLIBLE creds_fd(const struct engine_access *source, const struct engine
 
 FALLIBLE engine_transfer_run(char *const *args, int in_fd, const struct engine_transfer_opts *o, json_t **out_result)
 {
-	struct transfer t = { .o = o };
+	auto_helper struct helper h = HELPER(.progress = o->progress);
 	auto_list char **all = NULL;
 	auto_fd int fd = -1;
 
@@ -190,41 +75,41 @@ FALLIBLE engine_transfer_run(char *const *args, int in_fd, const struct engine_t
 		TRY(creds_fd(&o->access, NULL, &all, &fd));
 	for (; *args; args++)
 		text_list_add(&all, *args);
-	return run_program(all, in_fd < 0 ? fd : in_fd, &t, out_result);
+	return helper_run(&h, all, in_fd < 0 ? fd : in_fd, out_result);
 }
 
 /* digest: what is pushed; NULL: a pull. */
-static FALLIBLE run_for(struct engine *e, const char *full, const char *digest, struct transfer *t, json_t **out_result)
+static FALLIBLE run_for(struct helper *h, const char *full, const char *digest, const struct engine_transfer_opts *o, json_t **out_result)
 {
-	const struct engine_access *access = &t->o->access;
+	const struct engine_access *access = &o->access;
 	auto_list char **args = NULL;
 	auto_fd int fd = -1;
 
 	text_list_add(&args, "--root");
-	text_list_add(&args, engine_root(e));
+	text_list_add(&args, engine_root(h->e));
 	text_list_add(&args, digest ? "push" : "pull");
-	add_word(&args, "--platform", t->o->platform);
+	add_word(&args, "--platform", o->platform);
 	add_access(&args, digest ? "dest" : "src", access);
 	TRY(creds_fd(digest ? NULL : access, digest ? access : NULL, &args, &fd));
 	if (digest) {
-		add_word(&args, "--compression-format", t->o->compression);
-		add_word(&args, "--compression-level", t->o->compression_level);
+		add_word(&args, "--compression-format", o->compression);
+		add_word(&args, "--compression-level", o->compression_level);
 	}
 	text_list_add(&args, full);
 	if (digest)
 		text_list_add(&args, digest);
-	return run_program(args, fd, t, out_result);
+	return helper_run(h, args, fd, out_result);
 }
 
 /* Layers that have come are applied while others come. */
 static FALLIBLE fetch(struct engine *e, const char *full, const struct engine_transfer_opts *o, json_t **out_result)
 {
-	struct transfer t = { .e = e, .o = o, .ahead = image_ahead_new(e) };
-	struct err *err = run_for(e, full, NULL, &t, out_result);
+	auto_helper struct helper h = HELPER(.e = e, .progress = o->progress, .ahead = image_ahead_new(e));
+	struct err *err = run_for(&h, full, NULL, o, out_result);
 
 	if (!err && o->progress.line)
 		o->progress.line(o->progress.ctx, "", "Extracting", 0, 0);
-	image_ahead_end(t.ahead, err != NULL);
+	image_ahead_end(h.ahead, err != NULL);
 	return err;
 }
 
@@ -434,7 +319,7 @@ static FALLIBLE push_leased(struct engine *e, const char *ref, const struct engi
 {
 	auto_free char *own = NULL;
 	auto_json json_t *result = NULL;
-	struct transfer t = { .e = e, .o = o };
+	auto_helper struct helper h = HELPER(.e = e, .progress = o->progress);
 	struct image_name n = { 0 };
 	const char *digest;
 	bool found;
@@ -444,7 +329,7 @@ static FALLIBLE push_leased(struct engine *e, const char *ref, const struct engi
 		return FAIL(ERR_NOT_FOUND, "An image does not exist locally with the tag: %s", ref);
 	own = n.ref;
 	/* the part of our platform: of an index the other parts are seldom here */
-	TRY(run_for(e, n.ref, o->all_platforms ? n.digest : n.manifest, &t, &result));
+	TRY(run_for(&h, n.ref, o->all_platforms ? n.digest : n.manifest, o, &result));
 	digest = json_str_at(result, "digest", n.manifest);
 	TRY(name_pushed(e, &n, digest));
 	*out_digest = xstrdup(digest);
@@ -490,7 +375,7 @@ FALLIBLE engine_image_copy(struct engine *e, const struct engine_copy *c, const 
 	auto_leased struct engine *leased = NULL;
 	auto_fd int in_fd = -1;
 	auto_json json_t *result = NULL;
-	struct transfer t = { .e = e, .o = o };
+	auto_helper struct helper h = HELPER(.e = e, .progress = o->progress);
 	struct err *err;
 
 	TRY(creds_fd(&c->source, &c->destination, &args, &in_fd));
@@ -499,7 +384,7 @@ FALLIBLE engine_image_copy(struct engine *e, const struct engine_copy *c, const 
 	text_list_add(&args, c->from);
 	text_list_add(&args, c->to);
 	TRY(engine_lease_begin(e, &leased));
-	err = run_program(args, is_piped ? 0 : in_fd, &t, &result);
+	err = helper_run(&h, args, is_piped ? 0 : in_fd, &result);
 	engine_lease_end(TAKE(leased));
 	if (!err || !is_passing(err->kind))
 		err_free(image_sweep(e)); /* what passed through */

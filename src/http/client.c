@@ -5,6 +5,7 @@
  */
 #include "http/client.h"
 #include "base/mem.h"
+#include "base/num.h"
 #include "base/own.h"
 #include "base/text.h"
 #include "base/time.h"
@@ -94,6 +95,24 @@ const char *http_header(const struct http_response *r, const char *name, size_t 
 		if (strncasecmp(*h, name, n) == 0 && (*h)[n] == ':' && nth-- == 0)
 			return *h + n + 1 + strspn(*h + n + 1, " \t");
 	return NULL;
+}
+
+bool http_range_starts_at(const struct http_response *r, uint64_t want_at)
+{
+	const char *text = http_header(r, "Content-Range", 0);
+	struct sv rest = sv_of(text ? text : "");
+	uint64_t at = 0;
+	struct err *e;
+
+	if (!sv_starts(rest, SV("bytes ")))
+		return false;
+	rest = sv_skip(rest, 6);
+	e = num_parse(sv_cut(&rest, '-'), 10, 0, INT64_MAX, &at);
+	if (e) {
+		err_free(e);
+		return false;
+	}
+	return at == want_at;
 }
 
 static size_t on_header(char *p, size_t one, size_t n, void *arg)

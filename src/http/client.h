@@ -83,6 +83,9 @@ void http_response_fini(struct http_response *r);
 /* The nth (from 0) header of that name, borrowed, or NULL. */
 const char *http_header(const struct http_response *r, const char *name, size_t nth);
 
+/* Whether it is a part that begins at byte want_at: "Content-Range: bytes 100-199/200". */
+bool http_range_starts_at(const struct http_response *r, uint64_t want_at);
+
 static inline void own_http(struct http_client **slot)
 {
 	http_free(*slot);

@@ -7,6 +7,7 @@
  *			forms: registry/copy.h
  *	hoy-transfer inspect [--raw|--config] [--platform P] REF
  *	hoy-transfer tags REPOSITORY
+ *	hoy-transfer fetch URL		to fd 3
  *	hoy-transfer login [--username USER] SERVER		password on stdin; else with what is stored
  *	hoy-transfer logout SERVER
  *
@@ -28,6 +29,7 @@
 #include "image/shortname.h"
 #include "registry/copy.h"
 #include "registry/daemon.h"
+#include "registry/fetch.h"
 #include "sys/event.h"
 #include "sys/sys.h"
 #include <fcntl.h>
@@ -38,6 +40,7 @@
 #define PASSWORD_MAX 32768u
 #define DAEMON_JSON  "/etc/docker/daemon.json"
 #define LEASE_FD     3
+#define DATA_FD      3
 
 struct args {
 	const char *root, *platform, *user;
@@ -195,6 +198,13 @@ static void job_fini(struct job *j)
 	daemon_fini(&j->daemon);
 }
 
+static struct patience patience_of(const struct args *a)
+{
+	return (struct patience){ .retry_ms = (unsigned)a->retry_ms,
+				  .stall_s = (unsigned)a->stall_s,
+				  .connect_ms = (unsigned)a->connect_ms };
+}
+
 /* name: NULL for none. */
 static struct err *job_init(const struct args *a, struct report *report, const char *name, bool has_store,
 			    struct job *j)
@@ -208,9 +218,7 @@ static struct err *job_init(const struct args *a, struct report *report, const c
 				  .ref = &j->ref,
 				  .daemon = &j->daemon,
 				  .access = a->source,
-				  .patience = { .retry_ms = (unsigned)a->retry_ms,
-						.stall_s = (unsigned)a->stall_s,
-						.connect_ms = (unsigned)a->connect_ms } };
+				  .patience = patience_of(a) };
 	TRY(compress_parse(a->format, a->level, &j->t.compress));
 	if (a->platform) {
 		TRY(platform_parse(a->platform, &j->platform));
@@ -386,6 +394,21 @@ static struct err *tags(const struct args *a, struct report *report)
 	return NULL;
 }
 
+static struct err *fetch(const struct args *a, struct report *report)
+{
+	auto_daemon struct daemon_conf daemon = { 0 };
+	struct fetch_conf conf = { .url = a->words[1],
+				   .report = report,
+				   .daemon = &daemon,
+				   .patience = patience_of(a),
+				   .out_fd = DATA_FD };
+
+	TRY(load_daemon(&daemon));
+	TRY(fetch_url(&conf));
+	report_result(report, json_object());
+	return NULL;
+}
+
 /* The password is what stands on stdin, without the last line end. */
 static struct err *login(const struct args *a, struct report *report, const char *server)
 {
@@ -442,7 +465,8 @@ static struct err *run(const struct args *a, struct report *report)
 		struct err *(*run)(const struct args *a, struct report *report);
 	} verbs[] = { { "pull", 2, pull },        { "push", 3, push }, { "copy", 3, copy },
 		      { "inspect", 2, inspect },  { "tags", 2, tags }, { "login", 2, run_login },
-		      { "logout", 2, run_logout } };
+		      { "logout", 2, run_logout },
+		      { "fetch", 2, fetch } };
 
 	for (size_t i = 0; a->n_words && i < LEN(verbs); i++)
 		if (strcmp(a->words[0], verbs[i].name) == 0 && a->n_words == verbs[i].n_words)
@@ -450,7 +474,7 @@ static struct err *run(const struct args *a, struct report *report)
 	return FAIL(
 	    ERR_INVALID,
 	    "usage: hoy-transfer --root ROOT pull REF | push REF DIGEST | copy FROM TO | inspect REF | "
-	    "tags REPOSITORY | login [--username USER] SERVER | logout SERVER");
+	    "tags REPOSITORY | login [--username USER] SERVER | logout SERVER | fetch URL");
 }
 
 int main(int argc, char **argv)

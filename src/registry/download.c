@@ -141,31 +141,12 @@ static struct err *restart(struct download *w)
 	return e;
 }
 
-/* "bytes 100-199/200": whether it starts at want_at. */
-static bool range_starts_at(const struct http_response *r, uint64_t want_at)
-{
-	const char *text = http_header(r, "Content-Range", 0);
-	struct sv rest = sv_of(text ? text : "");
-	uint64_t at = 0;
-	struct err *e;
-
-	if (!sv_starts(rest, SV("bytes ")))
-		return false;
-	rest = sv_skip(rest, 6);
-	e = num_parse(sv_cut(&rest, '-'), 10, 0, INT64_MAX, &at);
-	if (e) {
-		err_free(e);
-		return false;
-	}
-	return at == want_at;
-}
-
 /* Whether the answer brings the bytes we wait for. */
 static struct err *check_answer(struct range *g, const struct http_response *r)
 {
 	g->is_checked = true;
 	if (r->status == 206)
-		return range_starts_at(r, g->at)
+		return http_range_starts_at(r, g->at)
 			   ? NULL
 			   : FAIL(ERR_CORRUPT, "the registry answers with another part than asked for");
 	if (!g->is_alone) {

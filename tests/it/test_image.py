@@ -365,4 +365,3 @@ def test_what_is_no_archive_is_told(fresh_hoy, tmp_path):
     for command in ["load", "-i"], ["import"]:
         assert "not a tar archive" in fresh_hoy(*command, tmp_path / "text", code=1).err
         assert str(tmp_path) in fresh_hoy(*command, tmp_path, code=1).err
-    assert "curl" in fresh_hoy("import", "https://example.com/root.tar", code=1).err
