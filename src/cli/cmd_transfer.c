@@ -246,13 +246,17 @@ const struct cmd cmd_push = { "push",	 "NAME[:TAG]",		       "Upload an image to
 
 struct login_conf {
 	const char *user, *password;
-	bool from_stdin, insecure;
+	bool from_stdin, only_tells;
+	struct engine_access access;
 };
 static const struct opt login_opts[] = {
-	{ OPT_FLAG, 0, "insecure", NULL, offsetof(struct login_conf, insecure), 0, "Accept plain HTTP and any certificate" },
+	{ OPT_STR, 0, "authfile", "FILE", offsetof(struct login_conf, access.authfile), 0, "Keep it there, instead of ~/.docker/config.json" },
+	{ OPT_STR, 0, "cert-dir", "DIR", offsetof(struct login_conf, access.cert_dir), 0, "Certificates (*.crt, x.cert, x.key) of the registry" },
+	{ OPT_FLAG, 0, "get-login", NULL, offsetof(struct login_conf, only_tells), 0, "Only print whose name is stored" },
+	ACCESS_INSECURE(struct login_conf, access.insecure),
 	{ OPT_STR, 'p', "password", NULL, offsetof(struct login_conf, password), 0, "Password (better: --password-stdin)" },
 	{ OPT_FLAG, 0, "password-stdin", NULL, offsetof(struct login_conf, from_stdin), 0, "Read the password from standard input" },
-	{ OPT_NOT, 0, "tls-verify", NULL, offsetof(struct login_conf, insecure), 0, "=false: as --insecure" },
+	{ OPT_NOT, 0, "tls-verify", NULL, offsetof(struct login_conf, access.insecure), 0, "=false: as --insecure" },
 	{ OPT_STR, 'u', "username", NULL, offsetof(struct login_conf, user), 0, "User name" },
 	{ 0 },
 };
@@ -287,7 +291,7 @@ static FALLIBLE password_fd(const struct login_conf *c, int *out_fd)
 /* user NULL: with what is stored. */
 static FALLIBLE ask_login(const struct login_conf *c, const char *user, int password_fd, const char *server)
 {
-	struct engine_transfer_opts o = { .access.insecure = c->insecure };
+	struct engine_transfer_opts o = { .access = c->access };
 	auto_list char **words = NULL;
 	auto_json json_t *result = NULL;
 
@@ -312,6 +316,17 @@ static bool login_stored(const struct login_conf *c, const char *server)
 	return !err;
 }
 
+static FALLIBLE tell_login(const struct login_conf *c, const char *server)
+{
+	struct engine_transfer_opts o = { .access = c->access };
+	char word[] = "who", *words[] = { word, (char *)(uintptr_t)server, NULL };
+	auto_json json_t *result = NULL;
+
+	TRY(engine_transfer_run(words, -1, &o, &result));
+	(void)printf("%s\n", json_str_at(result, "user", ""));
+	return NULL;
+}
+
 static FALLIBLE run_login(const void *conf, char *const args[], int *out_exit)
 {
 	const struct login_conf *c = conf;
@@ -320,6 +335,8 @@ static FALLIBLE run_login(const void *conf, char *const args[], int *out_exit)
 	char typed[256];
 
 	(void)out_exit;
+	if (c->only_tells)
+		return tell_login(c, server);
 	if (c->password && c->from_stdin)
 		return FAIL(ERR_INVALID, "--password and --password-stdin are mutually exclusive");
 	if (c->from_stdin && !user)
@@ -338,20 +355,31 @@ static FALLIBLE run_login(const void *conf, char *const args[], int *out_exit)
 const struct cmd cmd_login = { "login",	   "[SERVER]",		      "Log in to a registry",
 			       login_opts, sizeof(struct login_conf), 0, 1, false, 0, false, run_login, NULL, NULL };
 
+struct logout_conf {
+	bool all;
+	const char *authfile;
+};
+static const struct opt logout_opts[] = {
+	{ OPT_FLAG, 'a', "all", NULL, offsetof(struct logout_conf, all), 0, "From every registry" },
+	{ OPT_STR, 0, "authfile", "FILE", offsetof(struct logout_conf, authfile), 0, "Remove it there, instead of from ~/.docker/config.json" },
+	{ 0 },
+};
+
 static FALLIBLE run_logout(const void *conf, char *const args[], int *out_exit)
 {
-	struct engine_transfer_opts o = { 0 };
+	const struct logout_conf *c = conf;
+	struct engine_transfer_opts o = { .access.authfile = c->authfile };
 	auto_list char **words = NULL;
 	auto_json json_t *result = NULL;
-	const char *server = args[0] ? args[0] : "docker.io";
 
-	(void)conf;
 	(void)out_exit;
+	if (c->all && args[0])
+		return FAIL(ERR_INVALID, "--all and a registry exclude each other");
 	text_list_add(&words, "logout");
-	text_list_add(&words, server);
+	text_list_add(&words, c->all ? "--all" : args[0] ? args[0] : "docker.io");
 	TRY(engine_transfer_run(words, -1, &o, &result));
 	(void)printf("%s\n", json_str_at(result, "status", "Removing login credentials"));
 	return NULL;
 }
-const struct cmd cmd_logout = { "logout", "[SERVER]", "Log out from a registry", NULL, 0, 0, 1, false, 0, false, run_logout, NULL,
-				NULL };
+const struct cmd cmd_logout = { "logout",    "[SERVER]",		"Log out from a registry",
+				logout_opts, sizeof(struct logout_conf), 0, 1, false, 0, false, run_logout, NULL, NULL };

@@ -9,7 +9,8 @@
  *	hoy-transfer tags REPOSITORY
  *	hoy-transfer fetch URL		to fd 3
  *	hoy-transfer login [--username USER] SERVER		password on stdin; else with what is stored
- *	hoy-transfer logout SERVER
+ *	hoy-transfer logout SERVER|--all
+ *	hoy-transfer who SERVER			whose name is stored
  *
  * [--src-insecure] [--src-authfile FILE] [--src-cert-dir DIR], for push and a copy's destination --dest-…: registry/client.h,
  * struct access; --insecure is both. --creds: {"src": "USER:PASSWORD", "dest": …} on stdin, "" for nobody.
@@ -436,14 +437,14 @@ static struct err *login(const struct args *a, struct report *report, const char
 	return NULL;
 }
 
-static struct err *logout(struct report *report, const char *server)
+static struct err *logout(struct report *report, const char *server, const char *auth_file)
 {
 	auto_free char *text = NULL;
 	bool is_found = false;
 
-	TRY(transfer_logout(server, &is_found));
-	text = xasprintf(is_found ? "Removing login credentials for %s" : "Not logged in to %s", server);
-	report_result(report, json_pack("{s:s}", "status", text));
+	TRY(transfer_logout(server, auth_file, &is_found));
+	text = xasprintf(is_found ? "Removing login credentials for %s" : "Not logged in to %s", server ? server : "all registries");
+	report_result(report, json_pack("{s:s}", "status", is_found || server ? text : "Not logged in to any registry"));
 	return NULL;
 }
 
@@ -454,7 +455,18 @@ static struct err *run_login(const struct args *a, struct report *report)
 
 static struct err *run_logout(const struct args *a, struct report *report)
 {
-	return logout(report, a->words[1]);
+	if (a->is_all != (a->n_words == 1))
+		return FAIL(ERR_INVALID, "logout: wanted a server or --all");
+	return logout(report, a->words[1], a->source.auth_file);
+}
+
+static struct err *run_who(const struct args *a, struct report *report)
+{
+	auto_free char *user = NULL;
+
+	TRY(transfer_who(a->words[1], a->source.auth_file, &user));
+	report_result(report, json_pack("{s:s}", "user", user));
+	return NULL;
 }
 
 static struct err *run(const struct args *a, struct report *report)
@@ -465,7 +477,7 @@ static struct err *run(const struct args *a, struct report *report)
 		struct err *(*run)(const struct args *a, struct report *report);
 	} verbs[] = { { "pull", 2, pull },        { "push", 3, push }, { "copy", 3, copy },
 		      { "inspect", 2, inspect },  { "tags", 2, tags }, { "login", 2, run_login },
-		      { "logout", 2, run_logout },
+		      { "logout", 2, run_logout }, { "logout", 1, run_logout },   { "who", 2, run_who },
 		      { "fetch", 2, fetch } };
 
 	for (size_t i = 0; a->n_words && i < LEN(verbs); i++)

@@ -115,12 +115,12 @@ static struct err *renew(struct registry *r, struct http_client *http)
 				.registry_url = r->base,
 				.scopes = r->scopes,
 				.is_insecure = r->place->is_insecure };
-	auto_free char *value = NULL, *dir = NULL;
+	auto_free char *value = NULL, *file = NULL;
 	unsigned seconds = 0;
 
 	if (!r->cred) {
-		err_free(cred_dir(&dir)); /* without a home there are none */
-		TRY(cred_load(dir, r->place->host, r->place->repository, &r->own_cred));
+		err_free(cred_file(&file)); /* without a home there are none */
+		TRY(cred_load(file, r->place->host, r->place->repository, &r->own_cred));
 		r->cred = &r->own_cred;
 	}
 	ask.cred = r->cred;

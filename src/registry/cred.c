@@ -43,14 +43,14 @@ const char *cred_key(const char *domain)
 	return domain;
 }
 
-struct err *cred_dir(char **out_path)
+struct err *cred_file(char **out_path)
 {
 	const char *config = getenv("DOCKER_CONFIG"), *home = getenv("HOME");
 
 	if (config && *config)
-		*out_path = xstrdup(config);
+		*out_path = xasprintf("%s/config.json", config);
 	else if (home && *home)
-		*out_path = xasprintf("%s/.docker", home);
+		*out_path = xasprintf("%s/.docker/config.json", home);
 	else
 		return FAIL(ERR_INVALID, "no place for credentials: neither DOCKER_CONFIG nor HOME is set");
 	return NULL;
@@ -79,37 +79,31 @@ static struct err *read_file(const char *path, json_t **out_doc)
 	return NULL;
 }
 
-static struct err *read_config(const char *dir, json_t **out_doc)
+static struct err *write_file(const char *path, const json_t *doc)
 {
-	auto_free char *path = xasprintf("%s/config.json", dir);
-
-	return read_file(path, out_doc);
-}
-
-static struct err *write_config(const char *dir, const json_t *doc)
-{
+	const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+	auto_free char *dir = slash ? xstrndup(path, (size_t)(slash - path) + (slash == path)) : xstrdup("."), *tmp = NULL;
 	auto_buf struct buf text = BUF(2 * FILE_MAX_BYTES);
 	auto_fd int dir_fd = -1, fd = -1;
-	char tmp[64];
 	int r;
 
 	json_print_indent(doc, 8, &text);
 	buf_ch(&text, '\n');
-	TRY(buf_check(&text, "config.json"));
+	TRY(buf_check(&text, path));
 	r = sys_mkdir(AT_FDCWD, dir, 0700);
 	if (r < 0 && r != -EEXIST)
 		return FAIL_OS(-r, "create %s", dir);
 	dir_fd = sys_open_dir(dir);
 	if (dir_fd < 0)
 		return FAIL_OS(-dir_fd, "%s", dir);
-	(void)snprintf(tmp, sizeof tmp, "config.json.%d-%lld", (int)getpid(), (long long)time_monotonic_ns());
+	tmp = xasprintf("%s.%d-%lld", name, (int)getpid(), (long long)time_monotonic_ns());
 	fd = sys_openat(dir_fd, tmp, O_WRONLY | O_CREAT | O_EXCL, 0600);
 	if (fd < 0)
 		return FAIL_OS(-fd, "create %s/%s", dir, tmp);
 	if ((r = sys_write_all(fd, text.data, text.n)) < 0 || (r = sys_fsync(fd)) < 0 ||
-	    (r = sys_rename(dir_fd, tmp, "config.json")) < 0) {
+	    (r = sys_rename(dir_fd, tmp, name)) < 0) {
 		(void)sys_unlink(dir_fd, tmp);
-		return FAIL_OS(-r, "write %s/config.json", dir);
+		return FAIL_OS(-r, "write %s", path);
 	}
 	if ((r = sys_fsync(dir_fd)) < 0)
 		return FAIL_OS(-r, "sync %s", dir);
@@ -290,13 +284,13 @@ static struct err *ask_helper(const char *helper, const char *key, struct cred *
 	return NULL;
 }
 
-static struct err *load_docker(const char *dir, const char *domain, struct cred *c)
+static struct err *load_docker(const char *path, const char *domain, struct cred *c)
 {
 	auto_json json_t *doc = NULL;
 	const char *helper, *key;
 	json_t *entry;
 
-	TRY(read_config(dir, &doc));
+	TRY(read_file(path, &doc));
 	helper = helper_of(doc, domain);
 	if (helper)
 		TRY(ask_helper(helper, cred_key(domain), c));
@@ -390,12 +384,12 @@ static struct err *load_helpers(const char *domain, const char *repository, stru
 	return NULL;
 }
 
-struct err *cred_load(const char *dir, const char *domain, const char *repository, struct cred *out_cred)
+struct err *cred_load(const char *path, const char *domain, const char *repository, struct cred *out_cred)
 {
 	auto_cred struct cred c = { 0 };
 
-	if (dir)
-		TRY(load_docker(dir, domain, &c));
+	if (path)
+		TRY(load_docker(path, domain, &c));
 	if (!c.user && !c.identity_token && !c.registry_token)
 		TRY(load_helpers(domain, repository, &c));
 	*out_cred = c;
@@ -436,13 +430,13 @@ static json_t *encode_entry(const struct cred *c)
 	return entry;
 }
 
-struct err *cred_store(const char *dir, const char *domain, const struct cred *c)
+struct err *cred_store(const char *path, const char *domain, const struct cred *c)
 {
 	auto_json json_t *doc = NULL, *entry = NULL;
 	const char *helper, *key;
 	json_t *auths;
 
-	TRY(read_config(dir, &doc));
+	TRY(read_file(path, &doc));
 	helper = helper_of(doc, domain);
 	if (helper) {
 		TRY(store_by_helper(helper, domain, c));
@@ -458,28 +452,40 @@ struct err *cred_store(const char *dir, const char *domain, const struct cred *c
 	if (!find_auth(doc, domain, &key))
 		key = cred_key(domain);
 	(void)json_object_set(auths, key, entry);
-	return write_config(dir, doc);
+	return write_file(path, doc);
 }
 
-struct err *cred_erase(const char *dir, const char *domain, bool *out_found)
+/* The entry of one registry, and what its helper has. */
+static struct err *erase_one(json_t *doc, const char *domain, const char *key)
+{
+	auto_buf struct buf out = BUF(HELPER_MAX_BYTES);
+	const char *helper = helper_of(doc, domain);
+	int status = 0;
+
+	if (helper)
+		TRY(run_helper(helper, "erase", cred_key(domain), &out, &status));
+	(void)json_object_del(json_object_get(doc, "auths"), key);
+	return NULL;
+}
+
+struct err *cred_erase(const char *path, const char *domain, bool *out_found)
 {
 	auto_json json_t *doc = NULL;
-	const char *helper, *key;
-	bool is_found;
+	const char *key = NULL;
+	bool is_found = false;
+	json_t *auths;
 
-	TRY(read_config(dir, &doc));
-	is_found = find_auth(doc, domain, &key) != NULL;
-	helper = helper_of(doc, domain);
-	if (helper && is_found) {
-		auto_buf struct buf out = BUF(HELPER_MAX_BYTES);
-		int status = 0;
+	TRY(read_file(path, &doc));
+	auths = json_object_get(doc, "auths");
+	while (domain ? find_auth(doc, domain, &key) != NULL : (key = json_object_iter_key(json_object_iter(auths))) != NULL) {
+		struct sv host = host_of_key(key);
+		auto_free char *name = xstrndup(host.p, host.n);
 
-		TRY(run_helper(helper, "erase", cred_key(domain), &out, &status));
+		TRY(erase_one(doc, domain ? domain : name, key));
+		is_found = true;
 	}
-	if (is_found) {
-		(void)json_object_del(json_object_get(doc, "auths"), key);
-		TRY(write_config(dir, doc));
-	}
+	if (is_found)
+		TRY(write_file(path, doc));
 	*out_found = is_found;
 	return NULL;
 }

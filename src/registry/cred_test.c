@@ -6,6 +6,14 @@
 #include <fcntl.h>
 #include <stdio.h>
 
+static const char *file(void)
+{
+	static char path[4096];
+
+	(void)snprintf(path, sizeof path, "%s/config.json", t_tmppath());
+	return path;
+}
+
 static void write_file(const char *text)
 {
 	t_file_write(t_tmpdir(), "config.json", text);
@@ -15,7 +23,7 @@ TEST(no_file_is_no_credentials)
 {
 	auto_cred struct cred c = { 0 };
 
-	CHECK_OK(cred_load(t_tmppath(), "a:5000", NULL, &c));
+	CHECK_OK(cred_load(file(), "a:5000", NULL, &c));
 	CHECK(!c.user && !c.identity_token);
 	CHECK_OK(cred_load("/nonexistent/dir", "a:5000", "x/y", &c));
 	CHECK(!c.user);
@@ -28,17 +36,17 @@ TEST(stored_is_loaded_and_other_members_stay)
 	bool found = false;
 
 	write_file("{\"psFormat\":\"x\",\"auths\":{\"other\":{\"auth\":\"eDp5\"}}}");
-	CHECK_OK(cred_store(t_tmppath(), "a:5000", &in));
+	CHECK_OK(cred_store(file(), "a:5000", &in));
 	CHECK(sys_fstatat(t_tmpdir(), "config.json", &st, 0) == 0 && (st.st_mode & 0777) == 0600);
-	CHECK_OK(cred_load(t_tmppath(), "a:5000", NULL, &out));
+	CHECK_OK(cred_load(file(), "a:5000", NULL, &out));
 	CHECK_STR(out.user, "joe");
 	CHECK_STR(out.password, "a:b\"c");
-	CHECK_OK(cred_erase(t_tmppath(), "a:5000", &found));
+	CHECK_OK(cred_erase(file(), "a:5000", &found));
 	CHECK(found);
-	CHECK_OK(cred_erase(t_tmppath(), "a:5000", &found));
+	CHECK_OK(cred_erase(file(), "a:5000", &found));
 	CHECK(!found);
 	cred_fini(&out);
-	CHECK_OK(cred_load(t_tmppath(), "other", NULL, &out));
+	CHECK_OK(cred_load(file(), "other", NULL, &out));
 	CHECK_STR(out.password, "y");
 	CHECK(
 	    t_file_is(t_tmpdir(), "config.json",
@@ -57,7 +65,7 @@ TEST(the_hub_has_many_names)
 		auto_free char *text = xasprintf("{\"auths\":{\"%s\":{\"auth\":\"eDp5\"}}}", spellings[i]);
 
 		write_file(text);
-		CHECK_OK(cred_load(t_tmppath(), "docker.io", NULL, &c));
+		CHECK_OK(cred_load(file(), "docker.io", NULL, &c));
 		CHECK_STR(c.user, "x");
 	}
 }
@@ -67,11 +75,11 @@ TEST(schemes_and_paths_in_keys_are_ignored_but_hosts_are_exact)
 	auto_cred struct cred c = { 0 }, d = { 0 }, f = { 0 };
 
 	write_file("{\"auths\":{\"https://a:5000/v2/\":{\"auth\":\"eDp5\"}}}");
-	CHECK_OK(cred_load(t_tmppath(), "a:5000", NULL, &c));
+	CHECK_OK(cred_load(file(), "a:5000", NULL, &c));
 	CHECK_STR(c.user, "x");
-	CHECK_OK(cred_load(t_tmppath(), "a", NULL, &d));
+	CHECK_OK(cred_load(file(), "a", NULL, &d));
 	CHECK(!d.user);
-	CHECK_OK(cred_load(t_tmppath(), "a:500", NULL, &f));
+	CHECK_OK(cred_load(file(), "a:500", NULL, &f));
 	CHECK(!f.user);
 }
 
@@ -80,7 +88,7 @@ TEST(tokens)
 	auto_cred struct cred c = { 0 };
 
 	write_file("{\"auths\":{\"a\":{\"auth\":\"eDo=\",\"identitytoken\":\"tok\"}}}");
-	CHECK_OK(cred_load(t_tmppath(), "a", NULL, &c));
+	CHECK_OK(cred_load(file(), "a", NULL, &c));
 	CHECK_STR(c.identity_token, "tok");
 }
 
@@ -94,7 +102,7 @@ TEST(broken_files_are_named_and_secrets_are_not)
 		auto_err struct err *e = NULL;
 
 		write_file(bad[i]);
-		e = cred_load(t_tmppath(), "a", NULL, &c);
+		e = cred_load(file(), "a", NULL, &c);
 		CHECK(e && e->kind == ERR_INVALID && !strstr(e->msg, "secret") && !strstr(e->msg, "c2Vj"));
 	}
 }
@@ -119,10 +127,10 @@ TEST(helpers_are_asked)
 		       "echo '{\"ServerURL\":\"a:5000\",\"Username\":\"u\",\"Secret\":\"s\"}'\n");
 	write_file(
 	    "{\"credHelpers\":{\"a:5000\":\"fake\",\"b\":\"fake\"},\"auths\":{\"b\":{\"auth\":\"eDp5\"}}}");
-	CHECK_OK(cred_load(t_tmppath(), "a:5000", NULL, &c));
+	CHECK_OK(cred_load(file(), "a:5000", NULL, &c));
 	CHECK_STR(c.user, "u");
 	CHECK_STR(c.password, "s");
-	CHECK_OK(cred_load(t_tmppath(), "b", NULL, &d)); /* the helper knows nothing: the file does */
+	CHECK_OK(cred_load(file(), "b", NULL, &d)); /* the helper knows nothing: the file does */
 	CHECK_STR(d.user, "x");
 }
 
@@ -133,7 +141,7 @@ TEST(helpers_store_and_the_file_only_notes_it)
 
 	install_helper(script);
 	write_file("{\"credsStore\":\"fake\"}");
-	CHECK_OK(cred_store(t_tmppath(), "docker.io", &in));
+	CHECK_OK(cred_store(file(), "docker.io", &in));
 	CHECK(t_file_is(
 	    t_tmpdir(), "got.store",
 	    "{\"ServerURL\":\"https://index.docker.io/v1/\",\"Username\":\"joe\",\"Secret\":\"s3cret\"}"));
@@ -148,14 +156,14 @@ TEST(helpers_that_are_missing_fail_or_have_bad_names)
 	auto_cred struct cred c = { 0 };
 
 	write_file("{\"credsStore\":\"surely-not-installed\"}");
-	CHECK_ERR(ERR_INVALID, cred_load(t_tmppath(), "a", NULL, &c));
+	CHECK_ERR(ERR_INVALID, cred_load(file(), "a", NULL, &c));
 	write_file("{\"credsStore\":\"../../tmp/x\"}");
-	CHECK_ERR(ERR_INVALID, cred_load(t_tmppath(), "a", NULL, &c));
+	CHECK_ERR(ERR_INVALID, cred_load(file(), "a", NULL, &c));
 	install_helper("#!/bin/sh\nexit 3\n");
 	write_file("{\"credsStore\":\"fake\"}");
-	CHECK_ERR(ERR_INVALID, cred_load(t_tmppath(), "a", NULL, &c));
+	CHECK_ERR(ERR_INVALID, cred_load(file(), "a", NULL, &c));
 	install_helper("#!/bin/sh\necho junk\n");
-	CHECK_ERR(ERR_INVALID, cred_load(t_tmppath(), "a", NULL, &c));
+	CHECK_ERR(ERR_INVALID, cred_load(file(), "a", NULL, &c));
 }
 
 TEST(a_failing_disk_leaves_the_old_file)
@@ -167,7 +175,7 @@ TEST(a_failing_disk_leaves_the_old_file)
 
 		write_file("{\"auths\":{}}");
 		t_sweep_on();
-		e = cred_store(t_tmppath(), "a", &in);
+		e = cred_store(file(), "a", &in);
 		t_sweep_off();
 		CHECK(!e == !t_sweep_fired());
 		if (e && !strstr(e->msg, "sync "))
@@ -199,8 +207,8 @@ TEST(the_longest_namespace_of_auth_json_wins_and_docker_comes_first)
 	check_user(NULL, "team/app", "p");
 	check_user(NULL, "team/apple", "t");
 	check_user(NULL, "teams", "h");
-	check_user(t_tmppath(), NULL, "h");
+	check_user(file(), NULL, "h");
 	write_file("{\"auths\":{\"a:5000\":{\"auth\":\"eDp5\"}}}");
-	check_user(t_tmppath(), "team/app", "x");
+	check_user(file(), "team/app", "x");
 	CHECK(unsetenv("REGISTRY_AUTH_FILE") == 0);
 }

@@ -19,10 +19,30 @@ static char *domain_of(const char *server)
 		   : xstrndup(s.p, s.n);
 }
 
+static struct err *file_of(const char *auth_file, char **out_file)
+{
+	if (!auth_file)
+		return cred_file(out_file);
+	*out_file = xstrdup(auth_file);
+	return NULL;
+}
+
+/* A file that is not there yet has nothing. */
+static struct err *load_stored(const char *auth_file, const char *file, const char *domain, struct cred *out_cred)
+{
+	struct err *e = auth_file ? cred_load_file(auth_file, domain, NULL, out_cred) : cred_load(file, domain, NULL, out_cred);
+
+	if (e && e->kind == ERR_NOT_FOUND) {
+		err_free(e);
+		return NULL;
+	}
+	return e;
+}
+
 struct err *transfer_login(struct report *report, const char *server, const struct access *access,
 			   const struct daemon_conf *daemon)
 {
-	auto_free char *domain = domain_of(server), *dir = NULL, *url = NULL;
+	auto_free char *domain = domain_of(server), *file = NULL, *url = NULL;
 	auto_cred struct cred stored = { 0 };
 	struct access with = *access;
 	struct ref ref = { .domain = domain, .path = (char[]){ "" } };
@@ -31,9 +51,9 @@ struct err *transfer_login(struct report *report, const char *server, const stru
 	auto_registry struct registry *r = NULL;
 	auto_response struct http_response answer = { 0 };
 
-	TRY(cred_dir(&dir));
+	TRY(file_of(access->auth_file, &file));
 	if (!access->cred) {
-		TRY(cred_load(dir, domain, NULL, &stored));
+		TRY(load_stored(access->auth_file, file, domain, &stored));
 		if (!stored.user && !stored.identity_token && !stored.registry_token)
 			return FAIL(ERR_NOT_FOUND, "nothing is stored for %s", domain);
 		with.cred = &stored;
@@ -50,13 +70,26 @@ struct err *transfer_login(struct report *report, const char *server, const stru
 		return err_ctx(fault_of(&answer), "login to %s: incorrect user name or password", domain);
 	if (answer.status != 200)
 		return err_ctx(fault_of(&answer), "login to %s", domain);
-	return access->cred ? cred_store(dir, domain, access->cred) : NULL;
+	return access->cred ? cred_store(file, domain, access->cred) : NULL;
 }
 
-struct err *transfer_logout(const char *server, bool *out_found)
+struct err *transfer_who(const char *server, const char *auth_file, char **out_user)
 {
-	auto_free char *domain = domain_of(server), *dir = NULL;
+	auto_free char *domain = domain_of(server), *file = NULL;
+	auto_cred struct cred stored = { 0 };
 
-	TRY(cred_dir(&dir));
-	return cred_erase(dir, domain, out_found);
+	TRY(file_of(auth_file, &file));
+	TRY(load_stored(auth_file, file, domain, &stored));
+	if (!stored.user && !stored.identity_token && !stored.registry_token)
+		return FAIL(ERR_NOT_FOUND, "not logged in to %s", domain);
+	*out_user = xstrdup(stored.user ? stored.user : "<token>");
+	return NULL;
+}
+
+struct err *transfer_logout(const char *server, const char *auth_file, bool *out_found)
+{
+	auto_free char *domain = server ? domain_of(server) : NULL, *file = NULL;
+
+	TRY(file_of(auth_file, &file));
+	return cred_erase(file, domain, out_found);
 }

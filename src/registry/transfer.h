@@ -54,4 +54,6 @@ FALLIBLE transfer_tags(const struct transfer *t, json_t **out_list); /* of t->re
  * ERR_NOT_FOUND nothing is stored. */
 FALLIBLE transfer_login(struct report *report, const char *server, const struct access *access,
 			const struct daemon_conf *daemon);
-FALLIBLE transfer_logout(const char *server, bool *out_found);
+/* Whose name is stored, owned; "<token>" when it is none. ERR_NOT_FOUND. auth_file: NULL for docker's, as below. */
+FALLIBLE transfer_who(const char *server, const char *auth_file, char **out_user);
+FALLIBLE transfer_logout(const char *server, const char *auth_file, bool *out_found); /* server NULL: all */

@@ -61,6 +61,30 @@ def test_login_pull_push_logout(transfer, locked_registry, tmp_path):
     assert "incorrect user name or password" in hoy_login(transfer, host).stderr
 
 
+def test_login_to_a_file_of_one_s_own(transfer, locked_registry, tmp_path):
+    """As podman and skopeo have it; both read and write the same file."""
+    host, auth = locked_registry.host, tmp_path / "sub/auth.json"
+
+    def hoy(*args, stdin=""):
+        return subprocess.run([BUILD / "src/main/hoy", *args], env=transfer.env, input=stdin, capture_output=True, text=True, check=False)
+
+    assert "not logged in" in hoy("login", "--authfile", auth, "--get-login", host).stderr
+    assert hoy("login", "--authfile", auth, "-u", "joe", "--password-stdin", host, stdin=PASSWORD).stdout == "Login Succeeded\n"
+    assert auth.stat().st_mode & 0o777 == 0o600 and not transfer.home.exists()
+    assert hoy("login", "--authfile", auth, "--get-login", host).stdout == "joe\n"
+    assert hoy("login", "--get-login", host).returncode == 1
+    assert "existing credentials" in hoy("login", "--authfile", auth, host).stdout
+    seed(Image(), tmp_path, f"{host}/own:1", f"--dest-authfile={auth}")
+    tags = ["image", "tags", f"{host}/own"]
+    assert hoy(*tags).returncode == 1 and hoy(*tags, "--authfile", auth).stdout == "1\n"
+    assert hoy("logout", "--authfile", auth, host).stdout == f"Removing login credentials for {host}\n"
+    assert hoy("login", "--authfile", auth, "--get-login", host).returncode == 1
+    auth.write_text(json.dumps({"auths": {"a.example": {"auth": "eDp5"}, "b.example/team": {"auth": "eDp5"}}, "kept": 1}))
+    assert hoy("logout", "--authfile", auth, "--all").stdout == "Removing login credentials for all registries\n"
+    assert json.loads(auth.read_text()) == {"auths": {}, "kept": 1}
+    assert hoy("logout", "--all", host).returncode == 1
+
+
 @pytest.mark.parametrize("typed,code", [(f"bad\x15{PASSWORD}x\x7f\r", 0), ("\x04", 1), ("\x03", 1), ("\r", 1)])
 def test_a_password_is_typed_unseen(transfer, locked_registry, typed, code):
     """Backspace and ^U edit it; ^D, ^C and nothing give up."""
