@@ -3,11 +3,14 @@
  * renamed; what a reader meets is whole. The two differ in where blobs and documents lie, and in how the
  * named one is found.
  */
+#include "base/map.h"
 #include "base/mem.h"
 #include "base/num.h"
 #include "base/own.h"
+#include "base/text.h"
 #include "image/manifest.h"
 #include "registry/end.h"
+#include "sys/spawn.h"
 #include "sys/sys.h"
 #include <fcntl.h>
 #include <pthread.h>
@@ -17,12 +20,14 @@
 
 #define CHUNK_BYTES (1u << 18)
 #define TAG_KEY     "org.opencontainers.image.ref.name"
+#define DIR_VERSION "Directory Transport Version: "
 
 struct files_end {
 	struct end base;
 	bool is_oci;
 	char *path, *tag;     /* tag: of a layout, or NULL */
 	int dir_fd, blobs_fd; /* of a dir the same */
+	struct map named;     /* of a dir: files of the image that is copied */
 };
 
 static struct files_end *files_of(struct end *end)
@@ -270,6 +275,49 @@ static struct err *name_in_layout(struct files_end *f, const struct remote_doc *
 	return write_file(f, f->dir_fd, "index.json", sv_from(out.data, out.n), -1);
 }
 
+static struct err *note_named(struct files_end *f, const struct remote_doc *doc, const char *own)
+{
+	CLEANUP(manifest_fini) struct manifest m = { 0 };
+	char name[80];
+
+	*map_put(&f->named, own) = f;
+	TRY(manifest_parse(sv_from(doc->body, doc->n), *doc->media_type ? doc->media_type : NULL, &m));
+	for (size_t i = 0; !m.is_index && i <= m.n; i++) {
+		TRY(name_of_blob(i < m.n ? m.parts[i].digest : m.config.digest, name));
+		*map_put(&f->named, name) = f;
+	}
+	return NULL;
+}
+
+struct leftover {
+	const struct map *named;
+	char **list;
+};
+
+static int see_leftover(void *ctx, const char *name)
+{
+	struct leftover *l = ctx;
+	size_t n = strlen(name);
+	bool is_ours = (n == 64 || strcmp(name + (n > 64 ? 64 : n), ".manifest.json") == 0) &&
+		       text_is_hex(sv_from(name, n > 64 ? 64 : n));
+
+	if (is_ours && !map_get(l->named, name))
+		text_list_add(&l->list, name);
+	return 0;
+}
+
+/* A directory holds one image: what an earlier one had goes when the new one is whole. */
+static void drop_leftovers(const struct files_end *f)
+{
+	struct leftover l = { .named = &f->named };
+	auto_list char **list = NULL;
+
+	(void)sys_each_entry(f->dir_fd, see_leftover, &l);
+	list = l.list;
+	for (char **name = list; name && *name; name++)
+		(void)sys_unlink(f->dir_fd, *name);
+}
+
 static struct err *files_put_document(struct end *end, const struct remote_doc *doc, const char *media_type,
 				      bool is_top)
 {
@@ -281,6 +329,10 @@ static struct err *files_put_document(struct end *end, const struct remote_doc *
 	TRY(write_file(f, f->blobs_fd, name, sv_from(doc->body, doc->n), -1));
 	if (is_top && f->is_oci)
 		return name_in_layout(f, doc, media_type);
+	if (!f->is_oci)
+		TRY(note_named(f, doc, name));
+	if (is_top)
+		drop_leftovers(f);
 	return NULL;
 }
 
@@ -291,6 +343,7 @@ static void files_close(struct end *end)
 	if (f->blobs_fd != f->dir_fd)
 		own_close(&f->blobs_fd);
 	own_close(&f->dir_fd);
+	map_fini(&f->named);
 	free(f->path);
 	free(f->tag);
 	free(f);
@@ -311,13 +364,39 @@ static struct err *make_dir(const struct files_end *f, int at, const char *name)
 	return r < 0 && r != -EEXIST ? FAIL_OS(-r, "create %s in %s", name, f->path) : NULL;
 }
 
+static int see_any(void *ctx, const char *name)
+{
+	(void)name;
+	*(bool *)ctx = true;
+	return 0;
+}
+
+/* Whatever else is in a directory is not ours to add to, and to remove from. */
+static struct err *check_dir(const struct files_end *f)
+{
+	auto_free char *body = NULL;
+	bool has_any = false;
+	size_t n = 0;
+	struct err *e = read_small(f->dir_fd, "version", f->path, &body, &n);
+
+	if (!e && sv_starts(sv_from(body, n), SV(DIR_VERSION)))
+		return NULL;
+	if (e && e->kind != ERR_NOT_FOUND)
+		return e;
+	err_free(e);
+	(void)sys_each_entry(f->dir_fd, see_any, &has_any);
+	return has_any ? FAIL(ERR_INVALID, "%s: it is not empty and holds no image of this kind (dir:): nothing is written into it", f->path)
+		       : NULL;
+}
+
 static struct err *make_layout(struct files_end *f)
 {
-	static const char oci[] = "{\"imageLayoutVersion\":\"1.0.0\"}",
-			  dir[] = "Directory Transport Version: 1.1\n";
+	static const char oci[] = "{\"imageLayoutVersion\":\"1.0.0\"}", dir[] = DIR_VERSION "1.1\n";
 
-	if (!f->is_oci)
+	if (!f->is_oci) {
+		TRY(check_dir(f));
 		return write_file(f, f->dir_fd, "version", sv_of(dir), -1);
+	}
 	TRY(make_dir(f, f->dir_fd, "blobs"));
 	TRY(make_dir(f, f->dir_fd, "blobs/sha256"));
 	return write_file(f, f->dir_fd, "oci-layout", sv_of(oci), -1);

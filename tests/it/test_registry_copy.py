@@ -101,6 +101,22 @@ def test_a_layout_with_several_images(transfer, liar, other, tmp_path):
     assert transfer.fails("copy", f"oci:{tmp_path}/many:c", f"dir:{tmp_path}/x")["kind"] == "not_found"
 
 
+def test_a_directory_holds_one_image_and_nothing_else_s(transfer, liar, tmp_path):
+    """As skopeo: another image takes the place of the first; a directory of something else is left alone."""
+    two_platforms(liar)
+    transfer.ok("copy", "--all", f"{liar.host}/x", f"dir:{tmp_path}/d")
+    assert len(list((tmp_path / "d").glob("*.manifest.json"))) == 3
+    liar.routes.clear()
+    liar.image = Image([b"another"])
+    transfer.ok("copy", f"{liar.host}/x", f"dir:{tmp_path}/d")
+    assert sorted(x.name for x in (tmp_path / "d").iterdir()) == sorted(
+        ["version", "manifest.json", *(x[7:] for x in liar.image.blobs)])
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/letter").write_text("dear")
+    assert "nothing is written" in transfer.fails("copy", f"{liar.host}/x", f"dir:{tmp_path}/mine")["message"]
+    assert [x.name for x in (tmp_path / "mine").iterdir()] == ["letter"]
+
+
 def test_a_layout_s_tag_may_be_a_whole_name(transfer, liar, registry, tmp_path):
     """The path ends at the first colon, as skopeo has it."""
     transfer.ok("copy", f"{liar.host}/x", f"oci:{tmp_path}/named:team/app:1")
