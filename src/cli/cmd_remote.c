@@ -31,8 +31,7 @@ static const struct opt inspect_opts[] = {
 };
 #undef AT
 
-/* skopeo's "docker://" before a name; other forms of its are no registry. */
-static FALLIBLE name_of(const char *text, const char **out_name)
+FALLIBLE cmd_registry_name(const char *text, const char **out_name)
 {
 	static const char *const others[] = { "oci:", "oci-archive:", "docker-archive:", "dir:", "docker-daemon:", "containers-storage:" };
 
@@ -49,7 +48,7 @@ static FALLIBLE ask_registry(const struct inspect_conf *c, const struct engine_a
 	auto_list char **words = NULL;
 	auto_json json_t *result = NULL;
 
-	TRY(name_of(name, &name));
+	TRY(cmd_registry_name(name, &name));
 	text_list_add(&words, "inspect");
 	if (c->is_raw || c->is_config)
 		text_list_add(&words, c->is_raw ? "--raw" : "--config");
@@ -132,7 +131,7 @@ FALLIBLE cmd_remote_tags(const char *name, const struct engine_access *access, c
 	auto_list char **words = NULL;
 	auto_json json_t *result = NULL;
 
-	TRY(name_of(name, &name));
+	TRY(cmd_registry_name(name, &name));
 	text_list_add(&words, "tags");
 	text_list_add(&words, name);
 	TRY(engine_transfer_run(words, -1, &o, &result));
@@ -142,11 +141,14 @@ FALLIBLE cmd_remote_tags(const char *name, const struct engine_access *access, c
 static FALLIBLE run_tags(const void *conf, char *const args[], int *out_exit)
 {
 	const struct tags_conf *c = conf;
+	const char *last = strrchr(args[0], '/');
 	auto_list char **tags = NULL;
 	auto_free char *creds = NULL;
 	struct engine_access access;
 
 	(void)out_exit;
+	if (strpbrk(last ? last : args[0], ":@"))
+		return FAIL(ERR_INVALID, "%s: all tags of a repository are listed: its name is without tag and digest", args[0]);
 	TRY(access_complete(&c->access, &creds, &access));
 	TRY(cmd_remote_tags(args[0], &access, &tags));
 	for (char **tag = tags; tag && *tag; tag++)

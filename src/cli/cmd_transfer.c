@@ -144,35 +144,39 @@ static FALLIBLE run_pull(const void *conf, char *const args[], int *out_exit)
 	auto_list char **tags = NULL;
 	auto_free char *creds = NULL;
 	struct engine_access access;
+	const char *name;
 
 	(void)out_exit;
 	TRY(check_trust(c));
-	TRY(ref_parse(args[0], &r));
+	TRY(cmd_registry_name(args[0], &name));
+	TRY(ref_parse(name, &r));
 	TRY(access_complete(&c->access, &creds, &access));
 	if (!c->all_tags) {
-		tell_default_tag(c, args[0], &r);
+		tell_default_tag(c, name, &r);
 		tell_pull(c, r.digest ? r.digest : r.tag, &r);
-		return pull_one(c, &access, args[0]);
+		return pull_one(c, &access, name);
 	}
-	TRY(check_no_tag(args[0], &r));
-	TRY(cmd_remote_tags(args[0], &access, &tags));
+	TRY(check_no_tag(name, &r));
+	TRY(cmd_remote_tags(name, &access, &tags));
 	for (char **tag = tags; tag && *tag; tag++) {
-		auto_free char *name = xasprintf("%s:%s", args[0], *tag);
+		auto_free char *one = xasprintf("%s:%s", name, *tag);
 
 		tell_pull(c, *tag, &r);
-		TRY(pull_one(c, &access, name));
+		TRY(pull_one(c, &access, one));
 	}
 	return NULL;
 }
 const struct cmd cmd_pull = { "pull",	 "NAME[:TAG|@DIGEST]",	       "Download an image from a registry",
 			      pull_opts, sizeof(struct transfer_conf), 1, 1, false, 0, false, run_pull, NULL, NULL };
 
-static FALLIBLE push_one(const struct transfer_conf *c, const struct engine_access *access, const char *name)
+/* to: where, when it is not what the image is called here; else NULL. */
+static FALLIBLE push_one(const struct transfer_conf *c, const struct engine_access *access, const char *name, const char *to)
 {
 	CLEANUP(progress_fini) struct progress p = progress_begin(c->quiet, stdout);
 	struct engine_transfer_opts o = { .access = *access,
 					  .quiet = c->quiet,
 					  .progress = progress_sink(&p),
+					  .to = to,
 					  .compression = c->format,
 					  .compression_level = c->level,
 					  .all_platforms = c->all_platforms };
@@ -181,7 +185,7 @@ static FALLIBLE push_one(const struct transfer_conf *c, const struct engine_acce
 	uint64_t bytes = 0;
 	struct engine *e;
 
-	TRY(ref_parse(name, &r));
+	TRY(ref_parse(to ? to : name, &r));
 	TRY(cmd_engine(&e));
 	TRY(engine_image_push(e, name, &o, &digest, &bytes));
 	if (!c->quiet)
@@ -220,27 +224,31 @@ static FALLIBLE run_push(const void *conf, char *const args[], int *out_exit)
 	auto_list char **names = NULL;
 	auto_free char *creds = NULL;
 	struct engine_access access;
+	const char *name;
 
 	(void)out_exit;
 	TRY(check_trust(c));
-	TRY(ref_parse(args[0], &r));
+	TRY(cmd_registry_name(args[1] ? args[1] : args[0], &name));
+	TRY(ref_parse(name, &r));
 	TRY(access_complete(&c->access, &creds, &access));
+	if (c->all_tags && args[1])
+		return FAIL(ERR_INVALID, "--all-tags and a destination exclude each other");
 	if (c->all_tags)
-		TRY(check_no_tag(args[0], &r));
+		TRY(check_no_tag(name, &r));
 	else
-		tell_default_tag(c, args[0], &r);
+		tell_default_tag(c, name, &r);
 	if (!c->quiet)
 		(void)printf("The push refers to repository [%s/%s]\n", r.domain, r.path);
 	(void)fflush(stdout);
 	if (!c->all_tags)
-		return push_one(c, &access, args[0]);
+		return push_one(c, &access, args[1] ? args[0] : name, args[1] ? name : NULL);
 	TRY(local_tags(&r, &names));
-	for (char **name = names; *name; name++)
-		TRY(push_one(c, &access, *name));
+	for (char **one = names; *one; one++)
+		TRY(push_one(c, &access, *one, NULL));
 	return NULL;
 }
-const struct cmd cmd_push = { "push",	 "NAME[:TAG]",		       "Upload an image to a registry",
-			      push_opts, sizeof(struct transfer_conf), 1, 1, false, 0, false, run_push, NULL, NULL };
+const struct cmd cmd_push = { "push",	 "NAME[:TAG] [DESTINATION]",   "Upload an image to a registry",
+			      push_opts, sizeof(struct transfer_conf), 1, 2, false, 0, false, run_push, NULL, NULL };
 
 /* ---- login ---- */
 

@@ -19,6 +19,8 @@ FALLIBLE cmd_each(struct engine *e, char *const args[], struct err *(*one)(struc
 /* Asks at the terminal which of several registries a short name means; NULL when standard input or error is none. */
 typedef struct err *cmd_choice(void *ctx, const char *text, char *const *names, size_t *out_index);
 cmd_choice *cmd_chooser(void);
+/* The name without skopeo's "docker://"; ERR_INVALID: a form that is no registry's. Borrowed from text. */
+FALLIBLE cmd_registry_name(const char *text, const char **out_name);
 /* The tags a registry has of a repository; owned list, NULL when none. */
 FALLIBLE cmd_remote_tags(const char *name, const struct engine_access *access, char ***out_tags);
 /* Prints an error that is not the end: "hoy: …". Consumes it. */

@@ -41,6 +41,7 @@ struct engine_transfer_opts {
 	/* Which of several registries a short name means (shortname.h); NULL: nobody to ask. */
 	struct err *(*choose)(void *ctx, const char *text, char *const *names, size_t *out_index);
 	void *choose_ctx;
+	const char *to;	    /* push: the name there; NULL: the same as here */
 	bool all_platforms; /* push: what the name is, an index with all its parts; else our platform's manifest */
 };
 /* Pulls through hoy-transfer, applies the layers, names the image. out_full: what ref stood for; out_digest: of what that resolved

@@ -317,8 +317,9 @@ static FALLIBLE name_pushed(struct engine *e, const struct image_name *n, const 
 static FALLIBLE push_leased(struct engine *e, const char *ref, const struct engine_transfer_opts *o, char **out_digest,
 			    uint64_t *out_bytes)
 {
-	auto_free char *own = NULL;
+	auto_free char *own = NULL, *to = NULL;
 	auto_json json_t *result = NULL;
+	CLEANUP(ref_fini) struct ref r = { 0 };
 	auto_helper struct helper h = HELPER(.e = e, .progress = o->progress);
 	struct image_name n = { 0 };
 	const char *digest;
@@ -328,10 +329,14 @@ static FALLIBLE push_leased(struct engine *e, const char *ref, const struct engi
 	if (!found)
 		return FAIL(ERR_NOT_FOUND, "An image does not exist locally with the tag: %s", ref);
 	own = n.ref;
+	if (o->to)
+		TRY(ref_parse(o->to, &r));
+	to = o->to ? ref_full(&r) : xstrdup(own);
 	/* the part of our platform: of an index the other parts are seldom here */
-	TRY(run_for(&h, n.ref, o->all_platforms ? n.digest : n.manifest, o, &result));
+	TRY(run_for(&h, to, o->all_platforms ? n.digest : n.manifest, o, &result));
 	digest = json_str_at(result, "digest", n.manifest);
-	TRY(name_pushed(e, &n, digest));
+	if (!o->to)
+		TRY(name_pushed(e, &n, digest));
 	*out_digest = xstrdup(digest);
 	*out_bytes = (uint64_t)json_int_at(result, "size", 0);
 	return NULL;

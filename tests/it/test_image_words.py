@@ -57,6 +57,21 @@ def test_progress_is_told_while_it_happens(fresh_hoy, busybox_tar, liar):  # noq
     assert pull.wait(60) == 0
 
 
+def test_push_under_another_name(fresh_hoy, pushed):
+    """podman push IMAGE DESTINATION: no name of it stays here."""
+    there = pushed.replace("/words:1", "/elsewhere:2")
+    out = fresh_hoy("push", pushed, "docker://" + there).out
+    assert out.startswith(f"The push refers to repository [{there[:-2]}]\n") and "\n2: digest: sha256:" in out
+    assert fresh_hoy("image", "tags", there[:-2]).out == "2\n"
+    assert fresh_hoy("images", "-q", there).out == ""
+    fresh_hoy("tag", pushed, "local")
+    fresh_hoy("push", "local", there[:-1] + "3")
+    assert sorted(fresh_hoy("image", "tags", there[:-2]).out.split()) == ["2", "3"]
+    assert fresh_hoy("image", "inspect", "-f", "{{len .RepoDigests}}", "local").out == "2\n"
+    assert "exclude" in fresh_hoy("push", "-a", pushed[:-2], there, code=1).err
+    assert "no registry's" in fresh_hoy("push", pushed, "dir:/tmp/x", code=1).err
+
+
 def test_rmi(fresh_hoy, pushed):
     assert "No such image: nosuch" in fresh_hoy("rmi", "-f", "nosuch").err  # docker's: gone is gone
     assert "No such image: nosuch" in fresh_hoy("rmi", "nosuch", pushed, code=1).err
@@ -83,6 +98,8 @@ def test_inspect_of_nothing_is_an_empty_list(fresh_hoy, registry):
 def test_names_as_skopeo_has_them(fresh_hoy, pushed):
     assert fresh_hoy("image", "tags", "docker://" + pushed.rsplit(":", 1)[0]).out == "1\n"
     assert fresh_hoy("image", "inspect", "--remote", "-f", "{{.Name}}", "docker://" + pushed).out == pushed + "\n"
+    assert "without tag" in fresh_hoy("image", "tags", pushed, code=1).err
+    assert fresh_hoy("pull", "-q", "docker://" + pushed).out == pushed + "\n"
     for form in "oci:/tmp/x:1", "docker-archive:/tmp/x":
         assert "is no registry's" in fresh_hoy("image", "inspect", "--remote", form, code=1).err
 
