@@ -249,6 +249,56 @@ TEST(a_truncated_or_damaged_stream_is_corrupt)
 	}
 }
 
+static struct err *drain_any(struct memory *m, size_t step, struct buf *out)
+{
+	auto_unzip struct unzip *u = NULL;
+	char chunk[4096];
+	size_t n = 1;
+
+	m->at = 0;
+	buf_reset(out);
+	TRY(unzip_open_any(source(m), &u));
+	while (n) {
+		TRY(unzip_read(u, chunk, step, &n));
+		buf_add(out, chunk, n);
+	}
+	return NULL;
+}
+
+TEST(what_stands_around_a_stream_is_passed_over)
+{
+	static const char skipped[] = "\x53\x2a\x4d\x18\x04\0\0\0skip", zeros[600] = "";
+	static const enum zip_kind kinds[] = { ZIP_GZIP, ZIP_ZSTD };
+
+	for (size_t k = 0; k < LEN(kinds); k++) {
+		struct memory packed = MEMORY;
+
+		for (int member = 0; member < 2; member++) {
+			auto_zip struct zip *z = NULL;
+
+			if (kinds[k] == ZIP_ZSTD) /* as pzstd writes */
+				buf_add(&packed.b, skipped, sizeof skipped - 1);
+			CHECK_OK(zip_open(kinds[k], 0, sink(&packed), &z));
+			CHECK_OK(zip_write(z, "half", 4));
+			CHECK_OK(zip_finish(z));
+		}
+		if (kinds[k] == ZIP_GZIP) /* as tapes have it */
+			buf_add(&packed.b, zeros, sizeof zeros);
+		CHECK(zip_sniff(packed.b.data, packed.b.n) == kinds[k]);
+		for (packed.step = 0; packed.step < 3; packed.step++) {
+			struct memory back = MEMORY;
+
+			CHECK_OK(drain_any(&packed, 3, &back.b));
+			CHECK_STR(buf_text(&back.b), "halfhalf");
+			buf_fini(&back.b);
+		}
+		buf_str(&packed.b, "x");
+		packed.at = 0;
+		CHECK_ERR(ERR_CORRUPT, drain(&packed));
+		buf_fini(&packed.b);
+	}
+}
+
 static void pack_xz(const struct buf *plain, struct buf *out)
 {
 	uint8_t room[300000];
@@ -265,22 +315,6 @@ static void pack_bzip2(const struct buf *plain, struct buf *out)
 
 	CHECK(BZ2_bzBuffToBuffCompress(room, &n, plain->data, (unsigned)plain->n, 1, 0, 0) == BZ_OK);
 	buf_add(out, room, n);
-}
-
-static struct err *drain_any(struct memory *m, size_t step, struct buf *out)
-{
-	auto_unzip struct unzip *u = NULL;
-	char chunk[4096];
-	size_t n = 1;
-
-	m->at = 0;
-	buf_reset(out);
-	TRY(unzip_open_any(source(m), &u));
-	while (n) {
-		TRY(unzip_read(u, chunk, step, &n));
-		buf_add(out, chunk, n);
-	}
-	return NULL;
 }
 
 /* What people compress themselves: two members behind one another, in steps of any size, cut and damaged anywhere. */
@@ -415,6 +449,31 @@ TEST(tar_times_survive_a_round_trip)
 		CHECK_OK(tar_next(r, &e));
 		CHECK_INT(e->mtime_ns, times[i]);
 		buf_fini(&m.b);
+	}
+}
+
+TEST(times_beyond_ours_are_the_last)
+{
+	static const char *const dates[] = { "@99999999999", "@-99999999999" };
+
+	for (size_t i = 0; i < 2 * LEN(dates); i++) {
+		auto_tar_reader struct tar_reader *r = NULL;
+		auto_fd int fd = -1;
+		const struct tar_entry *e;
+		char command[900];
+
+		FILE *p;
+
+		(void)snprintf(command, sizeof command, "cd %s && echo hi >f && tar --format=%s --mtime=%s -V label -cf f.tar f && echo ok",
+			       t_tmppath(), i < LEN(dates) ? "gnu" : "posix", dates[i % LEN(dates)]);
+		p = popen(command, "r");
+		CHECK(p && fgets(command, sizeof command, p));
+		CHECK(pclose(p) == 0);
+		fd = openat(t_tmpdir(), "f.tar", O_RDONLY | O_CLOEXEC);
+		CHECK_OK(tar_reader_new(zip_source_fd(&fd), &r));
+		CHECK_OK(tar_next(r, &e));
+		CHECK(e && strcmp(e->name, "f") == 0); /* and the archive's label is no entry */
+		CHECK_INT(e->mtime_ns / 1000000000, (i % 2 ? -1 : 1) * (INT64_MAX / 1000000000 - 1));
 	}
 }
 

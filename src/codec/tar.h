@@ -4,7 +4,7 @@
  * Reader: names are handed out as they stand (without a leading "./" or "/" and trailing "/"); whether they escape is for
  * the extractor (sys/fs) to refuse. Format: POSIX.1-2017 pax, GNU tar manual "Standard".
  * Layer: codec.  Threads: one per stream.
- * Limits: name and link 4095 bytes, 1 MiB of pax records per entry, 1024 xattrs.
+ * Limits: name and link 4095 bytes, 1 MiB of pax records per entry, 1024 xattrs. Times beyond those of int64_t (1677, 2262) are its last.
  * Errors: ERR_CORRUPT (checksum, truncation, bad number) naming the offset; ERR_LIMIT.
  */
 #pragma once
@@ -37,6 +37,7 @@ struct tar_entry {
 
 struct tar_reader;
 FALLIBLE tar_reader_new(struct zip_source source, struct tar_reader **out_reader); /* plain tar; unzip before */
+void tar_may_be_empty(struct tar_reader *r); /* no byte at all is an archive without entries: some tools make such layers */
 /* The next entry, skipping what was not read of the last; *out_entry NULL at the end. */
 FALLIBLE tar_next(struct tar_reader *r, const struct tar_entry **out_entry);
 /* Content of the current entry (holes of sparse files filled with zeros); *out_n == 0 at its end. */

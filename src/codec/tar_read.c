@@ -12,6 +12,8 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Later times, and as early ones, are taken for this one, as file systems do with what is beyond them. */
+#define SECONDS_MAX (INT64_MAX / 1000000000 - 1)
 enum { BLOCK = 512, NAME_MAX_BYTES = 4095, PAX_MAX = 1 << 20, XATTRS_MAX = 1024, SPARSE_MAX = 1 << 16 };
 
 struct hole {
@@ -27,6 +29,7 @@ struct tar_reader {
 	struct buf name, link, pax_path, pax_link;
 	VEC(struct tar_xattr) xattrs;
 	struct arena arena; /* xattr names and values of the current entry */
+	bool may_be_empty; /* no byte at all is an archive, too */
 	bool has_size, has_uid, has_gid, has_mtime, is_sparse_1_0;
 	uint64_t pax_size, pax_uid, pax_gid, real_size;
 	int64_t pax_mtime;
@@ -45,6 +48,11 @@ struct err *tar_reader_new(struct zip_source source, struct tar_reader **out_rea
 	arena_init(&r->arena, 2 * PAX_MAX);
 	*out_reader = r;
 	return NULL;
+}
+
+void tar_may_be_empty(struct tar_reader *r)
+{
+	r->may_be_empty = true;
 }
 
 void tar_reader_free(struct tar_reader *r)
@@ -197,8 +205,8 @@ static struct err *pax_time(const struct tar_reader *r, struct sv v, int64_t *ou
 	int64_t ns = 0, unit = 100000000;
 
 	TRY(pax_number(r, neg ? sv_skip(whole, 1) : whole, &s));
-	if (s > INT64_MAX / 1000000000 - 1)
-		return bad(r, "time out of range");
+	if (s > SECONDS_MAX)
+		s = SECONDS_MAX;
 	for (size_t i = 0; i < v.n && unit; i++, unit /= 10) {
 		if (v.p[i] < '0' || v.p[i] > '9')
 			return bad(r, "bad time in a pax record");
@@ -476,9 +484,9 @@ static bool negative_time(const unsigned char *p, int64_t *out_ns)
 
 	for (size_t i = 4; i < 12; i++)
 		v = v << 8 | p[i];
-	if (p[0] != 0xff || (int64_t)v >= 0 || (int64_t)v < -INT64_MAX / 1000000000)
+	if (p[0] != 0xff || (int64_t)v >= 0)
 		return false;
-	*out_ns = (int64_t)v * 1000000000;
+	*out_ns = ((int64_t)v < -SECONDS_MAX ? -SECONDS_MAX : (int64_t)v) * 1000000000;
 	return true;
 }
 
@@ -490,7 +498,7 @@ static struct err *header_numbers(struct tar_reader *r, const unsigned char *h)
 	TRY(number(r, h + 100, 8, UINT32_MAX, &mode));
 	TRY(number(r, h + 108, 8, UINT32_MAX, &uid));
 	TRY(number(r, h + 116, 8, UINT32_MAX, &gid));
-	TRY(number(r, h + 136, 12, INT64_MAX / 1000000000 - 1, &mtime));
+	TRY(number(r, h + 136, 12, UINT64_MAX, &mtime));
 	if (e->type == '3' || e->type == '4') {
 		TRY(number(r, h + 329, 8, UINT32_MAX, &major));
 		TRY(number(r, h + 337, 8, UINT32_MAX, &minor));
@@ -501,7 +509,7 @@ static struct err *header_numbers(struct tar_reader *r, const unsigned char *h)
 	e->uid = (uid_t)(r->has_uid ? r->pax_uid : uid);
 	e->gid = (gid_t)(r->has_gid ? r->pax_gid : gid);
 	if (!negative_time(h + 136, &e->mtime_ns))
-		e->mtime_ns = (int64_t)mtime * 1000000000;
+		e->mtime_ns = (mtime > SECONDS_MAX ? SECONDS_MAX : (int64_t)mtime) * 1000000000;
 	if (r->has_mtime)
 		e->mtime_ns = r->pax_mtime;
 	e->dev_major = (unsigned)major;
@@ -568,7 +576,7 @@ struct err *tar_next(struct tar_reader *r, const struct tar_entry **out_entry)
 		uint64_t size = 0;
 
 		TRY(take(r, h, BLOCK, &end));
-		if (end && !r->offset)
+		if (end && !r->offset && !r->may_be_empty)
 			return FAIL(ERR_CORRUPT, "tar archive is empty");
 		if (end || is_zero(h))
 			return NULL;
@@ -587,6 +595,9 @@ struct err *tar_next(struct tar_reader *r, const struct tar_entry **out_entry)
 			break;
 		case 'K':
 			TRY(long_text(r, size, &r->pax_link));
+			break;
+		case 'V': /* the label of the archive itself (GNU) */
+			TRY(skip(r, size + (BLOCK - size % BLOCK) % BLOCK));
 			break;
 		default:
 			TRY(entry_of(r, h, size));

@@ -103,6 +103,9 @@ enum zip_kind zip_sniff(const void *p, size_t n)
 		return ZIP_GZIP;
 	if (n >= 4 && memcmp(p, "\x28\xb5\x2f\xfd", 4) == 0)
 		return ZIP_ZSTD;
+	/* a frame to be skipped, as pzstd writes in front of each (RFC 8878 3.1.2) */
+	if (n >= 4 && (((const unsigned char *)p)[0] & 0xf0) == 0x50 && memcmp((const char *)p + 1, "\x2a\x4d\x18", 3) == 0)
+		return ZIP_ZSTD;
 	return ZIP_NONE;
 }
 
@@ -204,6 +207,14 @@ static void gzip_begin(struct unzip *u)
 	u->member_open = true;
 }
 
+/* Zeros behind a stream, as tapes and disks pad with, are not of it (as gzip has it). */
+static bool pass_zeros(struct unzip *u)
+{
+	while (u->in_at < u->in_n && u->in[u->in_at] == 0)
+		u->in_at++;
+	return u->in_at == u->in_n;
+}
+
 static struct err *gzip_read(struct unzip *u, void *p, size_t n, size_t *out_n)
 {
 	struct inflate_state *s = u->gzip;
@@ -218,6 +229,8 @@ static struct err *gzip_read(struct unzip *u, void *p, size_t n, size_t *out_n)
 			return NULL;
 		}
 		if (!u->member_open) {
+			if (u->any_member && pass_zeros(u))
+				continue;
 			if (u->any_member && u->in[u->in_at] != 0x1f)
 				return FAIL(ERR_CORRUPT, "garbage after the gzip stream");
 			gzip_begin(u);
