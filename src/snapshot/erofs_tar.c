@@ -197,6 +197,8 @@ static FALLIBLE hard_link(struct reading *r, const struct tar_entry *e, uint32_t
 		return err_ctx(err, "find the directory of the hard link target of %s", e->name);
 	slash = slash ? slash + 1 : target;
 	name = etree_find(r->t, from, slash, strlen(slash));
+	if (name != ETREE_NONE && name == old && !S_ISDIR(r->t->inodes.p[r->t->names.p[old].inode].mode))
+		return NULL; /* tar writes a link to itself where it is given a file with several names twice */
 	/* what the new name replaces is gone before the link is made */
 	if (name == ETREE_NONE || name == old ||
 	    (old != ETREE_NONE && r->t->names.p[old].inode != 0 &&
@@ -294,6 +296,7 @@ FALLIBLE etree_read_tar(struct erofs_tree *t, struct zip_source tar, int image_f
 	const struct tar_entry *e;
 
 	TRY(tar_reader_new(tar, &r.tar));
+	tar_may_be_empty(r.tar);
 	for (;;) {
 		TRY(tar_next(r.tar, &e));
 		if (!e)

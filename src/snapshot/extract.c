@@ -146,6 +146,15 @@ static struct err *make_file(struct extract *x, const struct tar_entry *e, const
 	return r < 0 ? failed(r, "set the time of", e->name) : NULL;
 }
 
+/* Whether both names are of one file: tar writes a link to itself where it is given a file with several names twice. */
+static bool is_same(int dir_fd, const char *base, int other_fd, const char *other)
+{
+	struct stat a, b;
+
+	return sys_fstatat(dir_fd, base, &a, AT_SYMLINK_NOFOLLOW) == 0 && sys_fstatat(other_fd, other, &b, AT_SYMLINK_NOFOLLOW) == 0 &&
+	       a.st_dev == b.st_dev && a.st_ino == b.st_ino && !S_ISDIR(a.st_mode);
+}
+
 /* A further name of what this layer made before. */
 static struct err *make_link(struct extract *x, const struct tar_entry *e, const char *base)
 {
@@ -162,9 +171,12 @@ static struct err *make_link(struct extract *x, const struct tar_entry *e, const
 	from = sys_open_in_root(x->place.root_fd, slash ? target : ".", O_PATH | O_DIRECTORY, 0);
 	if (from < 0)
 		return failed(from, "find the directory of the hard link target of", e->name);
-	r = sys_link(from, slash ? slash + 1 : target, place_at(&x->place)->fd, base);
+	slash = slash ? slash + 1 : target;
+	r = sys_link(from, slash, place_at(&x->place)->fd, base);
+	if (r == -EEXIST && is_same(place_at(&x->place)->fd, base, from, slash))
+		return NULL;
 	if (r == -EEXIST && (r = make_room(x, base)) == 0)
-		r = sys_link(from, slash ? slash + 1 : target, place_at(&x->place)->fd, base);
+		r = sys_link(from, slash, place_at(&x->place)->fd, base);
 	return r < 0 ? FAIL_OS(-r, "hard link %s to %s", e->name, e->link) : NULL;
 }
 
@@ -468,6 +480,8 @@ struct err *extract_tar(int tree_fd, struct zip_source tar, bool is_layer, uint6
 	if ((x.umask = fs_own_umask(0)) < 0)
 		return FAIL_OS(-x.umask, "get a umask of our own");
 	TRY(tar_reader_new(tar, &x.tar));
+	if (is_layer)
+		tar_may_be_empty(x.tar);
 	TRY(place_init(&x.place, tree_fd));
 	for (;;) {
 		TRY(tar_next(x.tar, &e));

@@ -1,4 +1,6 @@
 """Images: import, list, tag, remove, save and load, transport through a registry, exchange with other tools."""
+import hashlib
+import io
 import json
 import os
 import pathlib
@@ -330,6 +332,31 @@ def test_an_archive_that_ends_in_zeros(fresh_hoy, busybox_tar, tmp_path, driver)
     padded.write_bytes(bytes(1 << 20))
     fresh_hoy("import", padded, "nothing")
     assert "Damaged" not in fresh_hoy("verify").out
+
+
+@pytest.mark.parametrize("driver", ["erofs", "overlay"])
+def test_what_tools_make_of_layers(fresh_hoy, busybox_tar, tmp_path, driver):
+    """A layer of no byte at all; a link to itself, which tar writes of a file with two names that it is given twice."""
+    fresh_hoy.env["HOY_STORAGE_DRIVER"] = driver
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "one").write_text("twice\n")
+    (tree / "two").hardlink_to(tree / "one")
+    subprocess.run(["tar", "-C", tree, "-cf", tmp_path / "twice.tar", "one", "one", "two", "two"], check=True)
+    layers = [busybox_tar.read_bytes(), (tmp_path / "twice.tar").read_bytes(), b""]
+    ids = ["sha256:" + hashlib.sha256(layer).hexdigest() for layer in layers]
+    documents = {"config.json": json.dumps({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": ids}}),
+                 "manifest.json": json.dumps([{"Config": "config.json", "RepoTags": ["odd:1"], "Layers": ["0.tar", "1.tar", "2.tar"]}])}
+    with tarfile.open(tmp_path / "odd.tar", "w") as tar:
+        for name, body in [(n, d.encode()) for n, d in documents.items()] + [(f"{i}.tar", layer) for i, layer in enumerate(layers)]:
+            info = tarfile.TarInfo(name)
+            info.size = len(body)
+            tar.addfile(info, io.BytesIO(body))
+    fresh_hoy("load", "-i", tmp_path / "odd.tar")
+    assert fresh_hoy("run", "--rm", "odd:1", "sh", "-c", "cat one two; stat -c %h one").out == "twice\ntwice\n2\n"
+    assert "Damaged" not in fresh_hoy("verify").out
+    (tmp_path / "nothing").touch()
+    assert "empty" in fresh_hoy("import", tmp_path / "nothing", code=1).err
 
 
 @pytest.mark.parametrize("program", ["xz", "bzip2", "gzip", "zstd"])
