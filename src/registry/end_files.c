@@ -275,13 +275,14 @@ static struct err *name_in_layout(struct files_end *f, const struct remote_doc *
 	return write_file(f, f->dir_fd, "index.json", sv_from(out.data, out.n), -1);
 }
 
-static struct err *note_named(struct files_end *f, const struct remote_doc *doc, const char *own)
+static struct err *note_named(struct files_end *f, const struct remote_doc *doc, const char *media_type,
+			      const char *own)
 {
 	CLEANUP(manifest_fini) struct manifest m = { 0 };
 	char name[80];
 
 	*map_put(&f->named, own) = f;
-	TRY(manifest_parse(sv_from(doc->body, doc->n), *doc->media_type ? doc->media_type : NULL, &m));
+	TRY(manifest_parse(sv_from(doc->body, doc->n), media_type, &m));
 	for (size_t i = 0; !m.is_index && i <= m.n; i++) {
 		TRY(name_of_blob(i < m.n ? m.parts[i].digest : m.config.digest, name));
 		*map_put(&f->named, name) = f;
@@ -330,7 +331,7 @@ static struct err *files_put_document(struct end *end, const struct remote_doc *
 	if (is_top && f->is_oci)
 		return name_in_layout(f, doc, media_type);
 	if (!f->is_oci)
-		TRY(note_named(f, doc, name));
+		TRY(note_named(f, doc, media_type, name));
 	if (is_top)
 		drop_leftovers(f);
 	return NULL;
