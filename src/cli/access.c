@@ -48,7 +48,18 @@ FALLIBLE access_ask(const char *question, bool hidden, char out[256])
 
 bool access_is_said(const struct engine_access *said)
 {
-	return said->insecure || said->no_creds || said->creds || said->authfile || said->cert_dir;
+	return said->insecure || said->strict || said->no_creds || said->creds || said->authfile || said->cert_dir;
+}
+
+FALLIBLE access_check(const struct engine_access *said)
+{
+	if (said->insecure && said->strict)
+		return FAIL(ERR_INVALID, "--insecure and --tls-verify exclude each other");
+	if (said->creds && said->no_creds)
+		return FAIL(ERR_INVALID, "credentials and no credentials exclude each other");
+	return said->creds && (!*said->creds || *said->creds == ':') ?
+		       FAIL(ERR_INVALID, "empty credentials (wanted USER[:PASSWORD])") :
+		       NULL;
 }
 
 FALLIBLE access_complete(const struct engine_access *said, char **out_creds, struct engine_access *out_access)
@@ -56,13 +67,8 @@ FALLIBLE access_complete(const struct engine_access *said, char **out_creds, str
 	char typed[256];
 
 	*out_access = *said;
-	if (!said->creds)
-		return NULL;
-	if (said->no_creds)
-		return FAIL(ERR_INVALID, "credentials and no credentials exclude each other");
-	if (!*said->creds || *said->creds == ':')
-		return FAIL(ERR_INVALID, "empty credentials (wanted USER[:PASSWORD])");
-	if (strchr(said->creds, ':') || !isatty(STDIN_FILENO))
+	TRY(access_check(said));
+	if (!said->creds || strchr(said->creds, ':') || !isatty(STDIN_FILENO))
 		return NULL;
 	TRY(access_ask("Password: ", true, typed));
 	*out_creds = xasprintf("%s:%s", said->creds, typed);

@@ -26,6 +26,11 @@ static const struct opt *by_letter(const struct cmd *c, char letter)
 	return NULL;
 }
 
+bool cmd_opt_is_flag(const struct opt *o)
+{
+	return o->type == OPT_FLAG || o->type == OPT_NOT || o->type == OPT_BOTH;
+}
+
 static void flag_names(const struct opt *o, char out[64])
 {
 	if (o->letter && o->name)
@@ -89,6 +94,12 @@ static FALLIBLE store(const struct opt *o, const char *value, char *conf)
 			return bad_value(o, value, FAIL(ERR_INVALID, "expected true or false"));
 		*at.flag = value && !*at.flag;
 		return NULL;
+	case OPT_BOTH:
+		at.flag[0] = true;
+		if (value && !parse_bool(value, at.flag))
+			return bad_value(o, value, FAIL(ERR_INVALID, "expected true or false"));
+		at.flag[1] = !at.flag[0];
+		return NULL;
 	case OPT_STR:
 		*at.str = value;
 		return NULL;
@@ -123,7 +134,7 @@ static FALLIBLE long_option(const struct cmd *c, char ***argv, char *conf)
 
 	if (!o)
 		return FAIL(ERR_INVALID, "unknown flag: --%.*s", (int)n, text);
-	if (eq || o->type == OPT_FLAG || o->type == OPT_NOT)
+	if (eq || cmd_opt_is_flag(o))
 		return store(o, eq ? eq + 1 : NULL, conf);
 	if (!(*argv)[1])
 		return FAIL(ERR_INVALID, "flag needs an argument: --%s", o->name);
@@ -138,7 +149,7 @@ static FALLIBLE short_options(const struct cmd *c, char ***argv, char *conf)
 
 		if (!o)
 			return FAIL(ERR_INVALID, "unknown shorthand flag: '%c' in %s", *p, **argv);
-		if ((o->type == OPT_FLAG || o->type == OPT_NOT) && p[1] != '=') {
+		if (cmd_opt_is_flag(o) && p[1] != '=') {
 			TRY(store(o, NULL, conf));
 			continue;
 		}

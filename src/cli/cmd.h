@@ -12,6 +12,7 @@ enum opt_type {
 	OPT_END,
 	OPT_FLAG,  /* bool; also --x=true|false */
 	OPT_NOT,   /* bool; a flag that is true when nothing is said: --x=false sets the field */
+	OPT_BOTH,  /* two bools, one behind the other: --x and --x=true set the first, --x=false the second, unsaid neither */
 	OPT_STR,   /* const char *, borrowed */
 	OPT_UINT,  /* unsigned, at most max */
 	OPT_INT,   /* int; may be negative */
@@ -42,6 +43,7 @@ struct cmd {
 };
 /* The whole command line: global options, command, its options. Prints errors ("hoy: …"); returns the exit code. */
 int cmd_main(char *argv[]);
+bool cmd_opt_is_flag(const struct opt *o); /* stands alone: no value follows */
 /* Every row once, by name; *out_n of them. Owned list of borrowed rows. */
 const struct opt **cmd_opts_sorted(const struct cmd *c, size_t *out_n);
 /* path: "hoy run" */

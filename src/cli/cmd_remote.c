@@ -201,7 +201,7 @@ static FALLIBLE complete_side(const struct copy_conf *c, const struct engine_acc
 			      struct engine_access *out_access)
 {
 	TRY(access_complete(said, out_creds, out_access));
-	out_access->insecure = said->insecure || c->insecure;
+	out_access->insecure = said->insecure || (c->insecure && !said->strict);
 	out_access->authfile = said->authfile ? said->authfile : c->authfile;
 	return NULL;
 }

@@ -264,7 +264,8 @@ static const struct opt login_opts[] = {
 	ACCESS_INSECURE(struct login_conf, access.insecure),
 	{ OPT_STR, 'p', "password", NULL, offsetof(struct login_conf, password), 0, "Password (better: --password-stdin)" },
 	{ OPT_FLAG, 0, "password-stdin", NULL, offsetof(struct login_conf, from_stdin), 0, "Read the password from standard input" },
-	{ OPT_NOT, 0, "tls-verify", NULL, offsetof(struct login_conf, access.insecure), 0, "=false: as --insecure" },
+	{ OPT_BOTH, 0, "tls-verify", NULL, offsetof(struct login_conf, access.strict), 0,
+	  "HTTPS and a trusted certificate, also on loopback; =false: neither is needed" },
 	{ OPT_STR, 'u', "username", NULL, offsetof(struct login_conf, user), 0, "User name" },
 	{ 0 },
 };
@@ -343,6 +344,7 @@ static FALLIBLE run_login(const void *conf, char *const args[], int *out_exit)
 	char typed[256];
 
 	(void)out_exit;
+	TRY(access_check(&c->access));
 	if (c->only_tells)
 		return tell_login(c, server);
 	if (c->password && c->from_stdin)

@@ -20,6 +20,7 @@ static const char *type_word(const struct opt *o)
 		return "decimal";
 	case OPT_FLAG:
 	case OPT_NOT:
+	case OPT_BOTH:
 	case OPT_END:
 		break;
 	}
@@ -60,7 +61,7 @@ static void option_lines(const struct cmd *c)
 			int n;
 
 			n = snprintf(left, sizeof left, "  %c%c%c --%s %s", o->letter ? '-' : ' ', o->letter ? o->letter : ' ',
-				     o->letter ? ',' : ' ', o->name, o->type == OPT_FLAG || o->type == OPT_NOT ? "" : o->arg ? o->arg : type_word(o));
+				     o->letter ? ',' : ' ', o->name, cmd_opt_is_flag(o) ? "" : o->arg ? o->arg : type_word(o));
 			if (pass == 0 && (size_t)n > width)
 				width = (size_t)n;
 			if (pass == 1)

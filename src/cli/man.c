@@ -30,7 +30,7 @@ static void options(const struct cmd *c)
 		(void)printf("\\fB\\-\\-");
 		text(o->name);
 		(void)printf("\\fR");
-		if (o->type != OPT_FLAG && o->type != OPT_NOT) {
+		if (!cmd_opt_is_flag(o)) {
 			(void)printf("=\\fI");
 			text(o->arg ? o->arg : "VALUE");
 			(void)printf("\\fR");

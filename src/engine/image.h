@@ -29,7 +29,7 @@ struct engine_progress { /* NULL functions are fine; lines without newline */
 	void *ctx;
 };
 struct engine_access { /* what the command line says of a registry; not shown to its mirrors */
-	bool insecure, no_creds;
+	bool strict, insecure, no_creds; /* strict: HTTPS with a certificate that is trusted, or an error */
 	const char *creds, *authfile, *cert_dir; /* "USER[:PASSWORD]", a file, a directory; NULL: what the machine has */
 };
 struct engine_transfer_opts {

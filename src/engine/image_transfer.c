@@ -27,10 +27,12 @@ static void add_word(char ***words, const char *option, const char *value)
 static void add_access(char ***words, const char *side, const struct engine_access *a)
 {
 	auto_free char *insecure = xasprintf("--%s-insecure", side), *authfile = xasprintf("--%s-authfile", side),
-		       *cert_dir = xasprintf("--%s-cert-dir", side);
+		       *cert_dir = xasprintf("--%s-cert-dir", side), *strict = xasprintf("--%s-strict", side);
 
 	if (a->insecure)
 		text_list_add(words, insecure);
+	else if (a->strict)
+		text_list_add(words, strict);
 	add_word(words, authfile, a->authfile);
 	add_word(words, cert_dir, a->cert_dir);
 }

@@ -12,7 +12,7 @@
  *	hoy-transfer logout SERVER|--all
  *	hoy-transfer who SERVER			whose name is stored
  *
- * [--src-insecure] [--src-authfile FILE] [--src-cert-dir DIR], for push and a copy's destination --dest-…: registry/client.h,
+ * [--src-insecure|--src-strict] [--src-authfile FILE] [--src-cert-dir DIR], for push and a copy's destination --dest-…: registry/client.h,
  * struct access; --insecure is both. --creds: {"src": "USER:PASSWORD", "dest": …} on stdin, "" for nobody.
  * --lease: fd 3 is a lease of the store (content/lease.h), which holds all that is found or brought. --debug: every request on stderr. --retry-ms N: the first pause between attempts (500), doubled each time. --stall-s N: how
  * long a connection may bring nothing (60). --connect-ms N: how long one may take to stand (30000). Registries that docker's
@@ -73,6 +73,10 @@ static bool parse_copy_arg(int c, struct args *out)
 		out->source.auth_file = optarg;
 	else if (c == 'B')
 		out->destination.auth_file = optarg;
+	else if (c == 'T')
+		out->source.is_strict = true;
+	else if (c == 'U')
+		out->destination.is_strict = true;
 	else if (c == 'X')
 		out->source.cert_dir = optarg;
 	else if (c == 'Y')
@@ -106,6 +110,8 @@ static struct err *parse_args(int argc, char **argv, struct args *out)
 						 { "dest-insecure", no_argument, NULL, 'D' },
 						 { "src-authfile", required_argument, NULL, 'A' },
 						 { "dest-authfile", required_argument, NULL, 'B' },
+						 { "src-strict", no_argument, NULL, 'T' },
+						 { "dest-strict", no_argument, NULL, 'U' },
 						 { "src-cert-dir", required_argument, NULL, 'X' },
 						 { "dest-cert-dir", required_argument, NULL, 'Y' },
 						 { 0 } };

@@ -22,12 +22,6 @@ struct patience { /* 0: as usual */
 	unsigned stall_s;    /* how long a connection may bring nothing (60) */
 	unsigned connect_ms; /* how long it may take to stand (30000) */
 };
-struct access { /* what the command line says of one registry; all borrowed */
-	bool is_insecure;	 /* plain HTTP and any certificate will do; not at its mirrors */
-	const struct cred *cred; /* who we are there, not at its mirrors; NULL: what a file has */
-	const char *auth_file;	 /* the only file that counts, for mirrors too; NULL: those of the machine */
-	const char *cert_dir;	 /* *.crt, x.cert and x.key instead of those in certs.d; not for its mirrors */
-};
 struct registry_conf {
 	struct report *report;     /* borrowed, outlives the registry */
 	const struct place *place; /* borrowed, outlives the registry: who is asked, for which repository */

@@ -157,7 +157,7 @@ struct err *end_open_registry(const struct copy_conf *conf, const char *name, co
 	r->base.ref = &r->ref;
 	r->repository = ref_familiar_repo(&r->ref);
 	TRY(places_find(&r->ref, conf->t.daemon,
-			source ? conf->destination.is_insecure : conf->source.is_insecure, &r->places));
+			source ? &conf->destination : &conf->source, &r->places));
 	e = source ? open_destination(r, source) : open_source(r);
 	if (e)
 		return e;

@@ -26,7 +26,7 @@ static struct err *ask_places(struct question *q)
 	auto_places struct places places = { 0 };
 	struct err *e = NULL;
 
-	TRY(places_find(t->ref, t->daemon, t->access.is_insecure, &places));
+	TRY(places_find(t->ref, t->daemon, &t->access, &places));
 	for (size_t i = 0; i < places.v.n; i++) {
 		auto_registry struct registry *r = NULL;
 		struct registry_conf conf = { .report = t->report,

@@ -60,7 +60,7 @@ struct err *transfer_login(struct report *report, const char *server, const stru
 	} else if (!*access->cred->user || strchr(access->cred->user, ':')) {
 		return FAIL(ERR_INVALID, "bad user name: it must not be empty or contain ':'");
 	}
-	TRY(places_find(&ref, daemon, access->is_insecure, &places));
+	TRY(places_find(&ref, daemon, access, &places));
 	conf.place = &places.v.p[places.v.n - 1];
 	TRY(registry_open(&conf, &r));
 	url = registry_root_url(r);

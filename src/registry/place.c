@@ -121,7 +121,18 @@ static bool is_loopback(const char *host)
 	return !e && url_host_is_loopback(u.host);
 }
 
-struct err *places_find(const struct ref *ref, const struct daemon_conf *daemon, bool is_insecure,
+static struct err *judge(struct place *x, const struct daemon_conf *daemon, const struct access *access)
+{
+	bool is_said = access && !x->is_mirror, is_strict = is_said && access->is_strict;
+
+	if (is_strict && x->scheme && strcmp(x->scheme, "http") == 0)
+		return FAIL(ERR_INVALID, "hosts.toml of %s says http://, where nothing can be verified (--tls-verify)", x->host);
+	x->is_insecure = !is_strict && (x->is_insecure || (is_said && access->is_insecure) || is_loopback(x->host) ||
+					daemon_is_insecure(daemon, x->host));
+	return NULL;
+}
+
+struct err *places_find(const struct ref *ref, const struct daemon_conf *daemon, const struct access *access,
 			struct places *out)
 {
 	auto_places struct places p = { 0 };
@@ -133,12 +144,8 @@ struct err *places_find(const struct ref *ref, const struct daemon_conf *daemon,
 		TRY(from_daemon(ref, daemon, &p));
 		(void)places_add(&p, ref->domain, ref->path);
 	}
-	for (size_t i = 0; i < p.v.n; i++) {
-		struct place *x = &p.v.p[i];
-
-		x->is_insecure = x->is_insecure || (is_insecure && !x->is_mirror) || is_loopback(x->host) ||
-				 daemon_is_insecure(daemon, x->host);
-	}
+	for (size_t i = 0; i < p.v.n; i++)
+		TRY(judge(&p.v.p[i], daemon, access));
 	*out = p;
 	p = (struct places){ 0 };
 	return NULL;

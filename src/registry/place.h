@@ -4,7 +4,7 @@
  *
  * The first that says something about a name decides, alone: registries.conf (registries.h), containerd's
  * certs.d/<host>/hosts.toml (hosts.h), docker's daemon.json (registry-mirrors, for docker.io only). What
- * makes a registry insecure adds up: --insecure, daemon.json, the entry itself, loopback. Layer: registry.
+ * makes a registry insecure adds up: --insecure, daemon.json, the entry itself, loopback; --tls-verify=true outweighs all. Layer: registry.
  * docs/registry.md tells users the same.
  */
 #pragma once
@@ -14,6 +14,14 @@
 #include "registry/daemon.h"
 #include <stdbool.h>
 
+struct cred;
+struct access { /* what the command line says of one registry; all borrowed */
+	bool is_insecure;	 /* plain HTTP and any certificate will do; not at its mirrors */
+	bool is_strict;		 /* neither will do, whatever the files say and wherever it is; not of its mirrors */
+	const struct cred *cred; /* who we are there, not at its mirrors; NULL: what a file has */
+	const char *auth_file;	 /* the only file that counts, for mirrors too; NULL: those of the machine */
+	const char *cert_dir;	 /* *.crt, x.cert and x.key instead of those in certs.d; not for its mirrors */
+};
 struct place {            /* all owned */
 	char *scheme;     /* "https" or "http"; NULL: https, and http when that fails and it is insecure */
 	char *host;       /* "host[:port]": whom we ask, and whose credentials are used */
@@ -31,9 +39,10 @@ struct places {
 	VEC(struct place) v; /* at least one; the last is the registry itself */
 };
 /*
- * ref->path may be "" (login). ERR_DENIED the registry is blocked; ERR_INVALID a broken file, named.
+ * ref->path may be "" (login). access NULL: nothing is said. ERR_DENIED the registry is blocked; ERR_INVALID a broken file,
+ * named; a file says http:// of a registry that access is strict about.
  */
-FALLIBLE places_find(const struct ref *ref, const struct daemon_conf *daemon, bool is_insecure,
+FALLIBLE places_find(const struct ref *ref, const struct daemon_conf *daemon, const struct access *access,
 		     struct places *out);
 void places_fini(struct places *p);
 /* Adds an empty place that can do all; its host and repository are copied. */

@@ -52,7 +52,7 @@ static void finds(const char *name, const char *want)
 	auto_buf struct buf b = BUF(4096);
 
 	CHECK_OK(ref_parse(name, &ref));
-	CHECK_OK(places_find(&ref, &no_daemon, false, &p));
+	CHECK_OK(places_find(&ref, &no_daemon, NULL, &p));
 	for (size_t i = 0; i < p.v.n; i++) {
 		const struct place *x = &p.v.p[i];
 
@@ -71,7 +71,7 @@ static void refuses(const char *name, enum err_kind kind, const char *words)
 	auto_err struct err *e = NULL;
 
 	CHECK_OK(ref_parse(name, &ref));
-	e = places_find(&ref, &no_daemon, false, &p);
+	e = places_find(&ref, &no_daemon, NULL, &p);
 	CHECK(e && e->kind == kind && strstr(e->msg, words));
 }
 
@@ -167,7 +167,7 @@ TEST(hosts_toml_trust_and_headers)
 	      "ca=['/"
 	      "a.pem','b.pem']\nclient=[['c.pem','k.pem']]\ndial_timeout='2s'\n[header]\nX-Key=['1','2']\n");
 	CHECK_OK(ref_parse("x.example/a", &ref));
-	CHECK_OK(places_find(&ref, &no_daemon, false, &p));
+	CHECK_OK(places_find(&ref, &no_daemon, NULL, &p));
 	CHECK_INT(p.v.n, 1);
 	CHECK_STR(p.v.p[0].ca[0], "/a.pem");
 	want = xasprintf("%s/.config/containerd/certs.d/x.example/b.pem", t_tmppath());
@@ -199,6 +199,40 @@ TEST(registries_conf_goes_before_hosts_toml)
 	finds("x.example/a", "any://m/v2 a lr; any://x.example/v2 a lrs");
 }
 
+static bool is_insecure_with(const char *name, const struct access *access)
+{
+	char *insecure[] = { (char[]){ "lan.example" }, NULL };
+	const struct daemon_conf daemon = { .insecure = insecure };
+	CLEANUP(ref_fini) struct ref ref = { 0 };
+	auto_places struct places p = { 0 };
+
+	CHECK_OK(ref_parse(name, &ref));
+	CHECK_OK(places_find(&ref, &daemon, access, &p));
+	return p.v.p[p.v.n - 1].is_insecure;
+}
+
+TEST(what_is_said_outweighs_the_files)
+{
+	static const char *const insecure[] = { "127.0.0.1:5000/a", "lan.example/a", "conf.example/a" };
+	const struct access open = { .is_insecure = true }, strict = { .is_strict = true };
+	CLEANUP(ref_fini) struct ref ref = { 0 };
+	auto_places struct places p = { 0 };
+
+	registries("[[registry]]\nlocation='conf.example'\ninsecure=true\n"
+		   "[[registry]]\nlocation='m.example'\n[[registry.mirror]]\nlocation='127.0.0.1:1'\n");
+	for (size_t i = 0; i < LEN(insecure); i++)
+		CHECK(is_insecure_with(insecure[i], NULL) && !is_insecure_with(insecure[i], &strict));
+	CHECK(!is_insecure_with("x.example/a", NULL) && is_insecure_with("x.example/a", &open));
+	CHECK_OK(ref_parse("m.example/a", &ref));
+	CHECK_OK(places_find(&ref, &no_daemon, &strict, &p));
+	CHECK(p.v.p[0].is_insecure && p.v.p[0].is_mirror);
+	hosts("plain.example", "server='http://plain.example'\n");
+	ref_fini(&ref);
+	ref = (struct ref){ 0 };
+	CHECK_OK(ref_parse("plain.example/a", &ref));
+	CHECK_ERR(ERR_INVALID, places_find(&ref, &no_daemon, &strict, &(struct places){ 0 }));
+}
+
 TEST(docker_s_mirrors_come_last)
 {
 	char *mirrors[] = { (char[]){ "https://m.example/" }, NULL, NULL };
@@ -208,10 +242,10 @@ TEST(docker_s_mirrors_come_last)
 
 	registries("");
 	CHECK_OK(ref_parse("debian", &ref));
-	CHECK_OK(places_find(&ref, &daemon, false, &p));
+	CHECK_OK(places_find(&ref, &daemon, NULL, &p));
 	CHECK_INT(p.v.n, 2);
 	CHECK_STR(p.v.p[0].host, "m.example");
 	CHECK(!p.v.p[0].can_push && p.v.p[1].can_push);
 	mirrors[1] = (char[]){ "not a url" };
-	CHECK_ERR(ERR_INVALID, places_find(&ref, &daemon, false, &(struct places){ 0 }));
+	CHECK_ERR(ERR_INVALID, places_find(&ref, &daemon, NULL, &(struct places){ 0 }));
 }

@@ -396,7 +396,7 @@ struct err *transfer_pull(const struct transfer *t, struct transfer_result *out_
 	auto_free char *digest = NULL;
 	auto_buf struct buf mirrors = BUF(4096);
 
-	TRY(places_find(t->ref, t->daemon, t->access.is_insecure, &places));
+	TRY(places_find(t->ref, t->daemon, &t->access, &places));
 	TRY(digest_for_mirrors(t, &places, &digest));
 	for (size_t i = 0; i < places.v.n; i++) {
 		const struct place *place = &places.v.p[i];

@@ -307,7 +307,7 @@ struct err *transfer_push(const struct transfer *t, const char *digest, struct t
 	TRY(mounts_load(t->root, t->store, t->ref->domain, t->ref->path, &p.mounts));
 	from = mount_scopes(&p, &doc.m);
 	conf.pull_from = from;
-	TRY(places_find(t->ref, t->daemon, t->access.is_insecure, &p.places));
+	TRY(places_find(t->ref, t->daemon, &t->access, &p.places));
 	TRY(places_for_push(&p.places, t->ref->domain, &conf.place));
 	TRY(registry_open(&conf, &p.registry));
 	if (!doc.m.is_index)

@@ -162,6 +162,18 @@ def test_any_certificate_where_it_is_said(lone, distant, tmp_path, busybox_tar):
             forget(lone)
 
 
+def test_whoever_asks_for_tls_gets_it(lone, liar, tmp_path):
+    """Also of a loopback address, where plain HTTP will do otherwise; as podman and skopeo have it."""
+    liar.routes["/v2/x/tags/list"] = (200, {}, b'{"tags":["1"]}')
+    for command in commands(liar.host, tmp_path):
+        assert "does not speak TLS" in lone(*with_options(command, "--tls-verify"), code=None).err
+    assert "does not speak TLS" in lone("image", "copy", "--insecure", "--src-tls-verify", f"{liar.host}/x", f"dir:{tmp_path}/d", code=1).err
+    assert "does not speak TLS" in lone("login", "--tls-verify=true", "-u", "a", "-p", "b", liar.host, code=1).err
+    assert not [x for x in liar.seen if x[1].startswith("/v2")]
+    lone("image", "tags", "--tls-verify", "--tls-verify=false", f"{liar.host}/x")
+    assert "exclude" in lone("image", "tags", "--tls-verify", "--insecure", f"{liar.host}/x", code=1).err
+
+
 def test_what_cannot_be_meant(lone, tmp_path):
     assert "empty credentials" in lone("pull", "--creds", "", "x.invalid/x", code=1).err
     assert "empty credentials" in lone("pull", "--creds", ":pw", "x.invalid/x", code=1).err
