@@ -265,19 +265,18 @@ FALLIBLE container_start_attached(struct engine *e, const char *text, const stru
 	char id[CTR_ID_MAX];
 
 	TRY(ctr_resolve(e, text, id));
-	TRY(ctr_lock(e, id, false, &lock));
+	TRY(ctr_lock_settled(e, id, &lock));
 	TRY(ctr_load(e, id, &doc));
 	s.id = id;
-	s.is_reaper = true;
 	TRY(begin(&s));
-	if (ctr_live(e, id, NULL)) {
-		TRY(open_session(&s));
-		s.is_reaper = false;
-	} else {
+	if (!ctr_live(e, id, NULL)) {
+		s.is_reaper = true;
 		TRY(ctr_start(e, id, doc, open_session, &s));
 	}
-	own_close(&lock);
+	own_close(&lock); /* before we talk to one that runs: it may end, and is not reaped while we hold it */
 	lock = -1;
+	if (!s.is_reaper)
+		TRY(open_session(&s));
 	raw_terminal(&s);
 	converse(&s);
 	return end_session(&s, out_detached, out_code);
@@ -290,7 +289,7 @@ FALLIBLE container_attach(struct engine *e, const char *text, const struct conta
 	char id[CTR_ID_MAX];
 
 	TRY(ctr_resolve(e, text, id));
-	if (!ctr_live(e, id, NULL))
+	if (!ctr_runs(e, id))
 		return FAIL(ERR_CONFLICT, "You cannot attach to a stopped container, start it first");
 	s.id = id;
 	TRY(begin(&s));

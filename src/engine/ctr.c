@@ -24,6 +24,8 @@
 #include <sys/file.h>
 #include <time.h>
 
+#define END_NS INT64_C(30000000000) /* so long a keeper may take to be reaped */
+
 static const char *const state_names[CTR_STATES] = {
 	[CTR_CREATED] = "created",	 [CTR_STARTING] = "starting", [CTR_RUNNING] = "running", [CTR_PAUSED] = "paused",
 	[CTR_RESTARTING] = "restarting", [CTR_EXITED] = "exited",
@@ -258,6 +260,49 @@ bool ctr_is_paused(const char *id)
 	ctr_cgroup(id, cgroup);
 	err_free(runtime_frozen(cgroup, &frozen));
 	return frozen;
+}
+
+static bool is_at_its_end(struct engine *e, const char *id)
+{
+	auto_json json_t *status = NULL;
+
+	return ctr_live(e, id, &status) && strcmp(json_str_at(status, "Status", ""), "exited") == 0;
+}
+
+bool ctr_runs(struct engine *e, const char *id)
+{
+	auto_json json_t *status = NULL;
+
+	return ctr_live(e, id, &status) && strcmp(json_str_at(status, "Status", ""), "exited") != 0;
+}
+
+FALLIBLE ctr_settle(struct engine *e, const char *id)
+{
+	int64_t until = time_monotonic_ns() + END_NS, pause_ns = 200000;
+
+	while (is_at_its_end(e, id)) {
+		if (time_monotonic_ns() >= until)
+			return FAIL(ERR_TIMEOUT, "the keeper of container %.12s does not end", id);
+		(void)nanosleep(&(struct timespec){ .tv_nsec = pause_ns }, NULL);
+		pause_ns = pause_ns < 10000000 ? pause_ns * 2 : pause_ns;
+	}
+	return NULL;
+}
+
+FALLIBLE ctr_lock_settled(struct engine *e, const char *id, int *out_fd)
+{
+	for (;;) {
+		auto_fd int fd = -1;
+
+		TRY(ctr_lock(e, id, false, &fd));
+		if (!is_at_its_end(e, id)) {
+			*out_fd = TAKE_FD(fd);
+			return NULL;
+		}
+		own_close(&fd);
+		fd = -1;
+		TRY(ctr_settle(e, id));
+	}
 }
 
 enum ctr_state ctr_now(const json_t *doc, const json_t *status)

@@ -40,6 +40,12 @@ FALLIBLE ctr_save_live(struct engine *e, const char *id, const json_t *doc);
 FALLIBLE ctr_lock(struct engine *e, const char *id, bool try_only, int *out_fd);
 /* Whether a keeper lives; its status if wanted (owned, NULL when dead). */
 bool ctr_live(struct engine *e, const char *id, json_t **out_status);
+/* Whether a keeper lives and is not at its end: `exited` is told before it is reaped, for which the lock is needed. */
+bool ctr_runs(struct engine *e, const char *id);
+/* Waits until a keeper that is at its end is gone; the caller has no lock. ERR_TIMEOUT: it does not end. */
+FALLIBLE ctr_settle(struct engine *e, const char *id);
+/* ctr_lock, of a container that runs or does not: nobody is at its end. */
+FALLIBLE ctr_lock_settled(struct engine *e, const char *id, int *out_fd);
 /* ROOT/containers/<id>[/name]; owned. */
 char *ctr_path(struct engine *e, const char *id, const char *name);
 /* What it is now: record and live state together. status as ctr_live gave it. */

@@ -342,7 +342,7 @@ static FALLIBLE by_keeper(struct engine *e, const char *id, const json_t *body)
 	drop(&theirs);
 	if (r >= 0 && sys_unix_recv(ours, &m, sizeof m) > 0)
 		return m.type == START_ERROR ? start_error_unpack(&m) : NULL;
-	if (!ctr_live(e, id, NULL))
+	if (!ctr_runs(e, id))
 		return FAIL(ERR_CONFLICT, "Container %s is not running", id);
 	return FAIL(ERR_INTERNAL, "the keeper of container %.12s could not execute a process", id);
 }

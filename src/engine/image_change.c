@@ -55,7 +55,7 @@ static struct err *find_user(void *ctx, struct sv key, struct sv value)
 	if (strcmp(json_str_at(doc, "Image", ""), u->image) != 0 && !(images && text_list_has(images, u->image)))
 		return NULL;
 	(void)snprintf(id, sizeof id, "%.*s", SV_ARG(key));
-	memcpy(ctr_live(u->e, id, NULL) ? u->running : u->stopped, id, sizeof id);
+	memcpy(ctr_runs(u->e, id) ? u->running : u->stopped, id, sizeof id);
 	return NULL;
 }
 

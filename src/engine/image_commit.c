@@ -39,18 +39,25 @@ static FALLIBLE store_changes(struct engine *e, const char *id, const json_t *do
 /* pause: docker's default, so that no file is read half written. */
 static FALLIBLE make_layer(struct engine *e, const char *id, const json_t *doc, bool pause, char out_digest[DIGEST_MAX])
 {
-	bool frozen = pause && ctr_live(e, id, NULL) && !ctr_is_paused(id);
+	bool frozen = pause && ctr_runs(e, id) && !ctr_is_paused(id);
 	auto_fd int fd = -1;
 	struct err *err, *thaw;
 
-	if (frozen)
-		TRY(container_pause(e, id, true));
+	if (frozen) {
+		err = container_pause(e, id, true);
+		frozen = !err;
+		if (err && err->kind != ERR_CONFLICT) /* that: it has ended, or somebody else paused it */
+			return err;
+		err_free(err);
+	}
 	err = store_changes(e, id, doc, out_digest);
 	thaw = frozen ? container_pause(e, id, false) : NULL;
 	if (err) {
 		err_free(thaw);
 		return err;
 	}
+	if (thaw && thaw->kind == ERR_CONFLICT) /* it was killed meanwhile, or somebody else was faster */
+		err_free(TAKE(thaw));
 	TRY(thaw);
 	TRY(store_blob_open(engine_store(e), out_digest, 0, &fd));
 	return layer_adopt(engine_snapshotter(e), fd, NULL, -1, out_digest);

@@ -147,7 +147,7 @@ FALLIBLE container_kill(struct engine *e, const char *text, int signo)
 	const char *stop;
 
 	TRY(ctr_find(e, text, id, &doc));
-	if (!ctr_live(e, id, NULL))
+	if (!ctr_runs(e, id))
 		return FAIL(ERR_CONFLICT, "Cannot kill container: %s: Container %s is not running", text, id);
 	stop = json_str_at(doc, "Config.StopSignal", "");
 	TRY(ctr_signal(e, id, signo, signo == SIGKILL || signo == SIGTERM || signo == signal_number(stop)));
@@ -194,15 +194,20 @@ FALLIBLE container_pause(struct engine *e, const char *text, bool pause)
 {
 	auto_fd int lock = -1;
 	char id[CTR_ID_MAX], cgroup[80];
+	struct err *err;
 
 	TRY(ctr_resolve(e, text, id));
 	TRY(ctr_lock(e, id, false, &lock));
-	if (!ctr_live(e, id, NULL))
+	if (!ctr_runs(e, id))
 		return FAIL(ERR_CONFLICT, "Container %s is not running", text);
 	if (pause == ctr_is_paused(id))
 		return FAIL(ERR_CONFLICT, pause ? "Container %s is already paused" : "Container %s is not paused", text);
 	ctr_cgroup(id, cgroup);
-	return runtime_freeze(cgroup, pause);
+	err = runtime_freeze(cgroup, pause);
+	if (!err || err->kind != ERR_NOT_FOUND)
+		return err;
+	err_free(err); /* it has just ended */
+	return FAIL(ERR_CONFLICT, "Container %s is not running", text);
 }
 
 /* The code as the keeper tells everybody at the end: the only place where that of a --rm container is to be had. */
@@ -292,6 +297,7 @@ static FALLIBLE end_for_removal(struct engine *e, const char *id, const json_t *
 {
 	const char *state;
 
+	TRY(ctr_settle(e, id));
 	if (!ctr_live(e, id, NULL))
 		return NULL;
 	state = ctr_is_paused(id) ? "paused" : "running";
@@ -312,13 +318,13 @@ FALLIBLE container_remove(struct engine *e, const char *text, struct container_r
 
 	TRY(ctr_find(e, text, id, &doc));
 	TRY(end_for_removal(e, id, doc, how.force));
-	err = ctr_lock(e, id, false, &lock);
+	err = ctr_lock_settled(e, id, &lock);
 	if (err && err->kind == ERR_NOT_FOUND) { /* --rm was faster */
 		err_free(err);
 		return NULL;
 	}
 	TRY(err);
-	if (ctr_live(e, id, NULL) && !ctr_wait_gone(e, id, 5000))
+	if (ctr_live(e, id, NULL))
 		return FAIL(ERR_CONFLICT, "container %s was started meanwhile", text);
 	TRY(ctr_load(e, id, &now));
 	if (sys_fstatat(engine_run_fd(e), id, &st, 0) == 0) /* no mark: it never ran, or was swept at its end */

@@ -21,8 +21,10 @@
 #include <sched.h>
 #include <stdio.h>
 #include <sys/socket.h>
+#include <time.h>
 
 enum { RECURSIVE = 0x8000 }; /* AT_RECURSIVE, which <fcntl.h> does not have */
+enum { LATE_MAX = 10000 };  /* ms that a keeper may be late with telling that its program ended */
 
 struct part {		/* one mount of the container */
 	const char *target, *subpath; /* borrowed; subpath may be NULL */
@@ -251,17 +253,32 @@ static FALLIBLE put_together(struct engine *e, const char *id, const json_t *doc
 	return put_together_as(&parts, &rootfs, true, out_root_fd);
 }
 
+/* The root of its first process, or -errno; *out_lives false: it has none. */
+static int root_of_process(struct engine *e, const char *id, bool *out_lives)
+{
+	auto_json json_t *status = NULL;
+	char path[64];
+
+	*out_lives = ctr_live(e, id, &status) && json_int_at(status, "Pid", 0) > 0;
+	if (!*out_lives)
+		return -ESRCH;
+	(void)snprintf(path, sizeof path, "/proc/%d/root", (int)json_int_at(status, "Pid", 0));
+	return sys_open_dir(path);
+}
+
 FALLIBLE container_root(struct engine *e, const char *text, bool writable, int *out_root_fd)
 {
-	auto_json json_t *doc = NULL, *status = NULL;
-	char id[CTR_ID_MAX], path[64];
+	auto_json json_t *doc = NULL;
+	char id[CTR_ID_MAX];
+	bool lives;
 	int fd;
 
 	TRY(ctr_find(e, text, id, &doc));
-	if (!ctr_live(e, id, &status) || json_int_at(status, "Pid", 0) <= 0)
+	for (int i = 0; (fd = root_of_process(e, id, &lives)) == -ENOENT && i < LATE_MAX; i++)
+		(void)nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL); /* it ended, and its keeper is about to tell */
+	if (!lives)
 		return put_together(e, id, doc, writable, out_root_fd);
-	(void)snprintf(path, sizeof path, "/proc/%d/root", (int)json_int_at(status, "Pid", 0));
-	if ((fd = sys_open_dir(path)) < 0)
+	if (fd < 0)
 		return FAIL_OS(-fd, "open the root of container %s", text);
 	*out_root_fd = fd;
 	return NULL;

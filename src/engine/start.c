@@ -514,13 +514,13 @@ FALLIBLE ctr_start(struct engine *e, const char *id, json_t *doc, struct err *(*
 
 FALLIBLE container_start(struct engine *e, const char *text)
 {
-	auto_json json_t *doc = NULL, *status = NULL;
+	auto_json json_t *doc = NULL;
 	auto_fd int lock = -1;
 	char id[CTR_ID_MAX];
 
 	TRY(ctr_resolve(e, text, id));
-	TRY(ctr_lock(e, id, false, &lock));
-	if (ctr_live(e, id, &status))
+	TRY(ctr_lock_settled(e, id, &lock));
+	if (ctr_live(e, id, NULL))
 		return NULL; /* started already: nothing to do, as docker has it */
 	TRY(ctr_load(e, id, &doc));
 	return ctr_start(e, id, doc, NULL, NULL);

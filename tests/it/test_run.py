@@ -1,4 +1,7 @@
 """Containers from the command line: run and its flags, life cycle, logs, exec, cp, stats."""
+import contextlib
+import fcntl
+import functools
 import json
 import os
 import pathlib
@@ -296,6 +299,37 @@ def test_a_start_that_fails_waits_for_nobody(hoy):
         return time.monotonic() - begun
 
     assert min(failing() for _ in range(4)) < 4
+
+
+@contextlib.contextmanager
+def lock_of(hoy, cid):
+    """The lock that whoever reaps a container needs."""
+    fd = os.open(hoy.root / "containers" / cid, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+@pytest.mark.parametrize("command", [["start", "-a", "over"], ["start", "over"], ["commit", "over", "ended"], ["rm", "over"]], ids=" ".join)
+def test_what_has_ended_is_no_more_running(hoy, command):
+    """From when ps tells so it can be started, committed and removed, though it is not reaped yet: here because somebody has the lock."""
+    script = "while ! [ -e /end ]; do sleep 0.05; done; rm /end"
+    cid = hoy("run", "-d", "--network", "none", "--name", "over", "busybox", "sh", "-c", script).out.strip()
+    begin = functools.partial(hoy.popen, *command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    with lock_of(hoy, cid):
+        p = begin() if command[0] == "start" else None  # which then has the lock before whoever reaps
+        time.sleep(0.5)
+        hoy("exec", "over", "touch", "/end")
+        until(lambda: hoy("ps", "-q").out == "")
+        p = p or begin()
+        time.sleep(0.5)  # it has come as far as it can
+    if command[0] == "start":
+        until(lambda: hoy.any("exec", "over", "touch", "/end").code == 0)
+    assert p.communicate(timeout=60)[1] == "" and p.returncode == 0
+    hoy.remove_all()
+    hoy.any("rmi", "ended")
 
 
 def test_names_on_a_network_of_the_user(hoy):
