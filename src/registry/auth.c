@@ -232,10 +232,9 @@ static struct err *read_token(const struct http_response *r, const char *realm, 
 	return NULL;
 }
 
-struct err *auth_obtain(struct http_client *http, const struct auth_ask *ask, char **out_value,
-			unsigned *out_seconds)
+struct err *auth_obtain(struct http_client *http, const struct auth_ask *ask, struct http_response *out_answer,
+			char **out_value, unsigned *out_seconds)
 {
-	auto_response struct http_response r = { 0 };
 	bool may = false;
 
 	*out_value = NULL;
@@ -251,8 +250,8 @@ struct err *auth_obtain(struct http_client *http, const struct auth_ask *ask, ch
 	}
 	TRY(judge_realm(ask, &may));
 	if (may && ask->cred->identity_token)
-		TRY(post_token(http, ask, &r));
+		TRY(post_token(http, ask, out_answer));
 	else
-		TRY(get_token(http, ask, may, &r));
-	return read_token(&r, ask->challenge->realm, out_value, out_seconds);
+		TRY(get_token(http, ask, may, out_answer));
+	return read_token(out_answer, ask->challenge->realm, out_value, out_seconds);
 }

@@ -30,9 +30,10 @@ struct auth_ask {
 };
 /*
  * *out_value: "Basic …" or "Bearer …", owned; NULL when there is nothing to offer. *out_seconds: how long it
- * is good. ERR_DENIED the token server refuses; ERR_INVALID its answer or realm is none; else as http_call.
+ * is good. out_answer: the token server's, for whoever may ask again; empty when it was not asked.
+ * ERR_DENIED the token server refuses; ERR_INVALID its answer or realm is none; else as http_call.
  */
-FALLIBLE auth_obtain(struct http_client *http, const struct auth_ask *ask, char **out_value,
-		     unsigned *out_seconds);
+FALLIBLE auth_obtain(struct http_client *http, const struct auth_ask *ask, struct http_response *out_answer,
+		     char **out_value, unsigned *out_seconds);
 
 #define auto_challenge __attribute__((cleanup(challenge_fini)))

@@ -63,10 +63,11 @@ static void check_offer(struct challenge *c, struct cred *cred, const char *want
 {
 	struct http_client *http = http_new(&(struct http_conf){ 0 });
 	struct auth_ask ask = { .challenge = c, .cred = cred, .registry_url = "https://r" };
+	auto_response struct http_response answer = { 0 };
 	unsigned seconds = 0;
 	char *value = NULL;
 
-	CHECK_OK(auth_obtain(http, &ask, &value, &seconds));
+	CHECK_OK(auth_obtain(http, &ask, &answer, &value, &seconds));
 	if (want)
 		CHECK_STR(value, want);
 	else
@@ -96,10 +97,11 @@ TEST(a_token_server_must_be_https_and_a_url)
 		struct challenge c = { .has_bearer = true, .realm = strdup(bad[i]) };
 		struct cred nobody = { 0 };
 		struct auth_ask ask = { .challenge = &c, .cred = &nobody, .registry_url = "https://r" };
+		auto_response struct http_response answer = { 0 };
 		unsigned seconds = 0;
 		char *value = NULL;
 
-		CHECK_ERR(ERR_INVALID, auth_obtain(http, &ask, &value, &seconds));
+		CHECK_ERR(ERR_INVALID, auth_obtain(http, &ask, &answer, &value, &seconds));
 		challenge_fini(&c);
 	}
 	http_free(http);

@@ -22,6 +22,7 @@
 #define CONNECTION_BYTES (4u << 20) /* of payload, or */
 #define CONNECTION_JOBS  8u         /* so many jobs are worth a TLS connection */
 #define ASK_ATTEMPTS     4u
+#define PING_ATTEMPTS    3u
 #define AUTH_ATTEMPTS    3u /* a token may end between two answers */
 #define RETRY_MS         500u
 #define HANDSHAKE_MS     5000u /* then an insecure registry is asked by HTTP: two lost segments, and then some */
@@ -108,6 +109,28 @@ static void take_challenge(struct registry *r, const struct http_response *answe
 		challenge_parse(header, &r->challenge);
 }
 
+/* Whether what came, or did not come, may be better the next time. */
+static bool is_passing(const struct http_response *answer)
+{
+	return answer->cause == HTTP_OK ? fault_is_passing(answer)
+					: answer->cause == HTTP_CUT || answer->cause == HTTP_CONNECT;
+}
+
+/* A token server has its bad moments, too, and without a token nothing goes on. With the lock held: who waits for it wants the token. */
+static struct err *obtain(struct registry *r, struct http_client *http, const struct auth_ask *ask,
+			  char **out_value, unsigned *out_seconds)
+{
+	for (unsigned attempt = 0;; attempt++) {
+		auto_response struct http_response answer = { 0 };
+		struct err *e = auth_obtain(http, ask, &answer, out_value, out_seconds);
+
+		if (!e || !is_passing(&answer) || attempt + 1 == ASK_ATTEMPTS)
+			return e;
+		err_free(e);
+		TRY(registry_pause(r, attempt, &answer));
+	}
+}
+
 /* SECURITY: with the lock held; the only place where credentials leave the files. */
 static struct err *renew(struct registry *r, struct http_client *http)
 {
@@ -124,7 +147,7 @@ static struct err *renew(struct registry *r, struct http_client *http)
 		r->cred = &r->own_cred;
 	}
 	ask.cred = r->cred;
-	TRY(auth_obtain(http, &ask, &value, &seconds));
+	TRY(obtain(r, http, &ask, &value, &seconds));
 	free(r->authorization);
 	r->authorization = TAKE(value);
 	r->until_ns = time_monotonic_ns() + (int64_t)seconds * 1000000000;
@@ -248,10 +271,8 @@ struct err *registry_ask(struct registry *r, struct http_client *http, struct ht
 {
 	for (unsigned attempt = 0;; attempt++) {
 		struct err *e = registry_call(r, http, q, out);
-		bool may_help =
-		    e ? out->cause == HTTP_CUT || out->cause == HTTP_CONNECT : fault_is_passing(out);
 
-		if (!may_help || attempt + 1 == ASK_ATTEMPTS)
+		if (!is_passing(out) || attempt + 1 == ASK_ATTEMPTS)
 			return e;
 		err_free(e);
 		TRY(registry_pause(r, attempt, e ? NULL : out));
@@ -308,16 +329,31 @@ static char **scopes_of(const struct registry_conf *conf)
 }
 
 /* A server that knows no TLS may answer what begins it with silence. */
-static struct err *find_scheme(struct registry *r)
+static struct err *try_schemes(struct registry *r, enum http_cause *out_cause)
 {
 	bool may_be_plain = !r->place->scheme && r->place->is_insecure;
-	enum http_cause cause = HTTP_OK;
-	struct err *e = ping(r, r->place->scheme ? r->place->scheme : "https", may_be_plain ? HANDSHAKE_MS : 0, &cause);
+	struct err *e =
+	    ping(r, r->place->scheme ? r->place->scheme : "https", may_be_plain ? HANDSHAKE_MS : 0, out_cause);
 
-	if (!e || !may_be_plain || (cause != HTTP_CONNECT && cause != HTTP_TLS && cause != HTTP_CUT))
+	if (!e || !may_be_plain ||
+	    (*out_cause != HTTP_CONNECT && *out_cause != HTTP_TLS && *out_cause != HTTP_CUT))
 		return e;
 	err_free(e);
-	return ping(r, "http", 0, &cause);
+	return ping(r, "http", 0, out_cause);
+}
+
+/* Who hangs up may be busy; where nobody listens nobody is waited for. */
+static struct err *find_scheme(struct registry *r)
+{
+	for (unsigned attempt = 0;; attempt++) {
+		enum http_cause cause = HTTP_OK;
+		struct err *e = try_schemes(r, &cause);
+
+		if (!e || cause != HTTP_CUT || attempt + 1 == PING_ATTEMPTS)
+			return e;
+		err_free(e);
+		TRY(registry_pause(r, attempt, NULL));
+	}
 }
 
 /* SECURITY: what is meant for a registry is not shown to its mirrors; a file has an entry for each host. */

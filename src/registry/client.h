@@ -32,7 +32,7 @@ struct registry_conf {
 	const struct access *access; /* borrowed, outlives the registry; NULL: nothing is said */
 };
 struct registry;
-/* Finds the scheme and the challenge by GET /v2/. ERR_UNAVAILABLE nobody there. */
+/* Finds the scheme and the challenge by GET /v2/, asked again when the connection is cut. ERR_UNAVAILABLE nobody there. */
 FALLIBLE registry_open(const struct registry_conf *conf, struct registry **out_registry);
 void registry_close(struct registry *r);
 /* A client, one that has a connection when there is one; NULL-safe back with registry_http_done. */

@@ -249,6 +249,33 @@ def test_identity_token_is_posted(transfer, liar):
     transfer.ok("pull", f"{liar.host}/x")
 
 
+@pytest.mark.parametrize("bad", [(429, {"Retry-After": "1"}, b""), (503, {}, b""), "cut"])
+def test_a_token_server_s_bad_moment_is_waited_for(transfer, liar, bad):
+    liar.realm = liar.url + "/token"
+    want_token(liar, "T")
+    asked = []
+
+    def token(handler):
+        asked.append(handler.path)
+        if len(asked) > 2:
+            return 200, {}, b'{"token":"T"}'
+        return handler.cut() if bad == "cut" else bad
+    liar.routes["/token"] = token
+    transfer.ok("pull", f"{liar.host}/x")
+    assert len(asked) == 3
+
+
+def test_who_hangs_up_at_first_is_asked_again(transfer, liar):
+    asked = []
+
+    def ping(handler):
+        asked.append(handler.path)
+        return (200, {}, b"{}") if len(asked) > 2 else handler.cut()
+    liar.routes["/v2/"] = ping
+    transfer.ok("pull", f"{liar.host}/x")
+    assert len(asked) == 3
+
+
 def test_an_expired_token_is_renewed_once_for_all(transfer, liar):
     tokens = iter(f"tok{i}" for i in range(100))
     state = {"now": None, "uses": 0}
