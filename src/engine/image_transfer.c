@@ -13,6 +13,7 @@
 #include "image/ref.h"
 #include "image/shortname.h"
 #include "sys/sys.h"
+#include <limits.h>
 #include <stdio.h>
 
 static void add_word(char ***words, const char *option, const char *value)
@@ -412,26 +413,29 @@ static void tell_missing(const char *ref, const struct engine_transfer_opts *o)
 	o->progress.line(o->progress.ctx, "", text, 0, 0);
 }
 
-/* An image for another platform than was asked for is as good as none. */
-static FALLIBLE check_platform(const char *ref, const char *platform, const struct engine_image *image)
+/* An image for another platform than was asked for is as good as none; one for an older machine (worst: platform_rank) only when the
+ * registry has none better. */
+static FALLIBLE check_platform(const char *ref, const char *platform, int worst, const struct engine_image *image)
 {
 	const char *os = json_str_at(image->config, "os", "linux"), *arch = json_str_at(image->config, "architecture", "");
 	struct platform want;
+	int rank;
 
 	TRY(platform_parse(platform, &want));
-	if (platform_matches(&want, os, arch, json_str_at(image->config, "variant", "")))
+	rank = platform_config_rank(&want, os, arch, json_str_at(image->config, "variant", ""));
+	if (rank >= 0 && rank <= worst)
 		return NULL;
 	return FAIL(ERR_NOT_FOUND, "image %s was found but its platform (%s/%s) does not match the wanted platform (%s)", ref, os,
 		    arch, platform);
 }
 
-static FALLIBLE get_local(struct engine *e, const char *ref, const char *platform, struct engine_image *out_image)
+static FALLIBLE get_local(struct engine *e, const char *ref, const char *platform, int worst, struct engine_image *out_image)
 {
 	CLEANUP(engine_image_fini) struct engine_image image = { 0 };
 
 	TRY(engine_image_get(e, ref, &image));
 	if (platform)
-		TRY(check_platform(ref, platform, &image));
+		TRY(check_platform(ref, platform, worst, &image));
 	*out_image = image;
 	image = (struct engine_image){ 0 };
 	return NULL;
@@ -445,7 +449,7 @@ FALLIBLE engine_image_ensure(struct engine *e, const char *ref, enum pull_policy
 	struct err *err;
 
 	if (policy != PULL_ALWAYS) {
-		err = get_local(e, ref, o->platform, out_image);
+		err = get_local(e, ref, o->platform, 0, out_image);
 		if (!err || err->kind != ERR_NOT_FOUND || policy == PULL_NEVER)
 			return err;
 		err_free(err);
@@ -453,5 +457,5 @@ FALLIBLE engine_image_ensure(struct engine *e, const char *ref, enum pull_policy
 	if (policy == PULL_MISSING)
 		tell_missing(ref, o);
 	TRY(pull_name(e, ref, o, &full, &digest, &lease));
-	return get_local(e, full, o->platform, out_image);
+	return get_local(e, full, o->platform, INT_MAX, out_image);
 }

@@ -69,7 +69,7 @@ TEST(platforms)
 {
 	static const char *const good[][2] = { { "linux/amd64", "linux/amd64" },	 { "amd64", "linux/amd64" },
 					       { "linux/x86_64", "linux/amd64" },	 { "linux/arm64/v8", "linux/arm64" },
-					       { "linux/arm/v7", "linux/arm/v7" } };
+					       { "linux/arm/v7", "linux/arm/v7" },	 { "Linux/AMD64", "linux/amd64" } };
 	static const char *const bad[] = { "", "linux/", "linux/amd64/v1/x", "li nux/amd64", "/" };
 	struct platform p;
 	char text[96];
@@ -82,6 +82,10 @@ TEST(platforms)
 		CHECK_ERR(ERR_INVALID, platform_parse(bad[i], &p));
 	CHECK_OK(platform_parse("linux/arm64", &p));
 	CHECK(platform_matches(&p, "linux", "aarch64", "v8") && !platform_matches(&p, "linux", "arm", "v8"));
+	CHECK_OK(platform_parse("linux/arm/v6", &p));
+	CHECK_INT(platform_config_rank(&p, "linux", "arm", ""), 0);
+	CHECK_INT(platform_config_rank(&p, "linux", "arm", "v7"), -1);
+	CHECK_INT(platform_config_rank(&p, "linux", "arm64", ""), -1);
 }
 
 TEST(the_closest_platform_is_taken)
@@ -101,6 +105,11 @@ TEST(the_closest_platform_is_taken)
 		{ "linux/arm/v6", "linux/arm/v7 linux/arm/v5", 1 },
 		{ "linux/amd64", "windows/amd64 unknown/unknown", -1 },
 		{ "linux/s390x", "linux/amd64", -1 },
+		{ "linux/amd64/v3", "linux/amd64 linux/amd64/v2 linux/amd64/v4", 1 },
+		{ "linux/amd64/v3", "linux/386 linux/amd64", 1 },
+		{ "linux/amd64", "linux/amd64/v3", -1 },
+		{ "linux/amd64", "// linux/amd64", 1 },
+		{ "linux/amd64", "linux/arm64 // //", 1 },
 	};
 
 	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

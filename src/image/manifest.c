@@ -107,6 +107,8 @@ FALLIBLE manifest_parse(struct sv body, const char *content_type, struct manifes
 	return NULL;
 }
 
+#define RANK_FOR_ALL 100 /* image-spec: platform may be left out; such a part is the last resort, as for skopeo */
+
 FALLIBLE manifest_choose(const struct manifest *index, const struct platform *want, const struct descriptor **out_part)
 {
 	const json_t *list = json_object_get(index->doc, "manifests");
@@ -115,16 +117,17 @@ FALLIBLE manifest_choose(const struct manifest *index, const struct platform *wa
 	char text[96];
 
 	for (size_t i = 0; i < index->n; i++) {
-		const json_t *p = json_object_get(json_array_get(list, i), "platform");
+		const json_t *entry = json_array_get(list, i), *p = json_object_get(entry, "platform");
 		const char *os = json_str_at(p, "os", ""), *arch = json_str_at(p, "architecture", "");
 		const char *variant = json_str_at(p, "variant", "");
-		int rank = platform_rank(want, os, arch, variant);
+		bool is_for_all = !*os && !*arch && !*json_str_at(entry, "artifactType", "");
+		int rank = is_for_all ? RANK_FOR_ALL : platform_rank(want, os, arch, variant);
 
 		if (rank >= 0 && (best < 0 || rank < best)) {
 			best = rank;
 			*out_part = &index->parts[i];
 		}
-		if (strcmp(os, "unknown") != 0)
+		if (*os && strcmp(os, "unknown") != 0)
 			buf_fmt(&offered, "%s%s/%s%s%s", offered.n ? ", " : "", os, arch, variant[0] ? "/" : "", variant);
 	}
 	if (best >= 0)

@@ -1,4 +1,6 @@
 #include "image/platform.h"
+#include "base/mem.h"
+#include "base/own.h"
 #include "base/sv.h"
 #include <stdio.h>
 #include <string.h>
@@ -50,12 +52,15 @@ static bool is_field(struct sv s, size_t size)
 
 FALLIBLE platform_parse(const char *text, struct platform *out_platform)
 {
-	struct sv rest = sv_of(text), part[3];
+	auto_free char *small = xstrdup(text);
+	struct sv rest = sv_of(small), part[3];
 	size_t n = 0;
 	struct platform p;
 	char arch[32];
 
 	platform_host(&p);
+	for (char *c = small; *c; c++)
+		*c = *c >= 'A' && *c <= 'Z' ? (char)(*c + ('a' - 'A')) : *c;
 	while (rest.n && n < 3)
 		part[n++] = sv_cut(&rest, '/');
 	if (rest.n || n == 0 || text[strlen(text) - 1] == '/')
@@ -100,20 +105,40 @@ static int arm_version(const char *arch, const char *variant)
 	return variant[0] == 'v' && variant[1] >= '5' && variant[1] <= '8' && !variant[2] ? variant[1] - '0' : 0;
 }
 
+/* The 3 of amd64/v3; amd64 without variant is v1. 0: none that we know. */
+static int amd64_version(const char *arch, const char *variant)
+{
+	if (strcmp(arch, "amd64") != 0)
+		return 0;
+	if (!variant || !variant[0])
+		return 1;
+	return variant[0] == 'v' && variant[1] >= '1' && variant[1] <= '4' && !variant[2] ? variant[1] - '0' : 0;
+}
+
 int platform_rank(const struct platform *want, const char *os, const char *arch, const char *variant)
 {
 	const char *a = normal_arch(arch);
 	int have = arm_version(a, variant), mine = arm_version(want->arch, want->variant);
+	int have_amd64 = amd64_version(a, variant), mine_amd64 = amd64_version(want->arch, want->variant);
 
 	if (platform_matches(want, os, arch, variant))
 		return 0;
 	if (strcmp(want->os, os) != 0)
 		return -1;
 	if (strcmp(want->arch, "amd64") == 0 && strcmp(a, "386") == 0)
-		return 1;
+		return 9;
+	if (have_amd64 && have_amd64 <= mine_amd64)
+		return 1 + mine_amd64 - have_amd64;
 	if (have && mine && strcmp(a, "arm") == 0 && have <= mine)
 		return 1 + mine - have;
 	return -1;
+}
+
+int platform_config_rank(const struct platform *want, const char *os, const char *arch, const char *variant)
+{
+	bool is_silent = !variant[0] && strcmp(want->arch, normal_arch(arch)) == 0;
+
+	return platform_rank(want, os, arch, is_silent ? want->variant : variant);
 }
 
 const char *platform_text(const struct platform *p, char out[96])

@@ -16,6 +16,8 @@ void platform_host(struct platform *out_platform);
 /* Same names after normalisation (x86_64 is amd64, arm64/v8 is arm64). */
 bool platform_matches(const struct platform *want, const char *os, const char *arch, const char *variant);
 /* 0: the same; more: an older machine of the same family that runs beside the programs of want (containerd's platforms.Only: arm64
- * takes arm, arm/v7 takes v6 and v5, amd64 takes 386); -1: not for want. */
+ * takes arm, arm/v7 takes v6 and v5, amd64/v3 takes v2 and v1, amd64 takes 386); -1: not for want. */
 int platform_rank(const struct platform *want, const char *os, const char *arch, const char *variant);
+/* As platform_rank, of what an image's configuration says: some builders leave the variant out there. */
+int platform_config_rank(const struct platform *want, const char *os, const char *arch, const char *variant);
 const char *platform_text(const struct platform *p, char out[96]);

@@ -194,8 +194,8 @@ static struct err *fetch_config(struct pull *p)
 		return NULL;
 	TRY(config_body(p, &m->config, &body, &n));
 	TRY(config_parse(sv_from(body, n), (long)m->n, &doc));
-	if (want && !platform_matches(want, json_str_at(doc, "os", ""), json_str_at(doc, "architecture", ""),
-				      json_str_at(doc, "variant", "")))
+	if (want && platform_config_rank(want, json_str_at(doc, "os", ""), json_str_at(doc, "architecture", ""),
+					 json_str_at(doc, "variant", "")) < 0)
 		return FAIL(
 		    ERR_NOT_FOUND,
 		    "image with reference %s was found but does not provide the specified platform (%s)",

@@ -82,6 +82,31 @@ def test_index_round_trip(transfer, registry, liar):
     assert raw == index
 
 
+@pytest.mark.parametrize("wanted, parts, place", [
+    ("linux/arm64", [("arm", "v6"), ("arm", "v7")], 1),  # an older machine's programs run, too
+    ("linux/arm/v6", [("arm", "v7"), ("arm", "v6")], 1),  # whose configuration says nothing of v6
+    ("linux/amd64/v3", [("arm64", None), ("amd64", None)], 1),
+    (None, [("arm64", None), (None, None)], 1),  # a part for all
+    ("linux/amd64", [(None, None), ("amd64", None)], 1),
+])
+def test_the_part_that_fits(transfer, liar, wanted, parts, place):
+    images = [Image([arch.encode() + b" layer" if arch else b"any"], arch=arch or "amd64") for arch, _ in parts]
+    entries = []
+    for image, (arch, variant) in zip(images, parts):
+        image.doc["annotations"] = {"n": str(len(entries))}
+        entry = image.descriptor(arch)
+        entry["platform"].update({"variant": variant} if variant else {})
+        if not arch:
+            del entry["platform"]
+        entries.append(entry)
+        liar.more[digest(image.manifest())] = image.manifest()
+        liar.image.blobs.update(image.blobs)
+    index = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}).encode()
+    liar.routes["/v2/x/manifests/latest"] = (200, {"Content-Type": INDEX}, index)
+    result = transfer.ok("pull", *(["--platform", wanted] if wanted else []), f"{liar.host}/x")
+    assert result["manifest"] == entries[place]["digest"]
+
+
 def test_not_there(transfer, registry, tmp_path):
     seed(Image(), tmp_path, f"{registry.host}/some:1")
     error = transfer.fails("pull", f"{registry.host}/some:2")
