@@ -138,12 +138,13 @@ static struct err *renew(struct registry *r, struct http_client *http)
 				.registry_url = r->base,
 				.scopes = r->scopes,
 				.is_insecure = r->place->is_insecure };
+	const struct cred_for who = { r->place->host, r->place->repository, is_cancelled, r };
 	auto_free char *value = NULL, *file = NULL;
 	unsigned seconds = 0;
 
 	if (!r->cred) {
 		err_free(cred_file(&file)); /* without a home there are none */
-		TRY(cred_load(file, r->place->host, r->place->repository, &r->own_cred));
+		TRY(cred_load(file, &who, &r->own_cred));
 		r->cred = &r->own_cred;
 	}
 	ask.cred = r->cred;
@@ -359,13 +360,15 @@ static struct err *find_scheme(struct registry *r)
 /* SECURITY: what is meant for a registry is not shown to its mirrors; a file has an entry for each host. */
 static struct err *take_access(struct registry *r, const struct access *access)
 {
+	const struct cred_for who = { r->place->host, r->place->repository, is_cancelled, r };
+
 	if (!r->place->is_mirror) {
 		r->cred = access->cred;
 		r->http_conf.trust.dir = access->cert_dir;
 	}
 	if (r->cred || !access->auth_file)
 		return NULL;
-	TRY(cred_load_file(access->auth_file, r->place->host, r->place->repository, &r->own_cred));
+	TRY(cred_load_file(access->auth_file, &who, &r->own_cred));
 	r->cred = &r->own_cred;
 	return NULL;
 }

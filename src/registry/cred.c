@@ -19,6 +19,7 @@
 #define FILE_MAX_BYTES   (1u << 20)
 #define HELPER_MAX_BYTES (1u << 20)
 #define HELPER_NS        INT64_C(60000000000)
+#define HELPER_LOOK_MS   100 /* so often it is looked whether somebody still wants its answer */
 #define HUB_KEY          "https://index.docker.io/v1/"
 
 void cred_fini(struct cred *c)
@@ -62,6 +63,7 @@ static struct err *read_file(const char *path, json_t **out_doc)
 	auto_fd int fd = sys_open(path, O_RDONLY, 0);
 	auto_json json_t *doc = NULL;
 	struct stat st = { 0 };
+	const json_t *auths;
 	int r;
 
 	if (fd < 0 && fd != -ENOENT && fd != -ENOTDIR)
@@ -75,6 +77,9 @@ static struct err *read_file(const char *path, json_t **out_doc)
 	TRY(json_read(fd, path, FILE_MAX_BYTES, &doc));
 	if (!json_is_object(doc))
 		return FAIL(ERR_INVALID, "%s: not an object", path);
+	auths = json_object_get(doc, "auths");
+	if (auths && !json_is_object(auths) && !json_is_null(auths))
+		return FAIL(ERR_INVALID, "%s: \"auths\" is not an object", path);
 	*out_doc = TAKE(doc);
 	return NULL;
 }
@@ -161,10 +166,14 @@ static struct err *decode_entry(const json_t *entry, const char *key, struct cre
 
 	c.identity_token = dup_or_null(json_str_at(entry, "identitytoken", ""));
 	c.registry_token = dup_or_null(json_str_at(entry, "registrytoken", ""));
+	if (json_object_get(entry, "auth") && !json_is_string(json_object_get(entry, "auth")))
+		return FAIL(ERR_INVALID, "credentials of %s: \"auth\" is not text", key);
 	if (*auth) {
 		e = enc_base64_decode(sv_of(auth), &plain);
 		if (e)
 			return err_ctx(e, "credentials of %s (log in again)", key);
+		while (plain.n && plain.data[plain.n - 1] == '\0') /* docker drops them, too */
+			plain.n--;
 		rest = sv_from(buf_text(&plain), plain.n);
 		if (!memchr(rest.p, ':', rest.n) || memchr(rest.p, '\0', rest.n))
 			return FAIL(ERR_INVALID, "credentials of %s: not user:password (log in again)", key);
@@ -181,38 +190,59 @@ static struct err *decode_entry(const json_t *entry, const char *key, struct cre
 	return NULL;
 }
 
-/* Reads until the end, the limit or the time; then the helper must be gone. */
-static struct err *collect_helper(const char *name, int fd, int pid_fd, struct buf *out, int *out_status)
+struct helper {
+	const char *name;
+	const struct cred_for *who;
+	int fd, pid_fd; /* what it says; itself */
+	int64_t until_ns;
+};
+
+/* Until it says something, has ended or may no longer think. */
+static struct err *await_helper(const struct helper *h, bool *out_ended)
 {
-	int64_t until = time_monotonic_ns() + HELPER_NS;
+	struct pollfd p[] = { { .fd = h->fd, .events = POLLIN }, { .fd = h->pid_fd, .events = POLLIN } };
 
-	for (;;) {
-		struct pollfd p = { .fd = fd, .events = POLLIN };
-		int64_t left = until - time_monotonic_ns();
-		char *room = buf_room(out, 4096);
-		ssize_t n;
-
-		if (left <= 0 || !room) {
-			(void)sys_pid_fd_kill(pid_fd, SIGKILL);
-			(void)sys_pid_fd_wait(pid_fd, false, NULL);
-			return left <= 0 ? FAIL(ERR_TIMEOUT, "%s: no answer in a minute", name)
-					 : FAIL(ERR_LIMIT, "%s: the answer is too long", name);
-		}
-		if (sys_poll(&p, 1, (int)(left / 1000000) + 1) <= 0)
-			continue;
-		n = sys_read(fd, room, 4096);
-		if (n <= 0)
-			break;
-		out->n += (size_t)n;
-		out->data[out->n] = '\0';
+	while (sys_poll(p, 2, HELPER_LOOK_MS) <= 0) {
+		if (time_monotonic_ns() > h->until_ns)
+			return FAIL(ERR_TIMEOUT, "%s: no answer in a minute", h->name);
+		if (h->who->is_cancelled && h->who->is_cancelled(h->who->ctx))
+			return FAIL(ERR_CANCELLED, "%s: cancelled", h->name);
 	}
-	*out_status = sys_pid_fd_wait(pid_fd, false, NULL);
+	*out_ended = !p[0].revents; /* what it has started may keep the pipe */
 	return NULL;
 }
 
+static struct err *read_helper(const struct helper *h, struct buf *out)
+{
+	for (bool ended = false;;) {
+		char *room = buf_room(out, 4096);
+		ssize_t n;
+
+		if (!room)
+			return FAIL(ERR_LIMIT, "%s: the answer is too long", h->name);
+		TRY(await_helper(h, &ended));
+		n = ended ? 0 : sys_read(h->fd, room, 4096);
+		if (n <= 0)
+			return NULL;
+		out->n += (size_t)n;
+		out->data[out->n] = '\0';
+	}
+}
+
+/* Reads until the end, the limit or the time; then the helper must be gone. */
+static struct err *collect_helper(const struct helper *h, struct buf *out, int *out_status)
+{
+	struct err *e = read_helper(h, out);
+
+	if (e)
+		(void)sys_pid_fd_kill(h->pid_fd, SIGKILL);
+	*out_status = sys_pid_fd_wait(h->pid_fd, false, NULL);
+	return e;
+}
+
 /* docker-credential-<helper> <verb>, with input on its stdin. */
-static struct err *run_helper(const char *helper, const char *verb, const char *input, struct buf *out,
-			      int *out_status)
+static struct err *run_helper(const char *helper, const char *verb, const char *input,
+			      const struct cred_for *who, struct buf *out, int *out_status)
 {
 	auto_free char *name = xasprintf("docker-credential-%s", helper);
 	char *argv[] = { name, (char *)(uintptr_t)verb, NULL };
@@ -242,10 +272,11 @@ static struct err *run_helper(const char *helper, const char *verb, const char *
 		return FAIL_OS(-r, "%s", name);
 	own_close(&write_fd);
 	write_fd = -1;
-	return collect_helper(name, read_fd, pid_fd, out, out_status);
+	return collect_helper(&(struct helper){ name, who, read_fd, pid_fd, time_monotonic_ns() + HELPER_NS },
+			      out, out_status);
 }
 
-/* The helper in charge of a registry, or NULL; borrowed. */
+/* The helper in charge of a registry, or NULL; borrowed. An empty one in credHelpers: the file itself, not credsStore. */
 static const char *helper_of(const json_t *doc, const char *domain)
 {
 	const json_t *helpers = json_object_get(doc, "credHelpers");
@@ -253,25 +284,43 @@ static const char *helper_of(const json_t *doc, const char *domain)
 
 	if (!own)
 		own = json_string_value(json_object_get(helpers, domain));
-	return own ? own : json_string_value(json_object_get(doc, "credsStore"));
+	if (!own)
+		own = json_string_value(json_object_get(doc, "credsStore"));
+	return own && *own ? own : NULL;
+}
+
+/* What a helper that failed printed: by the protocol its message, on standard output. */
+static struct err *helper_failed(const char *helper, const char *verb, int status, const struct buf *out)
+{
+	auto_buf struct buf text = BUF(512);
+
+	for (const char *p = buf_text(out); *p && text.n < 300; p++)
+		buf_ch(&text, (unsigned char)*p < 0x20 || (unsigned char)*p >= 0x7f ? ' ' : *p);
+	while (text.n && text.data[text.n - 1] == ' ')
+		text.data[--text.n] = '\0';
+	return FAIL(ERR_INVALID, "docker-credential-%s %s failed with status %d%s%s", helper, verb, status,
+		    text.n ? ": " : "", buf_text(&text));
 }
 
 /* key: as whoever stored it called the registry. */
-static struct err *ask_helper(const char *helper, const char *key, struct cred *out_cred)
+static struct err *ask_helper(const char *helper, const char *key, const struct cred_for *who,
+			      struct cred *out_cred)
 {
 	auto_buf struct buf out = BUF(HELPER_MAX_BYTES);
 	auto_json json_t *doc = NULL;
 	const char *user, *secret;
 	int status = 0;
 
-	TRY(run_helper(helper, "get", key, &out, &status));
+	TRY(run_helper(helper, "get", key, who, &out, &status));
 	if (status != 0) {
 		if (strstr(buf_text(&out), "credentials not found"))
 			return NULL;
-		return FAIL(ERR_INVALID, "docker-credential-%s get failed with status %d", helper, status);
+		return helper_failed(helper, "get", status, &out);
 	}
 	TRY(json_parse(sv_from(buf_text(&out), out.n), "answer of the credential helper", HELPER_MAX_BYTES,
 		       &doc));
+	if (!json_is_object(doc))
+		return FAIL(ERR_INVALID, "docker-credential-%s: the answer is not an object", helper);
 	user = json_str_at(doc, "Username", "");
 	secret = json_str_at(doc, "Secret", "");
 	explicit_bzero(out.data, out.n);
@@ -284,17 +333,17 @@ static struct err *ask_helper(const char *helper, const char *key, struct cred *
 	return NULL;
 }
 
-static struct err *load_docker(const char *path, const char *domain, struct cred *c)
+static struct err *load_docker(const char *path, const struct cred_for *who, struct cred *c)
 {
 	auto_json json_t *doc = NULL;
 	const char *helper, *key;
 	json_t *entry;
 
 	TRY(read_file(path, &doc));
-	helper = helper_of(doc, domain);
+	helper = helper_of(doc, who->domain);
 	if (helper)
-		TRY(ask_helper(helper, cred_key(domain), c));
-	if (!c->user && !c->identity_token && (entry = find_auth(doc, domain, &key)))
+		TRY(ask_helper(helper, cred_key(who->domain), who, c));
+	if (!c->user && !c->identity_token && (entry = find_auth(doc, who->domain, &key)))
 		return decode_entry(entry, key, c);
 	return NULL;
 }
@@ -316,20 +365,20 @@ static json_t *find_namespace(json_t *doc, const char *domain, const char *repos
 	return find_auth(doc, domain, out_key);
 }
 
-static struct err *load_doc(json_t *doc, const char *domain, const char *repository, struct cred *c)
+static struct err *load_doc(json_t *doc, const struct cred_for *who, struct cred *c)
 {
-	const char *helper = helper_of(doc, domain), *key = NULL;
+	const char *helper = helper_of(doc, who->domain), *key = NULL;
 	json_t *entry;
 
 	if (helper)
-		TRY(ask_helper(helper, cred_key(domain), c));
-	if (!c->user && !c->identity_token && (entry = find_namespace(doc, domain, repository, &key)))
+		TRY(ask_helper(helper, cred_key(who->domain), who, c));
+	if (!c->user && !c->identity_token &&
+	    (entry = find_namespace(doc, who->domain, who->repository, &key)))
 		return decode_entry(entry, key, c);
 	return NULL;
 }
 
-struct err *cred_load_file(const char *path, const char *domain, const char *repository,
-			   struct cred *out_cred)
+struct err *cred_load_file(const char *path, const struct cred_for *who, struct cred *out_cred)
 {
 	auto_cred struct cred c = { 0 };
 	auto_json json_t *doc = NULL;
@@ -338,20 +387,22 @@ struct err *cred_load_file(const char *path, const char *domain, const char *rep
 	if (fd < 0)
 		return FAIL_OS(-fd, "%s", path);
 	TRY(read_file(path, &doc));
-	TRY(load_doc(doc, domain, repository, &c));
+	TRY(load_doc(doc, who, &c));
 	*out_cred = c;
 	c = (struct cred){ 0 };
 	return NULL;
 }
 
-static struct err *load_containers(const char *domain, const char *repository, struct cred *c)
+static struct err *load_containers(const struct cred_for *who, struct cred *c)
 {
 	const char *file = getenv("REGISTRY_AUTH_FILE"), *run = getenv("XDG_RUNTIME_DIR"),
-		   *home = getenv("HOME");
+		   *home = getenv("HOME"), *config = getenv("XDG_CONFIG_HOME");
 	char *paths[] = { file && *file ? xstrdup(file) : NULL,
 			  run && *run ? xasprintf("%s/containers/auth.json", run) : NULL,
 			  xasprintf("/run/containers/%u/auth.json", (unsigned)getuid()),
-			  home && *home ? xasprintf("%s/.config/containers/auth.json", home) : NULL };
+			  config && *config ? xasprintf("%s/containers/auth.json", config)
+			  : home && *home   ? xasprintf("%s/.config/containers/auth.json", home)
+					    : NULL };
 	struct err *e = NULL;
 
 	for (size_t i = 0; i < LEN(paths); i++) {
@@ -362,40 +413,43 @@ static struct err *load_containers(const char *domain, const char *repository, s
 			continue;
 		e = read_file(path, &doc);
 		if (!e)
-			e = load_doc(doc, domain, repository, c);
+			e = load_doc(doc, who, c);
 	}
 	return e;
 }
 
 /* registries.conf's credential-helpers are asked in order; the files of podman are one of them. */
-static struct err *load_helpers(const char *domain, const char *repository, struct cred *c)
+static struct err *load_helpers(const struct cred_for *who, struct cred *c)
 {
 	auto_registries struct registries conf = { 0 };
 
 	TRY(registries_load(&conf));
 	if (!conf.helpers)
-		return load_containers(domain, repository, c);
+		return load_containers(who, c);
 	for (char **helper = conf.helpers; *helper && !c->user && !c->identity_token; helper++) {
 		if (strcmp(*helper, "containers-auth.json") == 0)
-			TRY(load_containers(domain, repository, c));
+			TRY(load_containers(who, c));
 		else
-			TRY(ask_helper(*helper, domain, c));
+			TRY(ask_helper(*helper, who->domain, who, c));
 	}
 	return NULL;
 }
 
-struct err *cred_load(const char *path, const char *domain, const char *repository, struct cred *out_cred)
+struct err *cred_load(const char *path, const struct cred_for *who, struct cred *out_cred)
 {
 	auto_cred struct cred c = { 0 };
 
 	if (path)
-		TRY(load_docker(path, domain, &c));
+		TRY(load_docker(path, who, &c));
 	if (!c.user && !c.identity_token && !c.registry_token)
-		TRY(load_helpers(domain, repository, &c));
+		TRY(load_helpers(who, &c));
 	*out_cred = c;
 	c = (struct cred){ 0 };
 	return NULL;
 }
+
+/* Storing and forgetting are not broken off. */
+static const struct cred_for nobody;
 
 static struct err *store_by_helper(const char *helper, const char *domain, const struct cred *c)
 {
@@ -408,10 +462,9 @@ static struct err *store_by_helper(const char *helper, const char *domain, const
 	if (!doc)
 		return FAIL(ERR_INVALID, "credentials are not UTF-8");
 	json_print(doc, &in);
-	TRY(run_helper(helper, "store", buf_text(&in), &out, &status));
+	TRY(run_helper(helper, "store", buf_text(&in), &nobody, &out, &status));
 	explicit_bzero(in.data, in.n);
-	return status ? FAIL(ERR_INVALID, "docker-credential-%s store failed with status %d", helper, status)
-		      : NULL;
+	return status ? helper_failed(helper, "store", status, &out) : NULL;
 }
 
 static json_t *encode_entry(const struct cred *c)
@@ -463,7 +516,7 @@ static struct err *erase_one(json_t *doc, const char *domain, const char *key)
 	int status = 0;
 
 	if (helper)
-		TRY(run_helper(helper, "erase", cred_key(domain), &out, &status));
+		TRY(run_helper(helper, "erase", cred_key(domain), &nobody, &out, &status));
 	(void)json_object_del(json_object_get(doc, "auths"), key);
 	return NULL;
 }

@@ -28,9 +28,10 @@ static struct err *file_of(const char *auth_file, char **out_file)
 }
 
 /* A file that is not there yet has nothing. */
-static struct err *load_stored(const char *auth_file, const char *file, const char *domain, struct cred *out_cred)
+static struct err *load_stored(const char *auth_file, const char *file, const struct cred_for *who,
+			       struct cred *out_cred)
 {
-	struct err *e = auth_file ? cred_load_file(auth_file, domain, NULL, out_cred) : cred_load(file, domain, NULL, out_cred);
+	struct err *e = auth_file ? cred_load_file(auth_file, who, out_cred) : cred_load(file, who, out_cred);
 
 	if (e && e->kind == ERR_NOT_FOUND) {
 		err_free(e);
@@ -39,10 +40,16 @@ static struct err *load_stored(const char *auth_file, const char *file, const ch
 	return e;
 }
 
+static bool is_cancelled(void *ctx)
+{
+	return report_is_cancelled(ctx);
+}
+
 struct err *transfer_login(struct report *report, const char *server, const struct access *access,
 			   const struct daemon_conf *daemon)
 {
 	auto_free char *domain = domain_of(server), *file = NULL, *url = NULL;
+	const struct cred_for who = { domain, NULL, is_cancelled, report };
 	auto_cred struct cred stored = { 0 };
 	struct access with = *access;
 	struct ref ref = { .domain = domain, .path = (char[]){ "" } };
@@ -53,7 +60,7 @@ struct err *transfer_login(struct report *report, const char *server, const stru
 
 	TRY(file_of(access->auth_file, &file));
 	if (!access->cred) {
-		TRY(load_stored(access->auth_file, file, domain, &stored));
+		TRY(load_stored(access->auth_file, file, &who, &stored));
 		if (!stored.user && !stored.identity_token && !stored.registry_token)
 			return FAIL(ERR_NOT_FOUND, "nothing is stored for %s", domain);
 		with.cred = &stored;
@@ -76,10 +83,11 @@ struct err *transfer_login(struct report *report, const char *server, const stru
 struct err *transfer_who(const char *server, const char *auth_file, char **out_user)
 {
 	auto_free char *domain = domain_of(server), *file = NULL;
+	const struct cred_for who = { .domain = domain };
 	auto_cred struct cred stored = { 0 };
 
 	TRY(file_of(auth_file, &file));
-	TRY(load_stored(auth_file, file, domain, &stored));
+	TRY(load_stored(auth_file, file, &who, &stored));
 	if (!stored.user && !stored.identity_token && !stored.registry_token)
 		return FAIL(ERR_NOT_FOUND, "not logged in to %s", domain);
 	*out_user = xstrdup(stored.user ? stored.user : "<token>");

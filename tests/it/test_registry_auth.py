@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from conftest import BUILD, Registry, free_port
+from conftest import BUILD, Registry, free_port, until
 from liar import Handler, Image, Liar, digest
 from registry_rig import (  # fixtures among them
     bearer, certs_of, distant, docker_conf, leaked, liar, make_certificate, other, own_address,
@@ -438,6 +438,23 @@ def test_a_dead_proxy_is_named(transfer, distant):
     port = free_port()
     error = transfer.fails("pull", f"{distant.host}/x", env={"HTTPS_PROXY": f"http://127.0.0.1:{port}", "NO_PROXY": ""})
     assert error["kind"] == "unavailable" and str(port) in error["message"] and "proxy" in error["message"]
+
+
+def test_a_helper_that_hangs_ends_with_the_pull(transfer, liar, tmp_path):
+    liar.realm = liar.url + "/token"
+    want_token(liar, "T")
+    transfer.home.mkdir()
+    (transfer.home / "config.json").write_text(json.dumps({"credsStore": "slow"}))
+    helper = tmp_path / "docker-credential-slow"
+    helper.write_text(f"#!/bin/sh\necho $$ >{tmp_path}/asked\nexec sleep 1000\n")
+    helper.chmod(0o755)
+    env = dict(transfer.env, PATH=f"{tmp_path}:{os.environ['PATH']}")
+    p = subprocess.Popen([transfer.binary, "--root", transfer.root, "pull", f"{liar.host}/x"], env=env, stdout=subprocess.PIPE)
+    until(lambda: (tmp_path / "asked").exists() and (tmp_path / "asked").read_text())
+    p.terminate()
+    p.communicate(timeout=20)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "asked").read_text()), 0)
 
 
 def test_helpers_of_podman_s_file(transfer, liar, tmp_path):
