@@ -3,9 +3,9 @@
 #include "build/build.h"
 #include "cli/access.h"
 #include "cli/cmds.h"
+#include "cli/out.h"
 #include "sys/event.h"
 #include "sys/sys.h"
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 
@@ -48,14 +48,6 @@ static FALLIBLE progress_mode(const char *text, enum build_progress *out_mode)
 	return NULL;
 }
 
-static FALLIBLE write_id(const char *path, const char *id)
-{
-	auto_fd int fd = sys_open(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
-	int r = fd < 0 ? fd : sys_write_all(fd, id, strlen(id));
-
-	return r < 0 ? FAIL_OS(-r, "write %s", path) : NULL;
-}
-
 static FALLIBLE run_build(const void *conf, char *const args[], int *out_exit)
 {
 	const struct build_conf *c = conf;
@@ -78,7 +70,7 @@ static FALLIBLE run_build(const void *conf, char *const args[], int *out_exit)
 		return FAIL_OS(-signals, "watch for signals");
 	TRY(build_run(e, &o, &id));
 	if (c->iidfile)
-		TRY(write_id(c->iidfile, id));
+		TRY(out_file(c->iidfile, id));
 	if (c->quiet)
 		printf("%s\n", id);
 	return NULL;

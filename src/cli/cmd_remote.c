@@ -6,8 +6,6 @@
 #include "cli/cmds.h"
 #include "cli/out.h"
 #include "cli/progress.h"
-#include "sys/sys.h"
-#include <fcntl.h>
 #include <stdio.h>
 
 /* ---- inspect ---- */
@@ -183,14 +181,6 @@ static const struct opt copy_opts[] = {
 };
 #undef AT
 
-static FALLIBLE write_digest(const char *path, const char *digest)
-{
-	auto_fd int fd = sys_open(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
-	int r = fd < 0 ? fd : sys_write_all(fd, digest, strlen(digest));
-
-	return r < 0 ? FAIL_OS(-r, "write %s", path) : NULL;
-}
-
 static FALLIBLE check_copy(const struct copy_conf *c)
 {
 	return c->all && c->platform ? FAIL(ERR_INVALID, "--all and --platform exclude each other") : NULL;
@@ -230,7 +220,7 @@ static FALLIBLE run_copy(const void *conf, char *const args[], int *out_exit)
 	TRY(cmd_engine(&e));
 	TRY(engine_image_copy(e, &copy, &o, &digest));
 	if (c->digestfile)
-		TRY(write_digest(c->digestfile, digest));
+		TRY(out_file(c->digestfile, digest));
 	(void)printf("%s%s\n", c->quiet ? "" : "Digest: ", digest);
 	return NULL;
 }

@@ -5,6 +5,7 @@
 #include "base/text.h"
 #include "cli/access.h"
 #include "cli/cmds.h"
+#include "cli/out.h"
 #include "cli/progress.h"
 #include "image/ref.h"
 #include "sys/sys.h"
@@ -13,7 +14,7 @@
 
 struct transfer_conf {
 	bool quiet, all_tags, all_platforms, wants_trust;
-	const char *platform, *format, *level;
+	const char *platform, *format, *level, *digestfile;
 	struct engine_access access;
 };
 #define OPT_TRUST                                                                                                          \
@@ -38,6 +39,7 @@ static const struct opt push_opts[] = {
 	  "How layers made here are compressed (default gzip)" },
 	{ OPT_STR, 0, "compression-level", "N", offsetof(struct transfer_conf, level), 0, "1 to 9 for gzip (4), to 19 for zstd (3)" },
 	ACCESS_OPTS(struct transfer_conf, access, "", "the registry"),
+	{ OPT_STR, 0, "digestfile", "FILE", offsetof(struct transfer_conf, digestfile), 0, "Write the digest of what stands there to FILE" },
 	OPT_TRUST,
 	ACCESS_INSECURE(struct transfer_conf, access.insecure),
 	{ OPT_FLAG, 'q', "quiet", NULL, offsetof(struct transfer_conf, quiet), 0, "Print only the name" },
@@ -188,6 +190,8 @@ static FALLIBLE push_one(const struct transfer_conf *c, const struct engine_acce
 	TRY(ref_parse(to ? to : name, &r));
 	TRY(cmd_engine(&e));
 	TRY(engine_image_push(e, name, &o, &digest, &bytes));
+	if (c->digestfile)
+		TRY(out_file(c->digestfile, digest));
 	if (!c->quiet)
 		(void)printf("%s: digest: %s size: %llu\n", r.tag ? r.tag : r.digest, digest, (unsigned long long)bytes);
 	else
@@ -231,8 +235,8 @@ static FALLIBLE run_push(const void *conf, char *const args[], int *out_exit)
 	TRY(cmd_registry_name(args[1] ? args[1] : args[0], &name));
 	TRY(ref_parse(name, &r));
 	TRY(access_complete(&c->access, &creds, &access));
-	if (c->all_tags && args[1])
-		return FAIL(ERR_INVALID, "--all-tags and a destination exclude each other");
+	if (c->all_tags && (args[1] || c->digestfile))
+		return FAIL(ERR_INVALID, "--all-tags excludes a destination and --digestfile");
 	if (c->all_tags)
 		TRY(check_no_tag(name, &r));
 	else

@@ -299,6 +299,14 @@ FALLIBLE out_archive(const char *path, struct err *(*fill)(void *ctx, struct zip
 	return archive_name(&a, path);
 }
 
+FALLIBLE out_file(const char *path, const char *text)
+{
+	auto_fd int fd = sys_open(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+	int r = fd < 0 ? fd : sys_write_all(fd, text, strlen(text));
+
+	return r < 0 ? FAIL_OS(-r, "write %s", path) : NULL;
+}
+
 bool out_ask(const char *question)
 {
 	char answer[16];

@@ -38,5 +38,7 @@ FALLIBLE out_text(const char *text, size_t n);
  * a terminal. ERR_INVALID: path is a device or a pipe, or in no directory.
  */
 FALLIBLE out_archive(const char *path, struct err *(*fill)(void *ctx, struct zip_sink sink), void *ctx);
+/* Makes path a file of this text, replacing what it held: a digest, an id for scripts. */
+FALLIBLE out_file(const char *path, const char *text);
 /* Asks "… [y/N]" on standard input; false unless y. */
 bool out_ask(const char *question);

@@ -57,10 +57,11 @@ def test_progress_is_told_while_it_happens(fresh_hoy, busybox_tar, liar):  # noq
     assert pull.wait(60) == 0
 
 
-def test_push_under_another_name(fresh_hoy, pushed):
+def test_push_under_another_name(fresh_hoy, pushed, tmp_path):
     """podman push IMAGE DESTINATION: no name of it stays here."""
     there = pushed.replace("/words:1", "/elsewhere:2")
-    out = fresh_hoy("push", pushed, "docker://" + there).out
+    out = fresh_hoy("push", "--digestfile", tmp_path / "digest", pushed, "docker://" + there).out
+    assert f"2: digest: {(tmp_path / 'digest').read_text()} size: " in out
     assert out.startswith(f"The push refers to repository [{there[:-2]}]\n") and "\n2: digest: sha256:" in out
     assert fresh_hoy("image", "tags", there[:-2]).out == "2\n"
     assert fresh_hoy("images", "-q", there).out == ""
@@ -69,6 +70,7 @@ def test_push_under_another_name(fresh_hoy, pushed):
     assert sorted(fresh_hoy("image", "tags", there[:-2]).out.split()) == ["2", "3"]
     assert fresh_hoy("image", "inspect", "-f", "{{len .RepoDigests}}", "local").out == "2\n"
     assert "exclude" in fresh_hoy("push", "-a", pushed[:-2], there, code=1).err
+    assert "exclude" in fresh_hoy("push", "-a", "--digestfile", "x", pushed[:-2], code=1).err
     assert "no registry's" in fresh_hoy("push", pushed, "dir:/tmp/x", code=1).err
 
 
