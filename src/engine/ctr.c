@@ -499,12 +499,17 @@ FALLIBLE ctr_delete(struct engine *e, const char *id, const json_t *doc, bool vo
 	auto_txn struct db_txn *txn = NULL;
 	auto_free char *path = ctr_path(e, id, NULL);
 	const char *name = json_str_at(doc, "Name", "/") + 1;
+	bool found = true;
+	struct sv value;
 
 	/* The record last: a crash before leaves one whose removal can be repeated, never a directory or volume unknown. */
 	if (volumes)
 		delete_volumes(e, id, doc);
 	TRY(ctr_remove_tree(AT_FDCWD, path));
 	TRY((json_bool_at(doc, "HostConfig.AutoRemove", false) ? db_begin_passing : db_begin_write)(engine_db(e), &txn));
+	err_free(db_get(txn, DB_CONTAINER, id, &value, &found)); /* a damaged one goes, too */
+	if (!found) /* somebody was faster: the name may be another one's by now */
+		return NULL;
 	TRY(db_delete(txn, DB_CONTAINER, id));
 	TRY(db_delete(txn, DB_CONTAINER_NAME, name));
 	return db_commit(TAKE(txn));

@@ -308,6 +308,21 @@ static FALLIBLE end_for_removal(struct engine *e, const char *id, const json_t *
 	return stop_one(e, id, doc, 0);
 }
 
+/* Its directory went without its record: --rm was faster, or a removal was cut short between the two, or the disk lost it. */
+static FALLIBLE remove_rest(struct engine *e, const char *id, bool volumes)
+{
+	auto_json json_t *doc = NULL;
+	struct err *err = ctr_load(e, id, &doc);
+
+	if (err && err->kind == ERR_NOT_FOUND) {
+		err_free(err);
+		return NULL;
+	}
+	TRY(err);
+	TRY(ctr_delete(e, id, doc, volumes));
+	return ctr_unmark(e, id);
+}
+
 FALLIBLE container_remove(struct engine *e, const char *text, struct container_rm how)
 {
 	auto_json json_t *doc = NULL, *now = NULL;
@@ -319,9 +334,9 @@ FALLIBLE container_remove(struct engine *e, const char *text, struct container_r
 	TRY(ctr_find(e, text, id, &doc));
 	TRY(end_for_removal(e, id, doc, how.force));
 	err = ctr_lock_settled(e, id, &lock);
-	if (err && err->kind == ERR_NOT_FOUND) { /* --rm was faster */
+	if (err && err->kind == ERR_NOT_FOUND) {
 		err_free(err);
-		return NULL;
+		return remove_rest(e, id, how.volumes);
 	}
 	TRY(err);
 	if (ctr_live(e, id, NULL))

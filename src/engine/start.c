@@ -517,9 +517,20 @@ FALLIBLE container_start(struct engine *e, const char *text)
 	auto_json json_t *doc = NULL;
 	auto_fd int lock = -1;
 	char id[CTR_ID_MAX];
+	struct err *err;
 
 	TRY(ctr_resolve(e, text, id));
-	TRY(ctr_lock_settled(e, id, &lock));
+	err = ctr_lock_settled(e, id, &lock);
+	if (err && err->kind == ERR_NOT_FOUND) {
+		bool exists = false;
+
+		err_free(ctr_exists(e, id, &exists));
+		if (!exists) /* --rm was faster */
+			return err;
+		err_free(err);
+		return FAIL(ERR_NOT_FOUND, "container %s has lost its files: 'hoy rm %s' removes the rest", text, text);
+	}
+	TRY(err);
 	if (ctr_live(e, id, NULL))
 		return NULL; /* started already: nothing to do, as docker has it */
 	TRY(ctr_load(e, id, &doc));
