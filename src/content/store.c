@@ -150,11 +150,13 @@ struct err *store_blob_open(const struct store *s, const char *digest, uint64_t 
 
 	TRY(digest_check(sv_of(digest)));
 	lease_hold(s->lease, digest);
-	fd = sys_openat(s->blobs_fd, digest_hex(digest), O_RDONLY, 0);
+	fd = sys_openat(s->blobs_fd, digest_hex(digest), O_RDONLY | O_NONBLOCK, 0);
 	if (fd < 0)
 		return FAIL_OS(-fd, "blob %s", digest);
 	if ((r = sys_fstat(fd, &st)) < 0)
 		return FAIL_OS(-r, "blob %s", digest);
+	if (!S_ISREG(st.st_mode))
+		return FAIL(ERR_CORRUPT, "blob %s is damaged: it is no file (" STORE_REPAIR ")", digest);
 	if (want_size && (uint64_t)st.st_size != want_size)
 		return FAIL(ERR_CORRUPT, "blob %s is damaged: %lld bytes, expected %llu (" STORE_REPAIR ")",
 			    digest, (long long)st.st_size, (unsigned long long)want_size);
@@ -256,7 +258,7 @@ struct err *store_aside_open(const struct store *s, const char *digest, int *out
 
 	TRY(digest_check(sv_of(digest)));
 	aside_name(digest, aside);
-	if ((r = sys_openat(s->blobs_fd, aside, O_RDONLY, 0)) < 0)
+	if ((r = sys_openat(s->blobs_fd, aside, O_RDONLY | O_NONBLOCK, 0)) < 0) /* of a rotten inode a pipe may have become */
 		return FAIL_OS(-r, "blob %s", aside);
 	*out_fd = r;
 	return NULL;
@@ -273,8 +275,8 @@ struct err *store_blob_put_back(struct store *s, const char *digest, bool keep)
 		r = sys_rename(s->blobs_fd, aside, digest_hex(digest));
 		if (r >= 0)
 			store_note_set(s, digest, DAMAGED, "1");
-	} else {
-		r = sys_unlink(s->blobs_fd, aside);
+	} else { /* or whatever stood under its name */
+		r = fs_remove_tree(s->blobs_fd, aside);
 	}
 	return r < 0 && r != -ENOENT ? FAIL_OS(-r, "put blob %s back", digest) : NULL;
 }

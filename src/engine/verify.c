@@ -155,6 +155,22 @@ static void check_target(struct verify *v, enum db_table table, const struct rec
 		bad_record(v, table, r->key, "its layer is not in the store");
 }
 
+/* What nobody can mend, and a kill may leave: told, and no damage of the store. */
+static void look_for_files(struct verify *v, enum db_table table, const char *key, const json_t *doc)
+{
+	auto_free char *path = xasprintf(table == DB_VOLUME ? "volumes/%s/_data" : "containers/%s", key);
+	const json_t *options = json_object_get(doc, "Options");
+	struct stat st;
+
+	if (v->is_again || (table != DB_VOLUME && table != DB_CONTAINER) || json_object_size(options) ||
+	    sys_fstatat(engine_root_fd(v->e), path, &st, AT_SYMLINK_NOFOLLOW) != -ENOENT)
+		return;
+	if (table == DB_VOLUME)
+		verify_tell(v, NULL, "volume %s: its files are gone: whoever uses it begins with an empty one", key);
+	else
+		verify_tell(v, NULL, "container %.12s: its files are gone: 'hoy rm %.12s' removes the rest", key, key);
+}
+
 static FALLIBLE check_table(struct verify *v, enum db_table table)
 {
 	CLEANUP(records_fini) struct records all = { 0 }, ids = { 0 };
@@ -173,6 +189,8 @@ static FALLIBLE check_table(struct verify *v, enum db_table table)
 			bad_record(v, table, r->key, err->msg);
 		else
 			check_target(v, table, r, doc, &ids);
+		if (!err)
+			look_for_files(v, table, r->key, doc);
 		err_free(err);
 	}
 	return NULL;
@@ -322,7 +340,7 @@ static FALLIBLE check_layer(struct verify *v, const char *diff_id, const char *o
 	free(blob.media_type);
 	if (err && err->kind == ERR_UNSUPPORTED) {
 		v->result->unchecked += !v->is_again;
-	} else if (err && image_is_damage(err)) {
+	} else if (err && (image_is_damage(err) || err->os == EIO)) {
 		tell_layer(&report, "", err->msg);
 	} else if (err) {
 		return err;

@@ -379,16 +379,18 @@ static bool is_needed(const struct mending *m, const struct damage *d)
 static FALLIBLE mend_all(struct mending *m)
 {
 	struct verify *v = m->v;
+	struct err *err;
 
 	for (size_t i = 0; i < v->damages.n; i++) {
 		if (v->damages.p[i].kind != DAMAGE_BLOB)
 			continue;
 		read_source(v, &v->damages.p[i]);
-		TRY(store_blob_set_aside(engine_store(v->e), v->damages.p[i].name));
+		err = store_blob_set_aside(engine_store(v->e), v->damages.p[i].name);
+		if (err) /* immutable, perhaps: the others can be mended */
+			verify_tell_failure(v, &v->damages.p[i], err);
 	}
 	for (size_t i = 0; i < v->damages.n; i++) {
 		const struct damage *d = &v->damages.p[i];
-		struct err *err;
 
 		if (d->kind != DAMAGE_BLOB || !is_needed(m, d))
 			continue;

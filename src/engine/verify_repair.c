@@ -127,6 +127,24 @@ static FALLIBLE check_leases(struct verify *v, const char *diff_id)
 	return map_get(&leased, diff_id) ? FAIL(ERR_CONFLICT, "a command that runs now uses it: repair again when it has ended") : NULL;
 }
 
+/* By an image, a container or the build cache. While a manifest or a record is damaged nobody can tell. */
+static bool is_needed(const struct verify *v, const struct damage *d)
+{
+	auto_map struct map reached = { 0 };
+	struct err *err = d->owner ? NULL : image_reach_names(v->e, &reached);
+	bool needed = d->owner != NULL;
+
+	if (!err && !needed)
+		err = image_reach_containers(v->e, &reached);
+	if (!err && !needed)
+		err = image_reach_cache(v->e, &reached);
+	needed |= err || map_get(&reached, d->name);
+	for (size_t i = 0; i < v->damages.n; i++)
+		needed |= v->damages.p[i].kind == DAMAGE_BLOB || v->damages.p[i].kind == DAMAGE_RECORD;
+	err_free(err);
+	return needed;
+}
+
 static FALLIBLE mend_layer(struct verify *v, const struct damage *d)
 {
 	struct descriptor blob = { 0 };
@@ -134,6 +152,8 @@ static FALLIBLE mend_layer(struct verify *v, const struct damage *d)
 
 	TRY(check_unused(v, d->name));
 	TRY(check_leases(v, d->name));
+	if (!is_needed(v, d))
+		return layer_delete(engine_snapshotter(v->e), d->name);
 	err = verify_layer_blob(v, d->name, &blob);
 	if (!err)
 		err = store_blob_verify(engine_store(v->e), blob.digest);

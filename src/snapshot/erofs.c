@@ -353,9 +353,21 @@ static struct err *erofs_seal(struct layer_draft *d, const char *diff_id)
 
 /* ---- using ---- */
 
+/* One of the two; of a rotten inode anything may have become: -ENOENT. */
+static int open_file(int layer_fd, const char *name)
+{
+	auto_fd int fd = sys_openat(layer_fd, name, O_RDONLY | O_NONBLOCK, 0);
+	struct stat st;
+	int r = fd < 0 ? fd : sys_fstat(fd, &st);
+
+	if (r < 0)
+		return r;
+	return S_ISREG(st.st_mode) ? TAKE_FD(fd) : -ENOENT;
+}
+
 static uint64_t erofs_size(int layer_fd)
 {
-	auto_fd int fd = sys_openat(layer_fd, IMAGE_NAME, O_RDONLY, 0);
+	auto_fd int fd = open_file(layer_fd, IMAGE_NAME);
 	char diff_id[DIGEST_MAX];
 	uint64_t size = 0;
 
@@ -366,19 +378,26 @@ static uint64_t erofs_size(int layer_fd)
 
 static int erofs_tar(int layer_fd)
 {
-	return sys_openat(layer_fd, TAR_NAME, O_RDONLY, 0);
+	return open_file(layer_fd, TAR_NAME);
 }
 
 static FALLIBLE open_files(int layer_fd, const char *path, int *out_image, int *out_tar)
 {
-	auto_fd int image = sys_openat(layer_fd, IMAGE_NAME, O_RDONLY, 0),
-		    tar = sys_openat(layer_fd, TAR_NAME, O_RDONLY, 0);
+	auto_fd int image = open_file(layer_fd, IMAGE_NAME), tar = open_file(layer_fd, TAR_NAME);
 
 	if (tar < 0 || image < 0)
 		return FAIL(ERR_CORRUPT, "layer %s is damaged ('hoy verify --repair' mends it)", path);
 	*out_image = TAKE_FD(image);
 	*out_tar = TAKE_FD(tar);
 	return NULL;
+}
+
+/* A head that the kernel does not understand, because ours are as it wants them. */
+static FALLIBLE not_mounted(struct err *e, const char *path)
+{
+	bool is_damaged = e->os == EUCLEAN || e->os == EINVAL || e->os == EIO;
+
+	return err_ctx(e, "mount layer %s%s", path, is_damaged ? ", which is damaged ('hoy verify --repair' mends it)" : "");
 }
 
 static struct err *loops_lower(int layer_fd, const char *path, char **out_path, int *out_mount)
@@ -388,7 +407,7 @@ static struct err *loops_lower(int layer_fd, const char *path, char **out_path, 
 
 	TRY(open_files(layer_fd, path, &image, &tar));
 	e = lower_of_loops(image, tar, out_path, out_mount);
-	return e ? err_ctx(e, "mount layer %s", path) : NULL;
+	return e ? not_mounted(e, path) : NULL;
 }
 
 static struct err *erofs_lower(int layer_fd, const char *path, char **out_path, int *out_mount)
@@ -398,7 +417,7 @@ static struct err *erofs_lower(int layer_fd, const char *path, char **out_path, 
 	TRY(open_files(layer_fd, path, &image, &tar));
 	mount = erofs_mount(image, tar);
 	if (mount < 0)
-		return err_ctx(mount_failed(mount, "it"), "mount layer %s", path);
+		return not_mounted(mount_failed(mount, "it"), path);
 	TRY(check_copy(mount));
 	*out_path = xasprintf("/proc/self/fd/%d", mount);
 	*out_mount = TAKE_FD(mount);
@@ -439,8 +458,7 @@ static FALLIBLE difference(int a, int b, int64_t *out_at)
 static struct err *erofs_verify(int layer_fd, const char *diff_id, struct zip_source tar, int scratch_fd,
 				const struct layer_tell *tell, uint64_t *out_size)
 {
-	auto_fd int have_tar = sys_openat(layer_fd, TAR_NAME, O_RDONLY, 0),
-		    have = sys_openat(layer_fd, IMAGE_NAME, O_RDONLY, 0);
+	auto_fd int have_tar = open_file(layer_fd, TAR_NAME), have = open_file(layer_fd, IMAGE_NAME);
 	auto_fd int again = scratch_fd < 0 ? sys_memfd("hoy-index")
 					   : sys_openat(scratch_fd, IMAGE_NAME, O_RDWR | O_CREAT | O_TRUNC, 0600);
 	struct layer_draft d = { .dir_fd = scratch_fd, .tar_fd = -1, .image_fd = again };
@@ -450,8 +468,8 @@ static struct err *erofs_verify(int layer_fd, const char *diff_id, struct zip_so
 
 	(void)tar;
 	*out_size = erofs_size(layer_fd);
-	if (have_tar == -ENOENT) {
-		tell->tell(tell->ctx, TAR_NAME, "is missing");
+	if (have_tar == -ENOENT || have == -ENOENT) {
+		tell->tell(tell->ctx, have_tar == -ENOENT ? TAR_NAME : IMAGE_NAME, "is missing");
 		return NULL;
 	}
 	if (have_tar < 0 || have < 0 || again < 0)

@@ -163,7 +163,7 @@ static struct err *overlay_seal(struct layer_draft *d, const char *diff_id)
 
 static uint64_t overlay_size(int layer_fd)
 {
-	auto_fd int fd = sys_openat(layer_fd, "size", O_RDONLY, 0);
+	auto_fd int fd = sys_openat(layer_fd, "size", O_RDONLY | O_NONBLOCK, 0); /* of a rotten inode a pipe may have become */
 	char text[32];
 	ssize_t n = fd < 0 ? -1 : sys_read(fd, text, sizeof text);
 	uint64_t size = 0;

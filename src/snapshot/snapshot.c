@@ -520,12 +520,16 @@ static FALLIBLE unname(struct snapshotter *s, const char *diff_id, struct draft 
 	fd = layer_open(s, diff_id);
 	if (fd == -ENOENT)
 		return NULL;
-	if (fd < 0 || (r = sys_flock(fd, LOCK_EX)) < 0)
-		return FAIL_OS(fd < 0 ? -fd : -r, "delete layer %s", diff_id);
+	if (fd < 0 && fd != -ENOTDIR) /* of a rotten inode anything may have become */
+		return FAIL_OS(-fd, "delete layer %s", diff_id);
+	if (fd >= 0 && (r = sys_flock(fd, LOCK_EX)) < 0)
+		return FAIL_OS(-r, "delete layer %s", diff_id);
 	draft_number(out_draft->name);
 	r = sys_renameat(s->layers_fd, digest_hex(diff_id), s->tmp_fd, out_draft->name, RENAME_NOREPLACE);
 	if (r < 0)
 		return r == -ENOENT ? NULL : FAIL_OS(-r, "delete layer %s", diff_id);
+	if (fd < 0)
+		(void)fs_remove_tree(s->tmp_fd, out_draft->name);
 	out_draft->s = s;
 	out_draft->fd = TAKE_FD(fd);
 	if (s->shared_fd >= 0) /* links of containers that ran on it; one that still does has its own copy */
@@ -563,8 +567,8 @@ FALLIBLE layer_verify(struct snapshotter *s, const char *diff_id, struct zip_sou
 
 	TRY(digest_check(sv_of(diff_id)));
 	fd = sys_openat(s->layers_fd, digest_hex(diff_id), O_RDONLY | O_DIRECTORY, 0);
-	if (fd == -ENOENT) {
-		tell->tell(tell->ctx, "/", "is missing");
+	if (fd == -ENOENT || fd == -ENOTDIR) {
+		tell->tell(tell->ctx, "/", fd == -ENOENT ? "is missing" : "is no directory");
 		return NULL;
 	}
 	if (fd < 0)

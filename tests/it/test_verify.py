@@ -3,6 +3,8 @@ import json
 import os
 import pathlib
 import random
+import shutil
+import subprocess
 
 import pytest
 
@@ -110,6 +112,85 @@ def test_layers_that_lack_something(pulled):
     for line in ("bin/busybox mode is 0700, not 0755", "etc/passwd is missing", "etc/evil is not of the layer"):
         assert line in r.out
     mended(hoy)
+
+
+def become(path, what):
+    """A rotten inode may be of any kind."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    if what == "pipe":
+        os.mkfifo(path)
+    elif what == "directory":
+        path.mkdir()
+        (path / "x").write_text("x")
+    elif what == "link":
+        path.symlink_to("/etc")
+    else:
+        path.write_text("x")
+
+
+@pytest.mark.parametrize("driver", ["erofs", "overlay"])
+@pytest.mark.parametrize("what", ["pipe", "directory", "link"])
+def test_other_kinds_of_file(pulled, driver, what):
+    hoy, name = pulled
+    hoy.env["HOY_STORAGE_DRIVER"] = driver
+    hoy("rmi", name)
+    hoy("pull", "-q", name)
+    digest, doc = manifest_of(hoy, name)
+    for target in (digest, doc["layers"][0]["digest"]):
+        become(blob(hoy.root, target), what)
+        mended(hoy, target)
+    for entry in sorted(p.name for p in layer_dir(hoy).iterdir()):
+        become(layer_dir(hoy) / entry, "file" if entry == "tree" else what)
+        mended(hoy, f"{name}: layer sha256:")
+    if what != "directory":
+        become(layer_dir(hoy), what)
+        mended(hoy, f"{name}: layer sha256:")
+    assert hoy("run", "--rm", name, "echo", "whole").out == "whole\n"
+
+
+def test_a_layer_of_nobody(pulled):
+    """It goes, whatever it is."""
+    hoy, name = pulled
+    (hoy.root / "layers" / ("b" * 64)).mkdir()
+    mended(hoy, "layer sha256:bbbbbbbbbbbb: / is missing")
+    assert len(os.listdir(hoy.root / "layers")) == 1
+    assert hoy("run", "--rm", name, "echo", "whole").out == "whole\n"
+
+
+def test_what_cannot_be_replaced_hinders_nothing_else(pulled):
+    hoy, name = pulled
+    digest, doc = manifest_of(hoy, name)
+    stuck = blob(hoy.root, doc["layers"][0]["digest"])
+    for target in (digest, stuck.name):
+        flip(blob(hoy.root, target))
+    if subprocess.run(["chattr", "+i", stuck], check=False, capture_output=True).returncode:
+        pytest.skip("needs a file system with immutable files")
+    try:
+        r = hoy("verify", "--repair", code=1)
+        assert f"{stuck.name}: not repaired: " in r.out and "Operation not permitted" in r.out and "Damaged: 2, repaired: 1" in r.out
+    finally:
+        subprocess.run(["chattr", "-i", stuck], check=True)
+    mended(hoy)
+
+
+def test_files_of_containers_and_volumes(fresh_hoy, busybox_tar):
+    """A kill between a container's files and its record, or a disk that lost them: told, and rm removes the rest."""
+    fresh_hoy("import", busybox_tar, "busybox")
+    fresh_hoy("volume", "create", "lost")
+    container = fresh_hoy("create", "--name", "cut", "-v", "lost:/v", "-v", "/anonymous", "busybox", "true").out.strip()
+    shutil.rmtree(fresh_hoy.root / "containers" / container)
+    shutil.rmtree(fresh_hoy.root / "volumes/lost")
+    r = fresh_hoy("verify")
+    assert f"container {container[:12]}: its files are gone: 'hoy rm {container[:12]}' removes the rest\n" in r.out
+    assert "volume lost: its files are gone" in r.out and "Damaged" not in r.out
+    assert "'hoy rm cut' removes the rest" in fresh_hoy("start", "cut", code=1).err
+    assert fresh_hoy("rm", "-v", "cut").out == "cut\n"
+    assert fresh_hoy("ps", "-aq").out == "" and fresh_hoy("volume", "ls", "-q").out == "lost\n"
+    fresh_hoy("run", "--rm", "--name", "cut", "-v", "lost:/v", "busybox", "touch", "/v/x")
+    assert "gone" not in fresh_hoy("verify").out
 
 
 def test_records_and_index(pulled):
