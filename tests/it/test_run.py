@@ -191,10 +191,7 @@ def test_whoever_froze_it_it_is_paused(hoy):
 
 def until_paused(hoy):
     """Freezing takes the kernel a moment."""
-    deadline = time.monotonic() + 5
-    while "(Paused)" not in hoy("ps").out:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: "(Paused)" in hoy("ps").out)
 
 
 def test_tty(hoy):
