@@ -59,7 +59,7 @@ def test_progress_is_told_while_it_happens(fresh_hoy, busybox_tar, liar):  # noq
 
 def test_push_under_another_name(fresh_hoy, pushed, tmp_path):
     """podman push IMAGE DESTINATION: no name of it stays here."""
-    there = pushed.replace("/words:1", "/elsewhere:2")
+    there = pushed.replace("/words:1", "/words/elsewhere:2")
     out = fresh_hoy("push", "--digestfile", tmp_path / "digest", pushed, "docker://" + there).out
     assert f"2: digest: {(tmp_path / 'digest').read_text()} size: " in out
     assert out.startswith(f"The push refers to repository [{there[:-2]}]\n") and "\n2: digest: sha256:" in out
