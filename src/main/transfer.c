@@ -423,22 +423,17 @@ static struct err *login(const struct args *a, struct report *report, const char
 	auto_daemon struct daemon_conf daemon = { 0 };
 	auto_cred struct cred cred = { 0 };
 	struct access access = a->source;
-	struct err *e;
 
-	if (a->user)
-		TRY(read_secret(&password));
-	while (password.n && strchr("\r\n", password.data[password.n - 1]))
-		password.data[--password.n] = '\0';
 	if (a->user) {
+		TRY(read_secret(&password));
+		while (password.n && strchr("\r\n", password.data[password.n - 1]))
+			password.data[--password.n] = '\0';
 		cred = (struct cred){ .user = xstrdup(a->user), .password = xstrdup(buf_text(&password)) };
 		access.cred = &cred;
+		explicit_bzero(password.data, password.n);
 	}
-	explicit_bzero(password.data, password.n);
-	e = load_daemon(&daemon);
-	if (!e)
-		e = transfer_login(report, server, &access, &daemon);
-	if (e)
-		return e;
+	TRY(load_daemon(&daemon));
+	TRY(transfer_login(report, server, &access, &daemon));
 	report_result(report, json_pack("{s:s}", "status", "Login Succeeded"));
 	return NULL;
 }
