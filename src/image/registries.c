@@ -90,6 +90,18 @@ static struct err *check_members(struct registries *r, const json_t *table, cons
 	return NULL;
 }
 
+/* "host/" is written by people for "host". */
+static void trim_slashes(json_t *table, const char *name)
+{
+	const char *text = json_str_at(table, name, "");
+	size_t n = strlen(text);
+
+	while (n > 1 && text[n - 1] == '/')
+		n--;
+	if (text[n])
+		(void)json_object_set_new(table, name, json_stringn(text, n));
+}
+
 static struct err *check_mirrors(struct registries *r, const json_t *entry, const char *prefix,
 				 const char *path)
 {
@@ -102,6 +114,7 @@ static struct err *check_mirrors(struct registries *r, const json_t *entry, cons
 		const char *when = json_str_at(mirror, "pull-from-mirror", "all");
 
 		TRY(check_members(r, mirror, mirror_members, path, where));
+		trim_slashes(mirror, "location");
 		if (!*json_str_at(mirror, "location", ""))
 			return FAIL(ERR_INVALID, "%s: a mirror of %s has no location", path, prefix);
 		if (strcmp(when, "all") != 0 && strcmp(when, "digest-only") != 0 &&
@@ -109,37 +122,64 @@ static struct err *check_mirrors(struct registries *r, const json_t *entry, cons
 			return FAIL(ERR_INVALID,
 				    "%s: pull-from-mirror of %s is not all, digest-only or tag-only", path,
 				    prefix);
+		if (json_object_get(mirror, "pull-from-mirror") &&
+		    json_bool_at(entry, "mirror-by-digest-only", false))
+			return FAIL(ERR_INVALID,
+				    "%s: %s has both mirror-by-digest-only and a mirror with pull-from-mirror", path,
+				    prefix);
 	}
+	return NULL;
+}
+
+/* A star that means nothing would let through what somebody wants blocked. */
+static struct err *check_prefix(const char *prefix, const char *path)
+{
+	bool is_wild = strncmp(prefix, "*.", 2) == 0;
+
+	if (strchr(prefix + is_wild, '*') || (is_wild && (strchr(prefix, '/') || !prefix[2])))
+		return FAIL(ERR_INVALID, "%s: bad prefix \"%.100s\": a star stands for hosts only (*.example.com)", path, prefix);
 	return NULL;
 }
 
 /* Every [[registry]] says what it is about. */
 static struct err *complete(struct registries *r, json_t *entry, const char *path)
 {
-	const char *location = json_str_at(entry, "location", ""),
-		   *prefix = json_str_at(entry, "prefix", location);
-	auto_free char *where = xasprintf("registry %s: ", prefix);
+	auto_free char *where = xasprintf("registry %s: ", json_str_at(entry, "prefix", json_str_at(entry, "location", "")));
+	const char *location, *prefix;
 
 	TRY(check_members(r, entry, registry_members, path, where));
+	trim_slashes(entry, "prefix");
+	trim_slashes(entry, "location");
+	location = json_str_at(entry, "location", "");
+	prefix = json_str_at(entry, "prefix", location);
 	if (!*prefix || (!*location && strncmp(prefix, "*.", 2) != 0))
 		return FAIL(ERR_INVALID, "%s: a [[registry]] has no location", path);
+	TRY(check_prefix(prefix, path));
 	TRY(check_mirrors(r, entry, prefix, path));
 	(void)json_object_set_new(entry, "prefix", json_string(prefix));
 	(void)json_object_set_new(entry, "from", json_string(path));
 	return NULL;
 }
 
+/* A later file replaces what an earlier one has; of two in one file the first counts, as for podman. */
 static void add_entry(struct registries *r, json_t *entry)
 {
+	const char *prefix = json_str_at(entry, "prefix", ""), *from = json_str_at(entry, "from", "");
 	size_t i;
 	json_t *old;
 
 	json_array_foreach(r->list, i, old)
 	{
-		if (strcmp(json_str_at(old, "prefix", ""), json_str_at(entry, "prefix", "")) == 0) {
+		if (strcmp(json_str_at(old, "prefix", ""), prefix) != 0)
+			continue;
+		if (strcmp(json_str_at(old, "from", ""), from) == 0) {
+			auto_free char *line = xasprintf("%s: the second [[registry]] for %s has no effect", from, prefix);
+
+			text_list_add(&r->ignored, line);
+		} else {
 			(void)json_array_set(r->list, i, entry);
-			return;
 		}
+		return;
 	}
 	(void)json_array_append(r->list, entry);
 }
@@ -303,8 +343,11 @@ static size_t fits(const char *prefix, const char *name)
 {
 	size_t n = strlen(prefix), host = strcspn(name, "/");
 
-	if (strncmp(prefix, "*.", 2) == 0) /* any host below; nothing else than a host */
-		return host > n - 1 && strncmp(name + host - (n - 1), prefix + 1, n - 1) == 0 ? host : 0;
+	if (strncmp(prefix, "*.", 2) == 0) { /* any host below, at any port unless it has one */
+		size_t end = strchr(prefix, ':') ? host : strcspn(name, ":/");
+
+		return end > n - 1 && strncmp(name + end - (n - 1), prefix + 1, n - 1) == 0 ? end : 0;
+	}
 	if (strncmp(prefix, name, n) != 0)
 		return 0;
 	return name[n] == '\0' || strchr("/:@", name[n]) ? n : 0;

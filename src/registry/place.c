@@ -39,6 +39,18 @@ struct place *places_add(struct places *p, const char *host, const char *reposit
 	return x;
 }
 
+/* A prefix that takes all of the name leaves none for a location that is only a host. ref without a path: of a login. */
+static struct err *check_rewritten(const struct ref *ref, const char *name, const char *from)
+{
+	CLEANUP(ref_fini) struct ref as = { 0 };
+	struct err *e;
+
+	if (!*ref->path || strstr(name, "://"))
+		return NULL;
+	e = strchr(name, '/') ? ref_parse(name, &as) : FAIL(ERR_INVALID, "no repository is left");
+	return e ? err_ctx(e, "%s makes \"%.200s\" of %s/%s", from, name, ref->domain, ref->path) : NULL;
+}
+
 /* "host[:port]/path" of registries.conf. */
 static struct err *add_location(struct places *p, const struct ref *ref, const json_t *entry,
 				const json_t *of, bool is_mirror)
@@ -49,6 +61,7 @@ static struct err *add_location(struct places *p, const struct ref *ref, const j
 	auto_free char *host_text = xstrndup(host.p, host.n), *path_text = xstrndup(path.p, path.n);
 	struct place *x;
 
+	TRY(check_rewritten(ref, name, from));
 	if (!host.n || strchr(host_text, '@') || strstr(name, "://"))
 		return FAIL(ERR_INVALID, "%s: bad location \"%s\" (wanted HOST[:PORT][/PATH])", from,
 			    location ? location : "");

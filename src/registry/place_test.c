@@ -99,6 +99,21 @@ TEST(registries_conf_mirrors_and_rewrites)
 	finds("one:2", "any://pin.example/v2 one lrs");
 	finds("quay.example/x", "any://quay.example/v2 x lrs");
 	refuses("quay.io/x", ERR_DENIED, "registry quay.io is blocked in");
+	registries("[[registry]]\nprefix='x.example/a/'\nlocation='y.example/b//'\n[[registry.mirror]]\nlocation='m.example/'\n");
+	finds("x.example/a/c", "any://m.example/v2 c lr; any://y.example/v2 b/c lrs");
+	refuses("x.example/a", ERR_INVALID, "makes \"m.example\" of x.example/a");
+}
+
+TEST(a_star_is_any_host_at_any_port)
+{
+	registries("[[registry]]\nprefix='*.bad.example'\nblocked=true\n[[registry]]\nprefix='*.lan'\nlocation='hub.example'\n"
+		   "[[registry]]\nprefix='*.one:5000'\nblocked=true\n");
+	refuses("a.bad.example/x", ERR_DENIED, "blocked");
+	refuses("a.bad.example:5000/x", ERR_DENIED, "blocked");
+	finds("bad.example/x", "any://bad.example/v2 x lrs");
+	finds("a.lan:5000/x/y", "any://hub.example:5000/v2 x/y lrs");
+	refuses("a.one:5000/x", ERR_DENIED, "blocked");
+	finds("a.one/x", "any://a.one/v2 x lrs");
 }
 
 TEST(mirrors_by_digest_or_tag)
@@ -125,6 +140,8 @@ TEST(drop_ins_override_by_prefix)
 	file("registries.conf.d", "60-y.bak", "junk");
 	finds("x.example/a", "any://x.example/v2 a lrs");
 	finds("y.example/a", "any://z.example/v2 a lrs");
+	registries("[[registry]]\nprefix='z.example'\nlocation='first.example'\n[[registry]]\nprefix='z.example'\nlocation='second.example'\n");
+	finds("z.example/a", "any://first.example/v2 a lrs");
 }
 
 TEST(broken_registries_conf_is_named)
@@ -133,6 +150,15 @@ TEST(broken_registries_conf_is_named)
 	refuses("x.example/a", ERR_INVALID, "registries.conf:1");
 	registries("[registries.search]\nregistries=['docker.io']\n");
 	refuses("x.example/a", ERR_UNSUPPORTED, "version 1");
+	registries("[[registry]]\nprefix='*'\nblocked=true\n");
+	refuses("x.example/a", ERR_INVALID, "no location");
+	registries("[[registry]]\nprefix='x.*.example'\nlocation='y.example'\n");
+	refuses("x.example/a", ERR_INVALID, "a star stands for hosts only");
+	registries("[[registry]]\nprefix='*.example/a'\nblocked=true\n");
+	refuses("x.example/a", ERR_INVALID, "a star stands for hosts only");
+	registries("[[registry]]\nlocation='x.example'\nmirror-by-digest-only=true\n[[registry.mirror]]\nlocation='m'\n"
+		   "pull-from-mirror='tag-only'\n");
+	refuses("x.example/a", ERR_INVALID, "both mirror-by-digest-only");
 	registries("[[registry]]\nblocked=true\n");
 	refuses("x.example/a", ERR_INVALID, "no location");
 	registries("[[registry]]\nlocation='x.example'\n[[registry.mirror]]\ninsecure=true\n");
