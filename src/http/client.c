@@ -29,6 +29,7 @@ struct http_client {
 	CURL *curl;
 	struct http_conf conf;
 	struct trust *trust;
+	bool has_tls_proxy; /* of the last request */
 	int64_t asked_ns; /* when is_cancelled was asked last */
 };
 
@@ -248,6 +249,35 @@ static const char *env_of(const char *lower, const char *upper)
 	return value && *value ? value : NULL;
 }
 
+/* As Go and so docker have it, an entry of NO_PROXY may have a port, and "*.x" is ".x"; the others are curl's. */
+static bool is_spared(const char *list, const struct url *u)
+{
+	size_t n_host = strlen(u->host);
+	struct sv rest = sv_of(list ? list : "");
+
+	while (rest.n) {
+		struct sv entry = sv_trim(sv_cut(&rest, ',')), host = entry, port = { 0 };
+		size_t colon = entry.n;
+
+		while (colon && entry.p[colon - 1] != ':' && entry.p[colon - 1] != ']')
+			colon--;
+		if (colon > 1 && entry.p[colon - 1] == ':' && (entry.p[0] == '[' || !memchr(entry.p, ':', colon - 1))) {
+			host = sv_from(entry.p, colon - 1);
+			port = sv_skip(entry, colon);
+		}
+		if ((!port.n && !sv_starts(host, SV("*."))) || (port.n && !sv_is(port, u->port)))
+			continue;
+		if (sv_starts(host, SV("*.")))
+			host = sv_skip(host, 1);
+		if (sv_starts(host, SV(".")))
+			host = sv_skip(host, 1);
+		if (host.n && host.n <= n_host && strncasecmp(u->host + n_host - host.n, host.p, host.n) == 0 &&
+		    (host.n == n_host || u->host[n_host - host.n - 1] == '.'))
+			return true;
+	}
+	return false;
+}
+
 static void set_proxy(struct http_client *c, const struct url *u)
 {
 	bool is_plain = strcmp(u->scheme, "http") == 0;
@@ -261,8 +291,9 @@ static void set_proxy(struct http_client *c, const struct url *u)
 		proxy = is_plain ? c->conf.proxy.http : c->conf.proxy.https;
 	if (!no)
 		no = c->conf.proxy.no;
-	if (url_host_is_loopback(u->host))
+	if (url_host_is_loopback(u->host) || is_spared(no, u))
 		proxy = NULL;
+	c->has_tls_proxy = proxy && strncasecmp(proxy, "https://", 8) == 0;
 	(void)curl_easy_setopt(c->curl, CURLOPT_PROXY, proxy ? proxy : "");
 	(void)curl_easy_setopt(c->curl, CURLOPT_NOPROXY, no ? no : "");
 }
@@ -350,9 +381,18 @@ static struct err *could_not_connect(const struct call *call, const char *at, co
 /* A proxy that makes no tunnel, or that nobody finds; NULL: it is not that. */
 static struct err *proxy_fault(const struct call *call, CURLcode code, const char *at)
 {
-	long status = 0;
+	long status = 0, tunnel = 0;
+	bool is_tls = code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CONNECT_ERROR;
 
-	(void)curl_easy_getinfo(call->client->curl, CURLINFO_HTTP_CONNECTCODE, &status);
+	(void)curl_easy_getinfo(call->client->curl, CURLINFO_RESPONSE_CODE, &status);
+	(void)curl_easy_getinfo(call->client->curl, CURLINFO_HTTP_CONNECTCODE, &tunnel);
+	if (status != 407)
+		status = tunnel;
+	if (call->client->has_tls_proxy && is_tls && !tunnel) {
+		call->out->cause = HTTP_TLS;
+		return FAIL(ERR_UNAVAILABLE, "%s \"%s\": proxy: tls: %s (its authority's certificate: SSL_CERT_FILE)",
+			    verb_of(call->q), at, call->detail);
+	}
 	if (status == 407)
 		return FAIL(ERR_DENIED, "%s \"%s\": proxy: it wants a name and a password (HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT)",
 			    verb_of(call->q), at);
@@ -389,7 +429,7 @@ static struct err *judge(struct call *call, CURLcode code, const char *at, const
 		call->out->cause = HTTP_OTHER;
 		return err_ctx(TAKE(call->e), "%s \"%s\"", method, at);
 	}
-	if (code == CURLE_OK || call->is_enough)
+	if ((code == CURLE_OK || call->is_enough) && call->out->status != 407)
 		return NULL;
 	call->out->cause = HTTP_OTHER;
 	TRY(proxy_fault(call, code, at));

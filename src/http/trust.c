@@ -235,6 +235,10 @@ struct err *trust_apply(struct trust *t, CURL *curl, const struct url *u)
 {
 	const char *file = named_bundle(), *dir = getenv("SSL_CERT_DIR");
 
+	if (file)
+		(void)curl_easy_setopt(curl, CURLOPT_PROXY_CAINFO, file);
+	if (dir && *dir)
+		(void)curl_easy_setopt(curl, CURLOPT_PROXY_CAPATH, dir);
 	if (t->is_insecure) {
 		(void)curl_easy_setopt(curl, CURLOPT_SSL_VERIFYPEER, 0L);
 		(void)curl_easy_setopt(curl, CURLOPT_SSL_VERIFYHOST, 0L);

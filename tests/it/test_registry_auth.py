@@ -5,6 +5,7 @@ import os
 import pty
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -344,7 +345,7 @@ def test_credentials_of_one_registry_are_not_for_another(transfer, liar, other):
 class Proxy:
     """Forwards CONNECT and plain requests, and keeps the heads it saw; refusal: what those get who say no name."""
 
-    refusal = b""
+    refusal, tls = b"", None
 
     def __init__(self):
         self.heads = []
@@ -356,6 +357,9 @@ class Proxy:
         while True:
             try:
                 client, _ = self.socket.accept()
+                client = self.tls.wrap_socket(client, server_side=True) if self.tls else client
+            except ssl.SSLError:
+                continue
             except OSError:
                 return
             threading.Thread(target=self.serve, args=(client,), daemon=True).start()
@@ -423,12 +427,45 @@ def test_no_proxy_and_loopback_go_straight(transfer, distant, liar, proxy):
     assert not proxy.heads
 
 
+def test_no_proxy_with_a_port_or_a_star(transfer, distant, proxy):
+    """As Go has it, and so docker and podman; what is for another port goes by the proxy."""
+    env = {"SSL_CERT_FILE": str(distant.ca), "HTTPS_PROXY": proxy.url}
+    address, port = distant.host.split(":")
+    for spared in [distant.host, f"x, {distant.host}", "*"]:
+        transfer.ok("pull", f"{distant.host}/x", env=dict(env, NO_PROXY=spared))
+    assert not proxy.heads
+    for no in [f"{address}:{int(port) - 1}", "*.example", f".example:{port}", ":", f":{port}", "[::1]:5000", "::1"]:
+        proxy.heads.clear()
+        transfer.ok("pull", f"{distant.host}/x", env=dict(env, NO_PROXY=no))
+        assert proxy.heads, no
+    for no, is_spared in [("*.reg.invalid", True), (".reg.invalid:80", True), ("reg.invalid:81", False), ("eg.invalid:80", False)]:
+        proxy.heads.clear()
+        transfer.fails("pull", "--insecure", "a.reg.invalid/x", env={"HTTP_PROXY": proxy.url, "HTTPS_PROXY": proxy.url,
+                                                                     "NO_PROXY": f"{no},*.reg.invalid:443"})
+        assert bool(proxy.heads) != is_spared, no
+
+
+def test_a_proxy_that_speaks_tls(transfer, distant, proxy):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(distant.ca, distant.ca.parent / "key.pem")
+    address = distant.host.split(":")[0]
+    proxy.tls, proxy.socket = context, socket.create_server((address, 0))
+    threading.Thread(target=proxy.run, daemon=True).start()
+    env = {"HTTPS_PROXY": f"https://{address}:{proxy.socket.getsockname()[1]}", "NO_PROXY": ""}
+    transfer.ok("pull", f"{distant.host}/x", env=dict(env, SSL_CERT_FILE=str(distant.ca)))
+    assert proxy.heads[0].startswith(f"CONNECT {distant.host} ")
+    message = transfer.fails("pull", f"{distant.host}/x", env=env)["message"]
+    assert "proxy: tls: " in message and "certs.d" not in message
+
+
 def test_a_proxy_that_wants_credentials(transfer, distant, proxy):
     proxy.refusal = b"HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=\"p\"\r\nContent-Length: 0\r\n\r\n"
     env = {"SSL_CERT_FILE": str(distant.ca), "HTTPS_PROXY": proxy.url, "NO_PROXY": ""}
     error = transfer.fails("pull", f"{distant.host}/x", env=env)
     assert error["kind"] == "denied" and "HTTPS_PROXY=http://USER:PASSWORD@" in error["message"] and len(proxy.heads) == 1
     transfer.ok("pull", f"{distant.host}/x", env=dict(env, HTTPS_PROXY=proxy.url.replace("//", "//joe:pw@")))
+    error = transfer.fails("pull", "--insecure", "reg.invalid/x", env={"HTTP_PROXY": proxy.url, "HTTPS_PROXY": "http://127.0.0.1:1", "NO_PROXY": ""})
+    assert error["kind"] == "denied" and "USER:PASSWORD@" in error["message"]
     proxy.refusal = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n"
     assert "proxy: " in transfer.fails("pull", f"{distant.host}/x", env=env)["message"]
     assert "proxy" in transfer.fails("pull", f"{distant.host}/x", env=dict(env, HTTPS_PROXY="http://no.such.host.invalid:1"))["message"]
