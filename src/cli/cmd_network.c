@@ -70,7 +70,7 @@ static bool keeps(const json_t *filters, const json_t *v)
 	const char *name = json_str_at(v, "Name", "");
 	bool is_ours = strcmp(name, "bridge") == 0 || strcmp(name, "host") == 0 || strcmp(name, "none") == 0;
 
-	return filter_contains(filters, "name", name) && filter_prefix(filters, "id", json_str_at(v, "Id", "")) &&
+	return filter_by_name(filters, "name", name) && filter_prefix(filters, "id", json_str_at(v, "Id", "")) &&
 	       filter_is(filters, "driver", json_str_at(v, "Driver", "")) && filter_is(filters, "scope", "local") &&
 	       filter_is(filters, "type", is_ours ? "builtin" : "custom") && filter_labels(filters, json_object_get(v, "Labels"));
 }

@@ -1,6 +1,9 @@
 #include "engine/filter.h"
+#include "base/mem.h"
+#include "base/own.h"
 #include "base/sv.h"
 #include "base/time.h"
+#include <regex.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -43,9 +46,20 @@ static bool is_equal(const char *want, const char *value)
 	return strcmp(want, value) == 0;
 }
 
-static bool is_part(const char *want, const char *value)
+static bool is_in(const char *want, const char *value)
 {
-	return strstr(value, want) != NULL;
+	const char *plain = value + (value[0] == '/');
+	auto_free char *slashed = xasprintf("/%s", plain);
+	bool is;
+	regex_t re;
+
+	if (strstr(slashed, want))
+		return true;
+	if (regcomp(&re, want, REG_EXTENDED | REG_NOSUB) != 0)
+		return false;
+	is = regexec(&re, plain, 0, NULL, 0) == 0 || regexec(&re, slashed, 0, NULL, 0) == 0;
+	regfree(&re);
+	return is;
 }
 
 static bool is_start(const char *want, const char *value)
@@ -58,9 +72,9 @@ bool filter_is(const json_t *filters, const char *key, const char *value)
 	return any(filters, key, value, is_equal);
 }
 
-bool filter_contains(const json_t *filters, const char *key, const char *value)
+bool filter_by_name(const json_t *filters, const char *key, const char *value)
 {
-	return any(filters, key, value, is_part);
+	return any(filters, key, value, is_in);
 }
 
 bool filter_prefix(const json_t *filters, const char *key, const char *value)

@@ -12,7 +12,8 @@
 /* ERR_INVALID "invalid filter 'x'" for a key that is not in known (NULL-terminated). */
 FALLIBLE filter_check(const json_t *filters, const char *const *known);
 bool filter_is(const json_t *filters, const char *key, const char *value);	 /* equal to one of the values */
-bool filter_contains(const json_t *filters, const char *key, const char *value); /* one of the values is part of it */
+/* One of the values is part of it, or is a regular expression that finds it; also with docker's slash before it (^/web$). */
+bool filter_by_name(const json_t *filters, const char *key, const char *value);
 bool filter_prefix(const json_t *filters, const char *key, const char *value);	 /* one of the values begins it */
 bool filter_labels(const json_t *filters, const json_t *labels); /* every "label" value: key, or key=value */
 /* What prunes by age and label: created_ns before every "until" (time_parse_moment), every "label" and no "label!". */

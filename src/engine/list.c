@@ -280,7 +280,7 @@ static bool keeps(const json_t *filters, bool all, const json_t *doc)
 	    !json_array_size(json_object_get(filters, "exited")))
 		return false;
 	return filter_is(filters, "status", status) && filter_prefix(filters, "id", json_str_at(doc, "Id", "")) &&
-	       filter_contains(filters, "name", json_str_at(doc, "Name", "")) &&
+	       filter_by_name(filters, "name", json_str_at(doc, "Name", "")) &&
 	       filter_labels(filters, json_at(doc, "Config.Labels")) && keeps_ancestor(filters, doc) &&
 	       filter_is(filters, "health", json_str_at(doc, "State.Health.Status", "none")) && keeps_volume(filters, doc) && filter_is(filters, "network", ctr_network(doc)) &&
 	       keeps_published(filters, doc) && keeps_exposed(filters, doc) &&

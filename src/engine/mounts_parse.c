@@ -130,6 +130,8 @@ static FALLIBLE read_modes(struct want *w, struct sv text, const char *whole)
 
 	if (text.n)
 		w->mode = xstrndup(text.p, text.n);
+	if (sv_ends(text, SV(",")))
+		return FAIL(ERR_INVALID, "invalid mode: " SV_FMT " (in \"%s\")", SV_ARG(text), whole);
 	while (rest.n) {
 		struct sv word = sv_cut(&rest, ','), name = word;
 		size_t i = 0;

@@ -392,7 +392,7 @@ static bool keeps(const struct users *u, const json_t *v, const json_t *filters)
 	const char *name = json_str_at(v, "Name", "");
 	bool used = user_of(u, name) != NULL;
 
-	return filter_contains(filters, "name", name) &&
+	return filter_by_name(filters, "name", name) &&
 	       filter_labels(filters, json_object_get(v, "Labels")) &&
 	       filter_is(filters, "driver", json_str_at(v, "Driver", "")) &&
 	       (filter_is(filters, "dangling", used ? "false" : "true") ||

@@ -42,6 +42,7 @@ FALLIBLE volume_options_check(const char *name, const json_t *options)
 	const char *key;
 	json_t *v;
 	uint64_t bytes;
+	struct err *e;
 
 	json_object_foreach((json_t *)(uintptr_t)options, key, v)
 	{
@@ -67,7 +68,9 @@ FALLIBLE volume_options_check(const char *name, const json_t *options)
 		    ERR_INVALID,
 		    "create %s: size limits a volume on hoy's own file system; for type=%s give it in o=",
 		    name, json_str_at(options, "type", ""));
-	TRY(num_parse_bytes(sv_of(json_str_at(options, "size", "")), &bytes));
+	e = num_parse_bytes(sv_of(json_str_at(options, "size", "")), &bytes);
+	if (e)
+		return err_ctx(e, "create %s", name);
 	return bytes ? NULL : FAIL(ERR_INVALID, "create %s: size must be more than 0", name);
 }
 

@@ -222,9 +222,8 @@ static struct err *start_upload(struct upload *u, struct http_client *http, bool
 	TRY(registry_ask(c->registry, http,
 			 (struct http_request){ .method = "POST", .url = url, .has_body = true, .bytes = "" },
 			 &answer));
-	if (answer.status == 201) {
-		if (c->mount_from)
-			(void)snprintf(u->mounted, sizeof u->mounted, "Mounted from %s", c->mount_from);
+	if (answer.status == 201 && c->mount_from) {
+		(void)snprintf(u->mounted, sizeof u->mounted, "Mounted from %s", c->mount_from);
 		*out_done = true;
 		return NULL;
 	}

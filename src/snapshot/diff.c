@@ -148,7 +148,7 @@ static void **first_name(struct diff *d, const struct stat *st)
 {
 	char key[64];
 
-	if (st->st_nlink < 2 || !S_ISREG(st->st_mode))
+	if (st->st_nlink < 2 || S_ISDIR(st->st_mode))
 		return NULL;
 	(void)snprintf(key, sizeof key, "%llu:%llu", (unsigned long long)st->st_dev,
 		       (unsigned long long)st->st_ino);

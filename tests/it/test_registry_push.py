@@ -110,6 +110,7 @@ def test_mounts_come_from_neighbours(transfer, liar, tmp_path):
 PUSH_LIES = {
     "no location": (("POST", "/v2/x/blobs/uploads/"), (202, {}, b""), "invalid", "upload"),
     "location is a file": (("POST", "/v2/x/blobs/uploads/"), (202, {"Location": "file:///etc/shadow"}, b""), "invalid", ""),
+    "there without being sent": (("POST", "/v2/x/blobs/uploads/"), (201, {"Location": "/v2/x/blobs/y"}, b""), "invalid", "201"),
     "start denied": (("POST", "/v2/x/blobs/uploads/"), (403, {}, b'{"errors":[{"code":"DENIED","message":"no"}]}'), "denied",
                      "push access denied for"),
     "read only": (("POST", "/v2/x/blobs/uploads/"), (405, {}, b'{"errors":[{"code":"UNSUPPORTED","message":"read-only"}]}'),

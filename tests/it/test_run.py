@@ -421,6 +421,7 @@ def test_filters_of_lists(hoy):
     def names(*filters):
         return hoy("ps", "-a", "--format", "{{.Names}}", *(x for f in filters for x in ("-f", f))).out.split()
 
+    assert names("name=^one$") == names("name=^/one$") == ["one"] and names("name=^ne$") == []
     assert names("before=two") == ["one"] and names("since=two") == ["three"] and names("since=one", "before=three") == ["two"]
     assert names(f"publish={port}") == ["two"] and names("publish=80") == [] and names("expose=80-85/tcp") == ["two"]
     assert names("expose=1-100/udp") == ["three"] and names("expose=80", "expose=90/udp") == ["three", "two"]

@@ -125,7 +125,8 @@ def test_filters(hoy, vol):
     assert names() == ["apple", "pear", "stone"]
     assert names("label=kind") == names("label=kind=fruit") == ["apple", "pear"]
     assert names("label=kind", "label=x") == ["pear"]
-    assert names("name=ea") == ["pear"] and names("driver=local") == ["apple", "pear", "stone"]
+    assert names("name=^pear$") == ["pear"] and names("name=^ea") == [] and names("name=^(pear|stone)$") == ["pear", "stone"]
+    assert names("name=ea") == ["pear"] and names("name=[") == [] and names("driver=local") == ["apple", "pear", "stone"]
     assert names("driver=nfs") == [] and names("dangling=true") == ["pear", "stone"]
     assert names("dangling=false") == names("dangling=0") == ["apple"]
     assert "invalid filter 'dangling=[maybe]'" in hoy("volume", "ls", "-f", "dangling=maybe", code=1).err
@@ -327,7 +328,7 @@ def test_modes_of_a_bind(hoy, tmp_path, mode, flags):
 
 @pytest.mark.parametrize("spec,text", [
     ("{t}:/m:foo", "invalid mode: foo"), ("{t}:/m:ro,rw", "invalid mode: ro,rw"), ("{t}:/m:z,Z", "invalid mode: z,Z"),
-    ("{t}:/m:shared,slave", "invalid mode"), ("{t}:/m:ro:ro", "invalid volume specification"),
+    ("{t}:/m:shared,slave", "invalid mode"), ("{t}:/m:ro,", "invalid mode: ro,"), ("{t}:/m:ro:ro", "invalid volume specification"),
     ("{t}:", "invalid volume specification"), (":/m", "invalid volume specification"),
     ("{t}:m", "mount path must be absolute"), ("{t}:/", "destination can't be '/'"), ("{t}:/a/../b", '".."'),
     ("vol:/m:shared", "propagation"), ("m", "mount path must be absolute"), ("vol:/m:idmap=x", None),
@@ -649,6 +650,8 @@ def test_volumes_from(hoy, vol, tmp_path):
 def test_export_is_reproducible_and_comes_back(hoy, vol, rich, tmp_path):
     look(hoy, "-v", "one:/rich", image=rich)
     subprocess.run(["setfattr", "-n", "user.note", "-v", "kept", data(hoy, "one") / "f"], check=True)
+    for name in ("link", "pipe"):
+        os.link(data(hoy, "one") / name, data(hoy, "one") / f"{name}-again", follow_symlinks=False)
     want = look(hoy, "-v", "one:/rich")
     for n in (1, 2):
         hoy("volume", "export", "-o", tmp_path / f"{n}.tar", "one")
