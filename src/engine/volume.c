@@ -332,6 +332,9 @@ FALLIBLE volume_remove_with(struct engine *e, const char *name, const char *cont
 	dir = sys_open_beneath(engine_root_fd(e), "volumes", O_RDONLY | O_DIRECTORY, 0);
 	r = dir < 0 ? dir : fs_remove_tree(dir, name);
 	w.is_kept = r < 0;
+	if (r == -EBUSY)
+		return FAIL(ERR_CONFLICT, "remove volume %s: something is mounted in %s/volumes/%s; once it is not, the next command goes on",
+			    name, engine_root(e), name);
 	return r < 0 ? FAIL_OS(-r, "remove volume %s", name) : NULL;
 }
 

@@ -113,9 +113,13 @@ static int remove_in(void *ctx, const char *name)
 		return r;
 	if (x->depth >= REMOVE_DEPTH)
 		return move_up(x, name);
-	fd = sys_openat(x->fd, name, O_RDONLY | O_DIRECTORY, 0);
+	/* name itself may be a mount point: of a root that is a disk of its own */
+	fd = x->top_fd < 0 ? sys_openat(x->fd, name, O_RDONLY | O_DIRECTORY, 0)
+			   : sys_open_same_mount(x->fd, name, O_RDONLY | O_DIRECTORY);
+	if (fd == -EXDEV)
+		return -EBUSY;
 	if (fd < 0) /* gone meanwhile: somebody else removes the same */
-		return fd == -ENOENT ? 0 : fd == -ENOTDIR ? r : fd;
+		return fd == -ENOENT ? 0 : fd == -ENOTDIR || fd == -ELOOP ? r : fd;
 	in.fd = fd;
 	if (x->top_fd < 0)
 		in.top_fd = fd;
@@ -133,6 +137,19 @@ int fs_remove_tree(int dir_fd, const char *name)
 	struct removal x = { .top_fd = -1, .fd = dir_fd, .moved = &moved };
 
 	return remove_in(&x, name);
+}
+
+int fs_remove_content(int dir_fd)
+{
+	unsigned moved = 0, before;
+	struct removal x = { .top_fd = dir_fd, .fd = dir_fd, .moved = &moved };
+	int r;
+
+	do {
+		before = moved;
+		r = remove_content(&x);
+	} while (r >= 0 && moved != before);
+	return r;
 }
 
 int fs_chmod(int dir_fd, const char *name, mode_t mode)

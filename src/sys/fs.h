@@ -12,8 +12,12 @@
 
 /* Names in dir_fd (borrowed) in byte order, without . and ..; owned list (text_list_free). Returns how many. */
 int fs_list(int dir_fd, char ***out_names);
-/* rm -rf of name in dir_fd; absent is no error. Any depth with few fds; allocates nothing. */
+/*
+ * rm -rf of name in dir_fd; absent is no error. Any depth with few fds; allocates nothing. What is mounted below name is somebody
+ * else's: -EBUSY, and nothing of it is removed.
+ */
 int fs_remove_tree(int dir_fd, const char *name);
+int fs_remove_content(int dir_fd); /* the same for all that is in it */
 /*
  * Takes a file that is about to be removed out of memory, on all processors: the kernel, which does it on the last close, does it
  * on one. Only a hint, and only worth its threads for large files; a small one is left alone.

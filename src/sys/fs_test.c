@@ -109,6 +109,9 @@ TEST(a_tree_of_any_depth_goes)
 	t_file_write(t_tmpdir(), "stays", "");
 	CHECK_INT(fs_remove_tree(t_tmpdir(), "deep"), 0);
 	CHECK_INT(fs_remove_tree(t_tmpdir(), "absent"), 0);
+	CHECK_INT(fs_remove_content(t_tmpdir()), 0);
+	CHECK_INT(t_entries(t_tmpdir()), 0);
+	t_file_write(t_tmpdir(), "stays", "");
 	CHECK_INT(t_entries(t_tmpdir()), 1);
 }
 

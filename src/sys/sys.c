@@ -72,6 +72,12 @@ int sys_open_beneath(int dir_fd, const char *path, int flags, mode_t mode)
 	return open_how(dir_fd, path, flags, mode, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS);
 }
 
+int sys_open_same_mount(int dir_fd, const char *name, int flags)
+{
+	SYS_FAULT("openat2");
+	return open_how(dir_fd, name, flags, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV);
+}
+
 int sys_open_in_root(int dir_fd, const char *path, int flags, mode_t mode)
 {
 	SYS_FAULT("openat2");

@@ -30,6 +30,7 @@ int sys_open(const char *path, int flags, mode_t mode); /* a path the user or we
 int sys_open_dir(const char *path);			/* the same for a directory. Owned fd */
 int sys_openat(int dir_fd, const char *name, int flags, mode_t mode); /* one component of our own, no symlink. Owned fd */
 int sys_open_beneath(int dir_fd, const char *path, int flags, mode_t mode); /* openat2, no links at all. Owned fd */
+int sys_open_same_mount(int dir_fd, const char *name, int flags); /* no link, and -EXDEV where something is mounted. Owned fd */
 int sys_open_in_root(int dir_fd, const char *path, int flags, mode_t mode); /* links resolved as in a chroot. Owned fd */
 /* openat2 in a procfs without crossing a mount: -EXDEV when something is mounted over a part of path. Owned fd */
 int sys_open_in_proc(int proc_fd, const char *path, int flags);
