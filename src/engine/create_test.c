@@ -191,3 +191,51 @@ TEST(a_stream_waits_for_nobody)
 	CHECK(!stream_write(out[1], text, 1));
 	(void)sys_close(out[1]);
 }
+
+/* ---- killed while it removes ---- */
+
+static void with_container(void)
+{
+	auto_engine struct engine *e = fixture_open();
+	auto_free char *image = fixture_image(e, "one", "box");
+
+	CHECK_OK(create(e, "doomed", "{\"Image\": \"box\", \"Cmd\": [\"a\"]}"));
+}
+
+static void remove_container(void)
+{
+	auto_engine struct engine *e = fixture_open();
+
+	CHECK_OK(container_remove(e, "doomed", (struct container_rm){ false, false }));
+}
+
+/* It is there and can be removed, or nothing of it is there. */
+static void removable_or_gone(void)
+{
+	auto_engine struct engine *e = fixture_open();
+	auto_fd int homes = sys_open_beneath(engine_root_fd(e), "containers", O_RDONLY | O_DIRECTORY, 0);
+	struct err *err = container_remove(e, "doomed", (struct container_rm){ false, false });
+
+	CHECK(!err || err->kind == ERR_NOT_FOUND);
+	err_free(err);
+	CHECK_ERR(ERR_NOT_FOUND, container_remove(e, "doomed", (struct container_rm){ false, false }));
+	CHECK_INT(t_entries(homes), 0);
+}
+
+TEST(a_removal_that_was_killed_can_be_repeated)
+{
+	t_crash_sweep(with_container, remove_container, removable_or_gone);
+}
+
+TEST(a_record_without_directory_can_be_removed)
+{
+	auto_engine struct engine *e = fixture_open();
+	auto_free char *image = fixture_image(e, "one", "box"), *id = NULL, *home = NULL;
+
+	CHECK_OK(create(e, "lost", "{\"Image\": \"box\", \"Cmd\": [\"a\"]}"));
+	CHECK_OK(container_resolve(e, "lost", &id));
+	home = ctr_path(e, id, NULL);
+	CHECK_OK(ctr_remove_tree(AT_FDCWD, home));
+	CHECK_OK(container_remove(e, "lost", (struct container_rm){ false, false }));
+	CHECK_ERR(ERR_NOT_FOUND, container_remove(e, "lost", (struct container_rm){ false, false }));
+}

@@ -26,6 +26,8 @@
 
 #define END_NS INT64_C(30000000000) /* so long a keeper may take to be reaped */
 
+enum { ANSWER_MS = 10000 };
+
 static const char *const state_names[CTR_STATES] = {
 	[CTR_CREATED] = "created",	 [CTR_STARTING] = "starting", [CTR_RUNNING] = "running", [CTR_PAUSED] = "paused",
 	[CTR_RESTARTING] = "restarting", [CTR_EXITED] = "exited",
@@ -345,8 +347,12 @@ FALLIBLE ctr_signal(struct engine *e, const char *id, int signo, bool no_restart
 	if (sys_unix_send(fd, &iov, 1) < 0)
 		return FAIL(ERR_CONFLICT, "Container %s is not running", id);
 	for (;;) {
-		ssize_t n = sys_unix_recv(fd, answer, sizeof answer);
+		struct pollfd p = { .fd = fd, .events = POLLIN };
+		ssize_t n;
 
+		if (sys_poll(&p, 1, ANSWER_MS) == 0)
+			return FAIL(ERR_TIMEOUT, "the keeper of container %.12s does not answer", id);
+		n = sys_unix_recv(fd, answer, sizeof answer);
 		if (n <= 0)
 			return FAIL(ERR_CONFLICT, "Container %s is not running", id);
 		if (answer[0] == CTL_KILLED && n >= 5)
@@ -378,11 +384,16 @@ bool ctr_wait_gone(struct engine *e, const char *id, int timeout_ms)
 
 /* ---- what is left of one ---- */
 
+static FALLIBLE remove_failed(const char *name, int r)
+{
+	return FAIL_OS(-r, "remove %s%s", name, r == -EBUSY ? ", where something is mounted" : "");
+}
+
 FALLIBLE ctr_remove_tree(int dir_fd, const char *name)
 {
 	int r = fs_remove_tree(dir_fd, name);
 
-	return r < 0 ? FAIL_OS(-r, "remove %s", name) : NULL;
+	return r < 0 ? remove_failed(name, r) : NULL;
 }
 
 void ctr_cgroup(const char *id, char out[80])
@@ -499,20 +510,27 @@ FALLIBLE ctr_delete(struct engine *e, const char *id, const json_t *doc, bool vo
 	auto_txn struct db_txn *txn = NULL;
 	auto_free char *path = ctr_path(e, id, NULL);
 	const char *name = json_str_at(doc, "Name", "/") + 1;
+	auto_fd int home = sys_open_dir(path);
 	bool found = true;
 	struct sv value;
+	int r;
 
-	/* The record last: a crash before leaves one whose removal can be repeated, never a directory or volume unknown. */
+	/*
+	 * The directory, which is the lock, outlives the record: a crash before leaves one whose removal can be repeated, a crash after
+	 * an empty directory, which the next command removes.
+	 */
 	if (volumes)
 		delete_volumes(e, id, doc);
-	TRY(ctr_remove_tree(AT_FDCWD, path));
+	if (home >= 0 && (r = fs_remove_content(home)) < 0)
+		return remove_failed(path, r);
 	TRY((json_bool_at(doc, "HostConfig.AutoRemove", false) ? db_begin_passing : db_begin_write)(engine_db(e), &txn));
 	err_free(db_get(txn, DB_CONTAINER, id, &value, &found)); /* a damaged one goes, too */
 	if (!found) /* somebody was faster: the name may be another one's by now */
 		return NULL;
 	TRY(db_delete(txn, DB_CONTAINER, id));
 	TRY(db_delete(txn, DB_CONTAINER_NAME, name));
-	return db_commit(TAKE(txn));
+	TRY(db_commit(TAKE(txn)));
+	return ctr_remove_tree(AT_FDCWD, path);
 }
 
 FALLIBLE ctr_rootfs(struct engine *e, const char *id, const json_t *doc, struct rootfs *out_rootfs)

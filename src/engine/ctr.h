@@ -54,7 +54,8 @@ enum ctr_state ctr_now(const json_t *doc, const json_t *status);
 bool ctr_is_paused(const char *id);
 /* A connected control socket; owned. ERR_NOT_FOUND when no keeper listens. */
 FALLIBLE ctr_connect(struct engine *e, const char *id, int *out_fd);
-/* Sends a signal through the keeper (0: none); no_restart: it stays down then. ERR_CONFLICT when it is not running. */
+/* Sends a signal through the keeper (0: none); no_restart: it stays down then. ERR_CONFLICT when it is not running, ERR_TIMEOUT when the
+ * keeper does not answer. */
 FALLIBLE ctr_signal(struct engine *e, const char *id, int signo, bool no_restart);
 /* Waits until the keeper is gone (its lock free); timeout_ms negative: forever. false: still there. */
 bool ctr_wait_gone(struct engine *e, const char *id, int timeout_ms);
@@ -81,5 +82,7 @@ void ctr_show_end(struct engine *e, const char *id, json_t *doc);
 FALLIBLE ctr_start(struct engine *e, const char *id, json_t *doc, struct err *(*on_ready)(void *ctx), void *ctx);
 /* hosts.c: the names of a network of the user's in /etc/hosts of all these containers, as they are now. */
 FALLIBLE ctr_hosts_refresh(struct engine *e, char *const *ids);
+/* reconcile.c. Its record says that it runs, or it was started and should have gone with its keeper; home_fd: its directory. */
+bool ctr_was_started(const json_t *doc, int home_fd);
 /* reconcile.c: at engine_open. */
 FALLIBLE engine_reconcile(struct engine *e);

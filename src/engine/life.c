@@ -11,6 +11,7 @@
 #include "state/db.h"
 #include "state/record.h"
 #include "sys/event.h"
+#include "sys/spawn.h"
 #include "sys/sys.h"
 #include <fcntl.h>
 #include <signal.h>
@@ -110,7 +111,7 @@ FALLIBLE ctr_end(struct engine *e, const char *id, json_t *doc)
 /* The keeper still holds RUN/<id> while it waits for us: what is left of it after the unmark is an open directory. */
 FALLIBLE container_reap(struct engine *e, const char *id)
 {
-	auto_json json_t *doc = NULL;
+	auto_json json_t *doc = NULL, *status = NULL;
 	auto_fd int lock = -1;
 	struct err *err = ctr_lock(e, id, false, &lock);
 
@@ -119,6 +120,8 @@ FALLIBLE container_reap(struct engine *e, const char *id)
 		return ctr_unmark(e, id);
 	}
 	TRY(err);
+	if (ctr_live(e, id, &status) && ctr_state_of(json_str_at(status, "Status", "")) == CTR_RUNNING)
+		return NULL; /* it was started anew: of a keeper whose RUN/<id> was taken away */
 	TRY(ctr_load(e, id, &doc));
 	return ctr_end(e, id, doc);
 }
@@ -154,9 +157,39 @@ FALLIBLE container_kill(struct engine *e, const char *text, int signo)
 	return signo == SIGKILL ? thaw(id) : NULL;
 }
 
+/* SIGKILL to who holds RUN/<id>, if that is whom the status calls its keeper. */
+static void kill_keeper(struct engine *e, const char *id)
+{
+	auto_json json_t *status = NULL;
+	char path[64];
+	struct stat here, there;
+	pid_t pid;
+
+	if (!ctr_live(e, id, &status))
+		return;
+	pid = (pid_t)json_int_at(status, "Keeper", 0);
+	(void)snprintf(path, sizeof path, "/proc/%d/fd/%d", (int)pid, KEEPER_FD_RUN);
+	if (pid > 0 && sys_fstatat(engine_run_fd(e), id, &here, 0) == 0 && sys_fstatat(AT_FDCWD, path, &there, 0) == 0 &&
+	    here.st_dev == there.st_dev && here.st_ino == there.st_ino)
+		(void)sys_pid_kill(pid, SIGKILL);
+}
+
+/* Its keeper cannot be reached or is stuck: all in its control group goes, then the keeper does what it does at an end, or goes, too. */
+static FALLIBLE stop_without_keeper(struct engine *e, const char *id, bool is_stuck)
+{
+	char cgroup[80];
+
+	ctr_cgroup(id, cgroup);
+	err_free(runtime_kill_all(cgroup, SIGKILL));
+	if (is_stuck && !ctr_wait_gone(e, id, 2000))
+		kill_keeper(e, id);
+	return ctr_wait_gone(e, id, 30000) ? NULL : FAIL(ERR_TIMEOUT, "container %s does not end after SIGKILL", id);
+}
+
 static FALLIBLE stop_one(struct engine *e, const char *id, const json_t *doc, int seconds)
 {
 	int signo = signal_number(json_str_at(doc, "Config.StopSignal", ""));
+	bool is_stuck, is_reached;
 	struct err *err;
 
 	if (seconds < 0)
@@ -169,10 +202,37 @@ static FALLIBLE stop_one(struct engine *e, const char *id, const json_t *doc, in
 		err = ctr_signal(e, id, SIGKILL, true);
 	if (!err)
 		err = thaw(id); /* somebody may have paused it meanwhile */
-	if (err && err->kind != ERR_CONFLICT && err->kind != ERR_NOT_FOUND) /* those: it ended meanwhile */
+	is_reached = !err;
+	is_stuck = err && err->kind == ERR_TIMEOUT;
+	if (err && !is_stuck && err->kind != ERR_CONFLICT && err->kind != ERR_NOT_FOUND) /* those: it ended meanwhile, or seems so */
 		return err;
 	err_free(err);
-	return ctr_wait_gone(e, id, 30000) ? NULL : FAIL(ERR_TIMEOUT, "container %s does not end after SIGKILL", id);
+	if (ctr_wait_gone(e, id, is_reached ? 30000 : is_stuck ? 0 : 2000))
+		return NULL;
+	return stop_without_keeper(e, id, is_stuck);
+}
+
+/* It was started, and RUN knows nothing of it: somebody has taken that away. Lock held. */
+static bool is_lost(struct engine *e, const char *id, const json_t *doc, int lock)
+{
+	return !ctr_live(e, id, NULL) && ctr_was_started(doc, lock);
+}
+
+static FALLIBLE end_lost(struct engine *e, const char *id)
+{
+	auto_json json_t *doc = NULL;
+	auto_fd int lock = -1;
+	struct err *err;
+
+	err = ctr_lock(e, id, false, &lock);
+	if (!err)
+		err = ctr_load(e, id, &doc);
+	if (!err && is_lost(e, id, doc, lock))
+		err = ctr_end(e, id, doc);
+	if (!err || (err->kind != ERR_NOT_FOUND && err->os != EROFS)) /* those: it was removed; it has ended, which cannot be recorded */
+		return err;
+	err_free(err);
+	return NULL;
 }
 
 FALLIBLE container_stop(struct engine *e, const char *text, int seconds)
@@ -181,7 +241,7 @@ FALLIBLE container_stop(struct engine *e, const char *text, int seconds)
 	char id[CTR_ID_MAX];
 
 	TRY(ctr_find(e, text, id, &doc));
-	return ctr_live(e, id, NULL) ? stop_one(e, id, doc, seconds) : NULL;
+	return ctr_live(e, id, NULL) ? stop_one(e, id, doc, seconds) : end_lost(e, id);
 }
 
 FALLIBLE container_restart(struct engine *e, const char *text, int seconds)
@@ -342,7 +402,8 @@ FALLIBLE container_remove(struct engine *e, const char *text, struct container_r
 	if (ctr_live(e, id, NULL))
 		return FAIL(ERR_CONFLICT, "container %s was started meanwhile", text);
 	TRY(ctr_load(e, id, &now));
-	if (sys_fstatat(engine_run_fd(e), id, &st, 0) == 0) /* no mark: it never ran, or was swept at its end */
+	/* without a mark it never ran, or was swept at its end */
+	if (sys_fstatat(engine_run_fd(e), id, &st, 0) == 0 || is_lost(e, id, now, lock))
 		TRY(ctr_sweep(e, id, now));
 	TRY(ctr_delete(e, id, now, how.volumes));
 	return ctr_unmark(e, id);

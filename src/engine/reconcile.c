@@ -90,8 +90,7 @@ static FALLIBLE end_unnamed(struct engine *e, const char *id)
 	return ctr_remove_tree(AT_FDCWD, path);
 }
 
-/* Its record says that it runs, or it was started and should have gone with its keeper. */
-static bool was_started(const json_t *doc, int home)
+bool ctr_was_started(const json_t *doc, int home)
 {
 	struct stat st;
 
@@ -112,7 +111,7 @@ static FALLIBLE end_cut(struct engine *e, const char *id)
 		err_free(err);
 		return NULL;
 	}
-	return ctr_live(e, id, NULL) || !was_started(doc, lock) ? NULL : ctr_end(e, id, doc);
+	return ctr_live(e, id, NULL) || !ctr_was_started(doc, lock) ? NULL : ctr_end(e, id, doc);
 }
 
 static void forget(void *ctx, enum db_table table, const char *key)

@@ -487,8 +487,11 @@ FALLIBLE ctr_start(struct engine *e, const char *id, json_t *doc, struct err *(*
 		.e = e, .id = id, .doc = doc, .run_fd = -1, .home_fd = -1, .sock = -1, .net_fd = -1, .conf_fd = -1, .keeper = -1, .shm = -1
 	};
 	bool is_rm = json_bool_at(doc, "HostConfig.AutoRemove", false);
-	struct err *err = launch(&s, on_ready, ctx);
+	struct err *err;
 
+	if (ctr_state_of(json_str_at(doc, "State.Status", "")) == CTR_RUNNING) /* and RUN knows nothing of it */
+		TRY(ctr_sweep(e, id, doc));
+	err = launch(&s, on_ready, ctx);
 	if (!err) {
 		set_state(doc, "running", true, "", 0);
 		/* what only lives as long as the container needs no disk: it stands beside the keeper's status */

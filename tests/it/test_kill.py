@@ -1,9 +1,11 @@
-"""kill -9 of hoy at random moments: the next command reconciles, nothing is left, the operation succeeds."""
+"""kill -9 of hoy at random moments and other trouble: the next command reconciles, nothing is left, the operation succeeds."""
+import json
 import os
 import pathlib
 import random
 import shutil
 import signal
+import subprocess
 import time
 
 import pytest
@@ -101,3 +103,52 @@ def test_pull(fresh_hoy, registry, busybox_tar):
     fresh_hoy("pull", name)
     assert fresh_hoy("run", "--rm", name, "echo", "whole").out == "whole\n"
     assert not os.listdir(fresh_hoy.root / "tmp")
+
+
+def run_dir(hoy, name):
+    """RUN/<id> of a container that was started, and the pid of its keeper."""
+    path = hoy.run_dir / hoy("run", "-d", "--name", name, "busybox", "sleep", "100").out.strip()
+    return path, json.loads((path / "status").read_text())["Keeper"]
+
+
+def test_a_keeper_that_cannot_be_reached(hoy):
+    """Its socket was taken away, or all of RUN/<id>: stop, start and rm -f end it all the same."""
+    path, _ = run_dir(hoy, "deaf")
+    (path / "ctl").unlink()
+    hoy("stop", "-t", "0", "deaf", timeout=20)
+    assert hoy("ps", "-a", "--format", "{{.Status}}").out.startswith("Exited")
+    hoy("rm", "deaf")
+    for command in (["rm", "-f", "lost"], ["stop", "lost"], ["start", "lost"]):
+        path, keeper = run_dir(hoy, "lost")
+        shutil.rmtree(path)
+        hoy(*command)
+        until(lambda pid=keeper: not os.path.exists(f"/proc/{pid}"))
+        assert (hoy("ps", "-q").out != "") == (command[0] == "start")
+        hoy.any("rm", "-f", "lost")
+
+
+def test_a_keeper_that_is_stuck(hoy):
+    _, keeper = run_dir(hoy, "stuck")
+    os.kill(keeper, signal.SIGSTOP)
+    hoy("rm", "-f", "stuck", timeout=30)
+    assert not hoy("ps", "-aq").out
+
+
+def test_what_is_mounted_below_stays(fresh_hoy, busybox_tar, tmp_path):
+    """rm -r of a volume or container never goes into what somebody mounted there."""
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "file").write_text("x")
+    fresh_hoy("import", busybox_tar, "busybox")
+    fresh_hoy("volume", "create", "vol")
+    cid = fresh_hoy("run", "--network", "none", "--name", "box", "busybox", "mkdir", "/dir").out or fresh_hoy("ps", "-aq", "--no-trunc").out
+    for at, args in ((fresh_hoy.root / "volumes/vol/_data", ["volume", "rm", "vol"]),
+                     (fresh_hoy.root / "containers" / cid.strip() / "upper/dir", ["rm", "box"])):
+        subprocess.run(["mount", "--bind", mine, at], check=True)
+        try:
+            assert "mounted" in fresh_hoy(*args, code=1).err
+        finally:
+            subprocess.run(["umount", at], check=True)
+        assert (mine / "file").read_text() == "x"
+    fresh_hoy("rm", "box")
+    assert fresh_hoy("volume", "ls", "-q").out == "" and not list((fresh_hoy.root / "volumes").glob("vol*"))
