@@ -439,6 +439,21 @@ TEST(a_root_on_tmpfs_takes_the_other_driver)
 	CHECK_ERR(ERR_UNSUPPORTED, snapshotter_open(root, &drivers[1], &s));
 }
 
+TEST(a_root_without_attributes_is_refused)
+{
+	auto_fd int fs = sys_fsopen("ramfs"), root = -1;
+
+	if (fs < 0 || sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL) < 0 || (root = sys_fsmount(fs, 0)) < 0)
+		t_skip("needs root");
+	for (size_t i = 0; i < LEN(drivers); i++) {
+		struct snapshotter *s;
+		struct err *e = snapshotter_open(root, &drivers[i], &s);
+
+		CHECK(e && e->kind == ERR_UNSUPPORTED && strstr(e->msg, "extended attributes"));
+		err_free(e);
+	}
+}
+
 /* A full disk: the store opens and layers can be removed, whichever driver was asked for; making one is the error. */
 TEST(no_room_is_no_reason_for_or_against_a_driver)
 {

@@ -11,10 +11,12 @@
 #include "base/text.h"
 #include "snapshot/driver.h"
 #include "snapshot/pump.h"
+#include "sys/cgroup.h"
 #include "sys/fs.h"
 #include "sys/sys.h"
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -344,6 +346,24 @@ static void add_reason(char **list, const char *name, const char *why)
 	*list = longer;
 }
 
+/* What containers write comes into directories of the root, whatever the driver. Without attributes overlayfs takes them, and then
+ * fails at what is removed and made again. */
+static FALLIBLE check_place(const struct snapshotter *s, int scratch_fd)
+{
+	char root[40];
+	int r;
+
+	(void)snprintf(root, sizeof root, "/proc/self/fd/%d", s->root_fd);
+	if (sys_fs_magic(root) == OVERLAYFS_SUPER_MAGIC)
+		return FAIL(ERR_UNSUPPORTED, "the root directory lies on an overlay itself, which can't hold another's upper layer "
+					     "(put it on a volume: --root)");
+	r = fs_xattr_set(scratch_fd, ".", fs_mark_key(FS_MARK_OPAQUE), "y", 1);
+	if (r == -EOPNOTSUPP)
+		return FAIL(ERR_UNSUPPORTED, "the file system of the root directory has no extended attributes, without which no overlay "
+					     "can be written to (put it on another: --root)");
+	return r < 0 ? FAIL_OS(-r, "set an attribute in the root directory") : NULL;
+}
+
 /* Which driver makes new layers: the one asked for, else the first that can work here. Found out once, when
  * it is needed. */
 static FALLIBLE choose(struct snapshotter *s)
@@ -357,7 +377,9 @@ static FALLIBLE choose(struct snapshotter *s)
 		if (*s->wanted ? strcmp(s->wanted, known[i]->name) != 0 : known[i]->is_for_here && !known[i]->is_for_here())
 			continue;
 		TRY(draft_open(s, &d));
-		e = known[i]->probe(s->root_fd, d.fd);
+		e = check_place(s, d.fd);
+		if (!e)
+			e = known[i]->probe(s->root_fd, d.fd);
 		if (!e)
 			s->driver = known[i];
 		else if (*s->wanted || i + 1 == LEN(known) || is_no_room(e))
