@@ -11,6 +11,7 @@
 #include "engine/container.h"
 #include "engine/ctr.h"
 #include "engine/image_store.h"
+#include "engine/lost.h"
 #include "network/network.h"
 #include "runtime/runtime.h"
 #include "snapshot/snapshot.h"
@@ -107,6 +108,8 @@ static FALLIBLE open_parts(struct engine *e, const struct engine_opts *o)
 		if (r < 0 && r != -EEXIST)
 			return FAIL_OS(-r, "make directory %s/%s", e->root, dirs[i]);
 	}
+	if (lost_database(e->root_fd))
+		return FAIL(ERR_CORRUPT, LOST_DATABASE);
 	meta = xasprintf("%s/meta", e->root);
 	TRY(db_open(meta, &e->db));
 	err = engine_reconcile(e);

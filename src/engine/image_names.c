@@ -373,6 +373,21 @@ FALLIBLE image_name_set(struct engine *e, const char *ref, const char *digest, c
 	return commit(e, TAKE(txn));
 }
 
+FALLIBLE image_name_put(struct db_txn *txn, const char *ref, const char *manifest, const char *media_type)
+{
+	char key[IMAGE_NONE_MAX];
+	auto_free char *text = NULL;
+	struct image_name n = { 0 };
+
+	TRY(digest_check(sv_of(manifest)));
+	none_key(manifest, key);
+	n.ref = text = xstrdup(ref ? ref : key);
+	memcpy(n.digest, manifest, DIGEST_MAX);
+	memcpy(n.manifest, manifest, DIGEST_MAX);
+	(void)snprintf(n.media_type, sizeof n.media_type, "%s", media_type);
+	return put(txn, &n);
+}
+
 FALLIBLE image_name_hide_digest(struct engine *e, const char *ref)
 {
 	CLEANUP(image_names_fini) struct image_names names = { 0 };

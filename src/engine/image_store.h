@@ -119,6 +119,8 @@ FALLIBLE image_document_restore(struct engine *e, const char *digest); /* into t
 /* Gives ref (full; NULL: none) to a manifest of the store; an image that had it keeps a record without a name. index.json of
  * the layout follows. ERR_NOT_FOUND, ERR_CORRUPT: the manifest. */
 FALLIBLE image_name_set(struct engine *e, const char *ref, const char *digest, const char *manifest);
+/* No more than the record, into a database that is being made (lost.h). ref NULL: without a name. */
+FALLIBLE image_name_put(struct db_txn *txn, const char *ref, const char *manifest, const char *media_type);
 /* From now on repository@digest does not find it. */
 FALLIBLE image_name_hide_digest(struct engine *e, const char *ref);
 /* keep: an image that loses its last name by it stays, without a name. */

@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "content/store.h"
 #include "engine/ctr.h"
+#include "engine/lost.h"
 #include "engine/mounts.h"
 #include "engine/verify_int.h"
 #include "image/ref.h"
@@ -17,6 +18,7 @@
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/file.h>
 
 enum { ROUNDS_MAX = 4, LINES_MAX = 20, RECORD_MAX = 1 << 20 };
 
@@ -614,13 +616,27 @@ static FALLIBLE rounds(struct verify *v)
 	return image_sweep(v->e);
 }
 
+/* *out_lost: it was not there at all. */
+static FALLIBLE look_for_database(const char *meta, const struct verify_opts *v, bool *out_lost)
+{
+	auto_free char *root = xstrndup(meta, strlen(meta) - strlen("/meta"));
+	auto_fd int fd = sys_open_dir(root);
+
+	*out_lost = fd >= 0 && lost_database(fd);
+	if (!*out_lost)
+		return NULL;
+	v->tell(v->ctx, "meta/data.mdb: the database is gone");
+	return v->repair ? lost_make_again(fd, root, v->tell, v->ctx) : FAIL(ERR_CORRUPT, LOST_DATABASE);
+}
+
 FALLIBLE engine_verify_database(const struct engine_opts *o, const struct verify_opts *v)
 {
 	auto_free char *path = engine_meta_path(o);
-	bool is_sound, is_whole = false;
+	bool is_sound, is_whole = false, is_lost = false;
 	struct stat st;
 
-	if (sys_fstatat(AT_FDCWD, path, &st, 0) < 0)
+	TRY(look_for_database(path, v, &is_lost));
+	if (is_lost || sys_fstatat(AT_FDCWD, path, &st, 0) < 0)
 		return NULL;
 	TRY(db_probe(path, &is_sound));
 	if (is_sound)
@@ -643,13 +659,31 @@ static FALLIBLE check_writable(struct engine *e)
 	return err ? err_ctx(err, "nothing can be repaired") : NULL;
 }
 
+/* One repair at a time: each would take the other for a command that uses the layers. What a killed one had set aside is put back. */
+static FALLIBLE begin(struct engine *e, bool repair, int *out_lock)
+{
+	struct store *store = engine_store(e);
+	auto_fd int lock = sys_open_beneath(engine_root_fd(e), "blobs", O_RDONLY | O_DIRECTORY, 0);
+	int r = lock < 0 ? lock : sys_flock(lock, repair ? LOCK_EX : LOCK_EX | LOCK_NB);
+
+	if (r < 0 && r != -EWOULDBLOCK)
+		return FAIL_OS(-r, "lock the blobs");
+	if (r < 0) /* a repair is at it */
+		return NULL;
+	TRY(where_it_can_be_written(store_blobs_put_back(store)));
+	if (repair)
+		*out_lock = TAKE_FD(lock);
+	return NULL;
+}
+
 FALLIBLE engine_verify(struct engine *e, const struct verify_opts *o, struct verify_result *out_result)
 {
 	CLEANUP(round_fini) struct verify v = { .e = e, .o = o, .result = out_result };
+	auto_fd int lock = -1;
 
 	*out_result = (struct verify_result){ 0 };
 	if (o->repair)
 		TRY(check_writable(e));
-	TRY(where_it_can_be_written(store_blobs_put_back(engine_store(e))));
+	TRY(begin(e, o->repair, &lock));
 	return rounds(&v);
 }

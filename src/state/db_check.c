@@ -258,8 +258,8 @@ FALLIBLE db_rebuild(const char *path, bool *out_whole)
 	TRY(lock_out(dir, &lock));
 	TRY(db_replay(path, UINT64_MAX, &r));
 	if (!db_replay_count(&r))
-		return FAIL(ERR_CORRUPT, "there is no second copy of the database in %s/log: every image, container, volume and network is lost "
-					 "('hoy system reset' begins anew)", path);
+		return FAIL(ERR_CORRUPT, "there is no second copy of the database in %s/log: every container, volume and network is lost (move %s "
+					 "away, and 'hoy verify --repair' has the images again from index.json)", path, path);
 	*out_whole = r.is_whole && r.is_contiguous;
 	remove_new(dir);
 	TRY(db_open(new_path, &db));

@@ -440,6 +440,47 @@ def everything(hoy):
         ["ps", "-a", "--no-trunc", "--format", "{{.ID}} {{.Names}} {{.Image}}"])]
 
 
+def test_a_database_that_is_gone(fresh_hoy, busybox_tar):
+    """A store that holds images is no new one: nothing is swept, and their names come from index.json. Twice, as after a kill."""
+    fresh_hoy("import", busybox_tar, "kept:1")
+    fresh_hoy("tag", "kept:1", "kept:2")
+    container = fresh_hoy("run", "-d", "--network", "none", "-v", "data:/data", "kept:1", "sh", "-c", "echo mine >/mine; echo data >/data/f").out.strip()
+    fresh_hoy("wait", container)
+    before = sorted(os.listdir(fresh_hoy.root / "blobs/sha256"))
+    for name in os.listdir(fresh_hoy.root / "meta"):
+        (fresh_hoy.root / "meta" / name).unlink()
+    for meta in ("empty", "missing"):
+        if meta == "missing":
+            (fresh_hoy.root / "meta").rmdir()
+        for command in (["ps", "-a"], ["image", "prune", "-af"], ["verify"]):
+            r = fresh_hoy(*command, code=1)
+            assert "the database is gone, and its log: 'hoy verify --repair' makes one again from index.json" in r.err, r
+    assert sorted(os.listdir(fresh_hoy.root / "blobs/sha256")) == before
+    (fresh_hoy.root / "meta.new").mkdir()
+    r = fresh_hoy("verify", "--repair")
+    assert "made again from index.json with 2 names of images" in r.out and f"volume data: its files are in {fresh_hoy.root}/volumes/data" in r.out
+    assert (fresh_hoy.root / "containers.lost" / container / "upper/mine").read_text() == "mine\n"
+    assert (fresh_hoy.root / "volumes/data/_data/f").read_text() == "data\n"
+    assert "Damaged" not in fresh_hoy("verify").out and sorted(os.listdir(fresh_hoy.root / "blobs/sha256")) == before
+    assert sorted(fresh_hoy("images", "--format", "{{.Repository}}:{{.Tag}}").out.split()) == ["kept:1", "kept:2"]
+    assert fresh_hoy("run", "--rm", "--network", "none", "kept:2", "echo", "whole").out == "whole\n"
+
+
+def test_repairs_at_once(pulled):
+    """They wait for one another; a verify beside them disturbs none."""
+    hoy, name = pulled
+    for _ in range(3):
+        digest, doc = manifest_of(hoy, name)
+        for target in (digest, doc["config"]["digest"], doc["layers"][0]["digest"]):
+            flip(blob(hoy.root, target))
+        flip(next(f for f in layer_dir(hoy).rglob("*") if f.is_file() and not f.is_symlink() and f.stat().st_size))
+        running = [hoy.popen("verify", *how, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for how in 2 * [["--repair"], ["--repair"], []]]
+        told = [p.communicate(timeout=120)[0] for p in running]
+        assert [p.returncode for p, how in zip(running, 2 * [1, 1, 0]) if how] == [0, 0, 0, 0], told
+        assert "Damaged" not in hoy("verify").out
+    assert hoy("run", "--rm", name, "echo", "whole").out == "whole\n"
+
+
 def test_the_database(fresh_hoy, busybox_tar):
     """A byte flipped anywhere in it, or in its log: told or without effect; afterwards everything is as it was."""
     random.seed(6)
