@@ -93,8 +93,9 @@ TEST(sizes_and_durations_read_as_docker_writes_them)
 TEST(times_survive_a_round_trip)
 {
 	static const int64_t ns[] = { 0, 1, 1764000000000000000, 1764000000123456000 };
+	static const char *const local[] = { "2026-01-31", "2026-01-31T00", "2026-01-31T00:00", "2026-01-31T00:00:00", "2026-01-31T00:00:00.000" };
 	char text[TIME_TEXT_MAX];
-	int64_t back = -1;
+	int64_t back = -1, then = 0;
 
 	for (size_t i = 0; i < LEN(ns); i++) {
 		CHECK_OK(time_parse(sv_of(time_format(ns[i], text)), &back));
@@ -103,6 +104,14 @@ TEST(times_survive_a_round_trip)
 	CHECK_OK(time_parse(SV("2026-01-01T02:00:00+02:00"), &back));
 	CHECK_STR(time_format(back, text), "2026-01-01T00:00:00Z");
 	CHECK_ERR(ERR_INVALID, time_parse(SV("2026-13-01T00:00:00Z"), &back));
+	CHECK(setenv("TZ", "UTC-2", 1) == 0); /* two hours before UTC */
+	CHECK_OK(time_parse(SV("2026-01-30T22:00:00Z"), &then));
+	for (size_t i = 0; i < LEN(local); i++) {
+		CHECK_OK(time_parse_moment(sv_of(local[i]), &back));
+		CHECK_INT(back, then);
+	}
+	CHECK_ERR(ERR_INVALID, time_parse_moment(SV("2026-01-31T"), &back));
+	CHECK_ERR(ERR_INVALID, time_parse_moment(SV("2026-01-31T00:00:00 "), &back));
 }
 
 TEST(dates_are_those_of_the_c_library)

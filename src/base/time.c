@@ -154,6 +154,30 @@ const char *time_human(int64_t ns, char out[TIME_TEXT_MAX])
 	return out;
 }
 
+/* A day, perhaps with hour, minute and second: local time, as docker has it. */
+static bool parse_local(struct sv r, int64_t *out_ns)
+{
+	struct tm tm = { .tm_isdst = -1 };
+	int64_t ns = 0;
+	bool ok = field(&r, 4, 1970, 2261, &tm.tm_year) && literal(&r, '-', '-') && field(&r, 2, 1, 12, &tm.tm_mon) &&
+		  literal(&r, '-', '-') && field(&r, 2, 1, 31, &tm.tm_mday);
+
+	if (ok && r.n)
+		ok = literal(&r, 'T', 't') && field(&r, 2, 0, 23, &tm.tm_hour);
+	if (ok && r.n)
+		ok = literal(&r, ':', ':') && field(&r, 2, 0, 59, &tm.tm_min);
+	if (ok && r.n)
+		ok = literal(&r, ':', ':') && field(&r, 2, 0, 60, &tm.tm_sec);
+	if (ok && r.n && r.p[0] == '.')
+		ns = fraction(&r);
+	if (!ok || r.n)
+		return false;
+	tm.tm_year -= 1900;
+	tm.tm_mon -= 1;
+	*out_ns = (int64_t)mktime(&tm) * SECOND + ns;
+	return true;
+}
+
 FALLIBLE time_parse_moment(struct sv text, int64_t *out_ns)
 {
 	uint64_t seconds;
@@ -171,5 +195,5 @@ FALLIBLE time_parse_moment(struct sv text, int64_t *out_ns)
 		return NULL;
 	}
 	err_free(e);
-	return time_parse(text, out_ns);
+	return parse_local(text, out_ns) ? NULL : time_parse(text, out_ns);
 }

@@ -16,7 +16,10 @@ int64_t time_monotonic_ns(void); /* for intervals */
 const char *time_format(int64_t ns, char out[TIME_TEXT_MAX]);
 /* RFC 3339 with any offset. ERR_INVALID. */
 FALLIBLE time_parse(struct sv text, int64_t *out_ns);
-/* A moment as docker's options take it: RFC 3339, seconds since 1970, or a duration before now ("24h"). ERR_INVALID. */
+/*
+ * A moment as docker's options take it: RFC 3339, a day or "2026-01-31T12:00:00" in local time, seconds since 1970, or a duration before
+ * now ("24h"). ERR_INVALID.
+ */
 FALLIBLE time_parse_moment(struct sv text, int64_t *out_ns);
 /* How docker tells ages: "Less than a second", "5 seconds", "About a minute", "3 hours", "2 weeks". */
 const char *time_human(int64_t ns, char out[TIME_TEXT_MAX]);

@@ -27,6 +27,21 @@ FALLIBLE filter_check(const json_t *filters, const char *const *known)
 	return NULL;
 }
 
+FALLIBLE filter_check_bool(const json_t *filters, const char *name)
+{
+	static const char *const bools[] = { "true", "false", "1", "0" };
+	size_t i, k;
+	json_t *v;
+
+	json_array_foreach (json_object_get(filters, name), i, v) {
+		for (k = 0; k < LEN(bools) && strcmp(bools[k], json_string_value(v)) != 0; k++)
+			;
+		if (k == LEN(bools))
+			return FAIL(ERR_INVALID, "invalid filter '%s=%s': expected true or false", name, json_string_value(v));
+	}
+	return NULL;
+}
+
 static bool any(const json_t *filters, const char *key, const char *value, bool (*holds)(const char *want, const char *value))
 {
 	const json_t *values = json_object_get(filters, key);

@@ -11,6 +11,8 @@
 
 /* ERR_INVALID "invalid filter 'x'" for a key that is not in known (NULL-terminated). */
 FALLIBLE filter_check(const json_t *filters, const char *const *known);
+/* ERR_INVALID for a value of name that is neither true, false, 1 nor 0. After filter_check. */
+FALLIBLE filter_check_bool(const json_t *filters, const char *name);
 bool filter_is(const json_t *filters, const char *key, const char *value);	 /* equal to one of the values */
 /* One of the values is part of it, or is a regular expression that finds it; also with docker's slash before it (^/web$). */
 bool filter_by_name(const json_t *filters, const char *key, const char *value);

@@ -174,18 +174,9 @@ static FALLIBLE moment_of(struct engine *e, const struct image_names *all, const
 static FALLIBLE check_filters(const json_t *filters)
 {
 	static const char *const known[] = { "dangling", "label", "label!", "reference", "before", "since", "until", NULL };
-	static const char *const bools[] = { "true", "false", "1", "0" };
-	size_t i, k;
-	json_t *v;
 
 	TRY(filter_check(filters, known));
-	json_array_foreach (json_object_get(filters, "dangling"), i, v) {
-		for (k = 0; k < LEN(bools) && strcmp(bools[k], json_string_value(v)) != 0; k++)
-			;
-		if (k == LEN(bools))
-			return FAIL(ERR_INVALID, "invalid filter 'dangling=%s': expected true or false", json_string_value(v));
-	}
-	return NULL;
+	return filter_check_bool(filters, "dangling");
 }
 
 FALLIBLE engine_image_list(struct engine *e, const json_t *filters, json_t **out_array)

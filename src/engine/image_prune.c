@@ -143,6 +143,7 @@ FALLIBLE engine_image_prune(struct engine *e, bool all, const json_t *filters, j
 	uint64_t before, after;
 
 	TRY(filter_check(filters, known));
+	TRY(filter_check_bool(filters, "dangling"));
 	all = all || (dangling && (filter_is(filters, "dangling", "false") || filter_is(filters, "dangling", "0")));
 	TRY(image_names_load(e, &names));
 	for (size_t i = 0; i < names.v.n; i++) {

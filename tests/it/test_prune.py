@@ -119,6 +119,9 @@ def test_filters(full):
             assert full(*command, "-f", "--filter", "until=24h").out == "Total reclaimed space: 0B\n"
         assert "invalid filter 'x'" in full(*command, "-f", "--filter", "x=1", code=1).err
         assert "hoy" in full(*command, "-f", "--filter", "until=soon", code=1).err
+    assert "dangling=maybe" in full("image", "prune", "-f", "--filter", "dangling=maybe", code=1).err
+    full("container", "prune", "-f", "--filter", "until=2026-01-31")
+    full("container", "prune", "-f", "--filter", "until=2026-01-31T12:00:00")
     assert "dead" in full("ps", "-a").out
     full("container", "prune", "-f", "--filter", "label=a")
     assert "dead" in full("ps", "-a").out
