@@ -113,7 +113,10 @@ static FALLIBLE read_xattrs(int dir_fd, const char *name, struct xattrs *x)
 			continue;
 		if (!value)
 			value = xmalloc(XATTR_VALUE);
-		if ((len = fs_xattr_get(dir_fd, name, key, value, XATTR_VALUE)) < 0)
+		len = fs_xattr_get(dir_fd, name, key, value, XATTR_VALUE);
+		if (len == -EOPNOTSUPP) /* EROFS lists ACLs to a kernel that knows none */
+			continue;
+		if (len < 0)
 			return FAIL_OS((int)-len, "read attribute %s of %s", key, name);
 		a = vec_push(&x->v);
 		a->name = arena_strdup(&x->arena, key);

@@ -8,6 +8,7 @@
 #include "snapshot/erofs_tree.h"
 #include "snapshot/place.h"
 #include "sys/sys.h"
+#include <endian.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
@@ -90,6 +91,17 @@ static FALLIBLE copy_sparse(struct reading *r, const struct tar_entry *e, struct
 
 /* ---- attributes ---- */
 
+/* Whether the kernel takes it for what a program may do (linux/capability.h, revisions 2 and 3): what it does not take cannot be copied up. */
+static bool is_capability(const struct tar_xattr *a)
+{
+	uint32_t revision = 0;
+
+	if (a->n >= sizeof revision)
+		memcpy(&revision, a->value, sizeof revision);
+	revision = le32toh(revision) & 0xff000000;
+	return (a->n == 20 && revision == 0x02000000) || (a->n == 24 && revision == 0x03000000);
+}
+
 /* SECURITY: what steers overlayfs is ours alone; what security modules of the host decide on is theirs. */
 static FALLIBLE set_xattrs(struct reading *r, const struct tar_entry *e, uint32_t inode)
 {
@@ -105,6 +117,8 @@ static FALLIBLE set_xattrs(struct reading *r, const struct tar_entry *e, uint32_
 			continue; /* the kernel knows them of files and directories only */
 		if (strcmp(a->name, "system.posix_acl_default") == 0 && !S_ISDIR(mode))
 			continue;
+		if (strcmp(a->name, "security.capability") == 0 && !is_capability(a))
+			return FAIL_OS(EINVAL, "set attribute %s of %s", a->name, e->name);
 		err = etree_xattr_set(r->t, inode, a->name, a->value, a->n);
 		if (err)
 			return err_ctx(err, "%s", e->name);

@@ -359,6 +359,29 @@ def test_what_tools_make_of_layers(fresh_hoy, busybox_tar, tmp_path, driver):
     assert "empty" in fresh_hoy("import", tmp_path / "nothing", code=1).err
 
 
+@pytest.mark.parametrize("driver", ["erofs", "overlay"])
+def test_attributes_that_the_kernel_may_not_know(fresh_hoy, busybox_tar, tmp_path, driver):
+    """An ACL where the kernel has none is no hindrance; a capability that is none is told, as by who extracts."""
+    fresh_hoy.env["HOY_STORAGE_DRIVER"] = driver
+    acl = b"\2\0\0\0" + b"".join(bytes([tag, 0, may, 0]) + b"\xff" * 4 for tag, may in ((1, 6), (4, 4), (0x20, 4)))
+
+    def add(key, value):
+        shutil.copy(busybox_tar, tmp_path / "odd.tar")
+        info = tarfile.TarInfo("odd")
+        info.size, info.mode, info.pax_headers = 1, 0o644, {f"SCHILY.xattr.{key}": os.fsdecode(value)}
+        with tarfile.open(tmp_path / "odd.tar", "a", format=tarfile.PAX_FORMAT) as tar:
+            tar.addfile(info, io.BytesIO(b"x"))
+        return tmp_path / "odd.tar"
+
+    fresh_hoy("import", add("system.posix_acl_access", acl), "odd")
+    fresh_hoy("run", "--network", "none", "--name", "odd", "odd", "sh", "-c", "echo more >>/odd && cp -a /odd /copy")
+    fresh_hoy("export", "-o", tmp_path / "out.tar", "odd")
+    assert tarfile.open(tmp_path / "out.tar").extractfile("odd").read() == b"xmore\n"
+    fresh_hoy("commit", "odd", "again")
+    assert fresh_hoy("run", "--rm", "--network", "none", "again", "cat", "/copy").out == "xmore\n"
+    assert "security.capability of odd: Invalid argument" in fresh_hoy("import", add("security.capability", b"none"), code=1).err
+
+
 @pytest.mark.parametrize("program", ["xz", "bzip2", "gzip", "zstd"])
 def test_what_people_compress_themselves(program, fresh_hoy, busybox_tar, registry, tmp_path):
     """import, load, ADD and docker-archive take what tar -a writes; several streams behind one another, too."""
