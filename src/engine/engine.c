@@ -406,6 +406,7 @@ FALLIBLE engine_reset(struct engine *e)
 		snapshotter_close(TAKE(e->snapshotter));
 	if (e->store)
 		store_close(TAKE(e->store));
+	(void)sys_unlink(e->root_fd, "index.json"); /* first: killed after the database has gone, this is no store that lost it */
 	db_close(TAKE(e->db));
 	lock = sys_openat(e->run_fd, "collect.lock", O_RDWR, 0);
 	TRY(ctr_remove_tree(AT_FDCWD, e->root));

@@ -415,3 +415,18 @@ def test_what_is_no_archive_is_told(fresh_hoy, tmp_path):
     for command in ["load", "-i"], ["import"]:
         assert "not a tar archive" in fresh_hoy(*command, tmp_path / "text", code=1).err
         assert str(tmp_path) in fresh_hoy(*command, tmp_path, code=1).err
+
+
+def test_a_reset_that_is_stopped_in_the_middle_can_be_repeated(fresh_hoy, busybox_tar):
+    """Its database may have gone by then: that is no store that lost it."""
+    fresh_hoy("import", busybox_tar, "box")
+    place = fresh_hoy.root / "volumes/mine"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", place], check=True)
+    try:
+        assert "mounted" in fresh_hoy("system", "reset", "--force", code=1).err
+        shutil.rmtree(fresh_hoy.root / "meta", ignore_errors=True)
+    finally:
+        subprocess.run(["umount", place], check=True)
+    fresh_hoy("system", "reset", "--force")
+    assert not fresh_hoy.root.exists()
