@@ -173,6 +173,17 @@ const char *json_str_at(const json_t *value, const char *path, const char *fallb
 	return json_is_string(v) ? json_string_value(v) : fallback;
 }
 
+void json_add_once(json_t *list, const char *text)
+{
+	size_t i;
+	json_t *v;
+
+	json_array_foreach (list, i, v)
+		if (strcmp(json_string_value(v), text) == 0)
+			return;
+	(void)json_array_append_new(list, json_string(text));
+}
+
 int64_t json_int_at(const json_t *value, const char *path, int64_t fallback)
 {
 	const json_t *v = json_at(value, path);

@@ -42,6 +42,7 @@ bool json_u64(const json_t *value, uint64_t *out);
 bool json_bool_at(const json_t *value, const char *path, bool fallback);
 /* A NULL-terminated owned copy (text_list_free) of an array of strings; NULL when absent or null; ERR_INVALID otherwise. */
 FALLIBLE json_list_at(const json_t *value, const char *path, char ***out_list);
+void json_add_once(json_t *list, const char *text); /* to an array of strings, unless it is there */
 json_t *json_from_list(char *const *list); /* owned array; NULL list gives an empty array */
 
 /*

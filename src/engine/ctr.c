@@ -264,18 +264,30 @@ bool ctr_is_paused(const char *id)
 	return frozen;
 }
 
+static bool has_ended(const json_t *status)
+{
+	return strcmp(json_str_at(status, "Status", ""), "exited") == 0;
+}
+
 static bool is_at_its_end(struct engine *e, const char *id)
 {
 	auto_json json_t *status = NULL;
 
-	return ctr_live(e, id, &status) && strcmp(json_str_at(status, "Status", ""), "exited") == 0;
+	return ctr_live(e, id, &status) && has_ended(status);
 }
 
 bool ctr_runs(struct engine *e, const char *id)
 {
 	auto_json json_t *status = NULL;
 
-	return ctr_live(e, id, &status) && strcmp(json_str_at(status, "Status", ""), "exited") != 0;
+	return ctr_live(e, id, &status) && !has_ended(status);
+}
+
+/* Between two looks at something that others change: 0.2 ms, then longer, up to 10 and a bit. */
+static void nap(int64_t *pause_ns)
+{
+	(void)nanosleep(&(struct timespec){ .tv_nsec = *pause_ns }, NULL);
+	*pause_ns = *pause_ns < 10000000 ? *pause_ns * 2 : *pause_ns;
 }
 
 FALLIBLE ctr_settle(struct engine *e, const char *id)
@@ -285,8 +297,7 @@ FALLIBLE ctr_settle(struct engine *e, const char *id)
 	while (is_at_its_end(e, id)) {
 		if (time_monotonic_ns() >= until)
 			return FAIL(ERR_TIMEOUT, "the keeper of container %.12s does not end", id);
-		(void)nanosleep(&(struct timespec){ .tv_nsec = pause_ns }, NULL);
-		pause_ns = pause_ns < 10000000 ? pause_ns * 2 : pause_ns;
+		nap(&pause_ns);
 	}
 	return NULL;
 }
@@ -376,8 +387,7 @@ bool ctr_wait_gone(struct engine *e, const char *id, int timeout_ms)
 	while (sys_flock(fd, LOCK_SH | LOCK_NB) == -EWOULDBLOCK) {
 		if (time_monotonic_ns() >= until)
 			return false;
-		(void)nanosleep(&(struct timespec){ .tv_nsec = pause_ns }, NULL);
-		pause_ns = pause_ns < 10000000 ? pause_ns * 2 : pause_ns;
+		nap(&pause_ns);
 	}
 	return true;
 }

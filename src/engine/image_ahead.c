@@ -68,9 +68,9 @@ static uint64_t wait_bytes(const struct arriving *in)
 	uint64_t n;
 
 	(void)pthread_mutex_lock(&a->lock);
-	while (l = &a->layers.p[in->nth], !a->is_closed && !l->is_spoilt && l->arrived <= (uint64_t)in->file.at)
+	while (l = &a->layers.p[in->nth], !a->is_closed && !l->is_spoilt && l->arrived <= in->file.at)
 		(void)pthread_cond_wait(&a->wake, &a->lock);
-	n = l->is_spoilt || l->arrived <= (uint64_t)in->file.at ? 0 : l->arrived - (uint64_t)in->file.at;
+	n = l->is_spoilt || l->arrived <= in->file.at ? 0 : l->arrived - in->file.at;
 	(void)pthread_mutex_unlock(&a->lock);
 	return n;
 }
@@ -82,7 +82,7 @@ static struct err *arriving_read(void *ctx, void *p, size_t n, size_t *out_n)
 	ssize_t got;
 
 	*out_n = 0;
-	if ((uint64_t)in->file.at == in->size)
+	if (in->file.at == in->size)
 		return NULL;
 	there = wait_bytes(in);
 	if (!there)
@@ -102,7 +102,7 @@ static struct err *unpacked_read(void *ctx, void *p, size_t n, size_t *out_n)
 
 	TRY(unzip_read(in->unzip, p, n, out_n));
 	in->unpacked += *out_n;
-	if (in->unpacked > UNPROVEN_BYTES && (in->unpacked - UNPROVEN_BYTES) / UNPROVEN_RATIO > (uint64_t)in->file.at)
+	if (in->unpacked > UNPROVEN_BYTES && (in->unpacked - UNPROVEN_BYTES) / UNPROVEN_RATIO > in->file.at)
 		return FAIL(ERR_CANCELLED,
 			    "the layer unpacks to so much that its blob has to be verified before");
 	return NULL;

@@ -146,17 +146,6 @@ static FALLIBLE index_entry(struct saving *s, const struct image_docs *d, const 
 	return NULL;
 }
 
-static void add_once(json_t *list, const char *text)
-{
-	json_t *v;
-	size_t i;
-
-	json_array_foreach (list, i, v)
-		if (strcmp(json_string_value(v), text) == 0)
-			return;
-	(void)json_array_append_new(list, json_string(text));
-}
-
 static FALLIBLE save_one(struct saving *s, const char *text)
 {
 	CLEANUP(image_docs_fini) struct image_docs d = { 0 };
@@ -174,7 +163,7 @@ static FALLIBLE save_one(struct saving *s, const char *text)
 		TRY(ref_parse(full, &r));
 		familiar = ref_familiar(&r);
 		if (!r.digest) /* which is no tag, and docker would load nothing of it */
-			add_once(json_object_get(entry, "RepoTags"), familiar);
+			json_add_once(json_object_get(entry, "RepoTags"), familiar);
 	}
 	TRY(index_entry(s, &d, full));
 	TRY(save_blob(s, d.digest));

@@ -48,17 +48,6 @@ static bool is_wanted_name(const json_t *patterns, const struct ref *r)
 	return json_array_size(patterns) == 0;
 }
 
-static void add_once(json_t *list, const char *text)
-{
-	size_t i;
-	json_t *v;
-
-	json_array_foreach (list, i, v)
-		if (strcmp(json_string_value(v), text) == 0)
-			return;
-	(void)json_array_append_new(list, json_string(text));
-}
-
 /* Names of one image that fit the patterns (NULL: all), as familiar texts and as repository@digest. */
 static void names_of(const struct image_names *all, const char *manifest, const json_t *patterns, json_t *tags, json_t *digests)
 {
@@ -82,7 +71,7 @@ static void names_of(const struct image_names *all, const char *manifest, const 
 		if (r.tag && !r.digest) /* of NAME:TAG@DIGEST the digest is what was asked for */
 			(void)json_array_append_new(tags, json_string(familiar));
 		if (!all->v.p[i].has_no_digest)
-			add_once(digests, by_digest);
+			json_add_once(digests, by_digest);
 	}
 }
 

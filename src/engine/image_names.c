@@ -396,9 +396,12 @@ FALLIBLE image_name_hide_digest(struct engine *e, const char *ref)
 	TRY(db_begin_write(engine_db(e), &txn));
 	TRY(names_in(txn, &names));
 	for (size_t i = 0; i < names.v.n; i++) {
-		names.v.p[i].has_no_digest = true;
-		if (strcmp(names.v.p[i].ref, ref) == 0)
-			TRY(put(txn, &names.v.p[i]));
+		struct image_name *n = &names.v.p[i];
+
+		if (strcmp(n->ref, ref) != 0)
+			continue;
+		n->has_no_digest = true;
+		TRY(put(txn, n));
 	}
 	return db_commit(TAKE(txn));
 }

@@ -55,8 +55,28 @@ struct args {
 	int n_words;
 };
 
+/* Above the letters: an option of one side. */
+enum { SOURCE = 1 << 8, DESTINATION = 1 << 9 };
+
+static bool parse_access_arg(int letter, struct access *out)
+{
+	if (letter == 'i')
+		out->is_insecure = true;
+	else if (letter == 't')
+		out->is_strict = true;
+	else if (letter == 'a')
+		out->auth_file = optarg;
+	else if (letter == 'c')
+		out->cert_dir = optarg;
+	else
+		return false;
+	return true;
+}
+
 static bool parse_copy_arg(int c, struct args *out)
 {
+	if (c & (SOURCE | DESTINATION))
+		return parse_access_arg(c & 0xff, c & SOURCE ? &out->source : &out->destination);
 	if (c == 'F')
 		out->manifest_format = optarg;
 	else if (c == 'P')
@@ -65,22 +85,6 @@ static bool parse_copy_arg(int c, struct args *out)
 		out->has_lease = true;
 	else if (c == 'C')
 		out->has_creds = true;
-	else if (c == 'S')
-		out->source.is_insecure = true;
-	else if (c == 'D')
-		out->destination.is_insecure = true;
-	else if (c == 'A')
-		out->source.auth_file = optarg;
-	else if (c == 'B')
-		out->destination.auth_file = optarg;
-	else if (c == 'T')
-		out->source.is_strict = true;
-	else if (c == 'U')
-		out->destination.is_strict = true;
-	else if (c == 'X')
-		out->source.cert_dir = optarg;
-	else if (c == 'Y')
-		out->destination.cert_dir = optarg;
 	else
 		return false;
 	return true;
@@ -106,14 +110,14 @@ static struct err *parse_args(int argc, char **argv, struct args *out)
 						 { "preserve-digests", no_argument, NULL, 'P' },
 						 { "creds", no_argument, NULL, 'C' },
 						 { "lease", no_argument, NULL, 'L' },
-						 { "src-insecure", no_argument, NULL, 'S' },
-						 { "dest-insecure", no_argument, NULL, 'D' },
-						 { "src-authfile", required_argument, NULL, 'A' },
-						 { "dest-authfile", required_argument, NULL, 'B' },
-						 { "src-strict", no_argument, NULL, 'T' },
-						 { "dest-strict", no_argument, NULL, 'U' },
-						 { "src-cert-dir", required_argument, NULL, 'X' },
-						 { "dest-cert-dir", required_argument, NULL, 'Y' },
+						 { "src-insecure", no_argument, NULL, SOURCE | 'i' },
+						 { "dest-insecure", no_argument, NULL, DESTINATION | 'i' },
+						 { "src-authfile", required_argument, NULL, SOURCE | 'a' },
+						 { "dest-authfile", required_argument, NULL, DESTINATION | 'a' },
+						 { "src-strict", no_argument, NULL, SOURCE | 't' },
+						 { "dest-strict", no_argument, NULL, DESTINATION | 't' },
+						 { "src-cert-dir", required_argument, NULL, SOURCE | 'c' },
+						 { "dest-cert-dir", required_argument, NULL, DESTINATION | 'c' },
 						 { 0 } };
 	int c;
 

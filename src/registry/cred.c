@@ -34,6 +34,11 @@ void cred_fini(struct cred *c)
 	*c = (struct cred){ 0 };
 }
 
+bool cred_is_empty(const struct cred *c)
+{
+	return !c->user && !c->identity_token && !c->registry_token;
+}
+
 const char *cred_key(const char *domain)
 {
 	static const char *const hub[] = { "docker.io", "index.docker.io", "registry-1.docker.io" };
@@ -441,7 +446,7 @@ struct err *cred_load(const char *path, const struct cred_for *who, struct cred 
 
 	if (path)
 		TRY(load_docker(path, who, &c));
-	if (!c.user && !c.identity_token && !c.registry_token)
+	if (cred_is_empty(&c))
 		TRY(load_helpers(who, &c));
 	*out_cred = c;
 	c = (struct cred){ 0 };

@@ -18,6 +18,7 @@ struct cred {
 	char *registry_token;  /* owned; a bearer token as it is */
 };
 void cred_fini(struct cred *c);
+bool cred_is_empty(const struct cred *c); /* nothing was stored */
 /* Key of a registry in these files: "https://index.docker.io/v1/" for docker.io, else the host[:port].
  * Borrowed. */
 const char *cred_key(const char *domain);

@@ -22,11 +22,6 @@ static void fetch_fini(struct fetch *f)
 	free(f->validator);
 }
 
-static bool is_cancelled(void *ctx)
-{
-	return report_is_cancelled(ctx);
-}
-
 /* What If-Range may carry; owned, or NULL. */
 static char *validator_of(const struct http_response *r)
 {
@@ -85,7 +80,7 @@ struct err *fetch_url(const struct fetch_conf *conf)
 	auto_http struct http_client *http = http_new(&(struct http_conf){ .proxy = conf->daemon->proxy,
 									   .stall_seconds = conf->patience.stall_s,
 									   .connect_ms = conf->patience.connect_ms,
-									   .is_cancelled = is_cancelled,
+									   .is_cancelled = report_ctx_is_cancelled,
 									   .ctx = conf->report });
 	CLEANUP(fetch_fini) struct fetch f = { .conf = conf };
 	auto_free char *shown = url_display(conf->url);

@@ -40,16 +40,11 @@ static struct err *load_stored(const char *auth_file, const char *file, const st
 	return e;
 }
 
-static bool is_cancelled(void *ctx)
-{
-	return report_is_cancelled(ctx);
-}
-
 struct err *transfer_login(struct report *report, const char *server, const struct access *access,
 			   const struct daemon_conf *daemon)
 {
 	auto_free char *domain = domain_of(server), *file = NULL, *url = NULL;
-	const struct cred_for who = { domain, NULL, is_cancelled, report };
+	const struct cred_for who = { domain, NULL, report_ctx_is_cancelled, report };
 	auto_cred struct cred stored = { 0 };
 	struct access with = *access;
 	struct ref ref = { .domain = domain, .path = (char[]){ "" } };
@@ -61,7 +56,7 @@ struct err *transfer_login(struct report *report, const char *server, const stru
 	TRY(file_of(access->auth_file, &file));
 	if (!access->cred) {
 		TRY(load_stored(access->auth_file, file, &who, &stored));
-		if (!stored.user && !stored.identity_token && !stored.registry_token)
+		if (cred_is_empty(&stored))
 			return FAIL(ERR_NOT_FOUND, "nothing is stored for %s", domain);
 		with.cred = &stored;
 	} else if (!*access->cred->user || strchr(access->cred->user, ':')) {
@@ -88,7 +83,7 @@ struct err *transfer_who(const char *server, const char *auth_file, char **out_u
 
 	TRY(file_of(auth_file, &file));
 	TRY(load_stored(auth_file, file, &who, &stored));
-	if (!stored.user && !stored.identity_token && !stored.registry_token)
+	if (cred_is_empty(&stored))
 		return FAIL(ERR_NOT_FOUND, "not logged in to %s", domain);
 	*out_user = xstrdup(stored.user ? stored.user : "<token>");
 	return NULL;

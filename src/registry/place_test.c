@@ -146,25 +146,27 @@ TEST(drop_ins_override_by_prefix)
 
 TEST(broken_registries_conf_is_named)
 {
-	registries("[[registry]\n");
-	refuses("x.example/a", ERR_INVALID, "registries.conf:1");
-	registries("[registries.search]\nregistries=['docker.io']\n");
-	refuses("x.example/a", ERR_UNSUPPORTED, "version 1");
-	registries("[[registry]]\nprefix='*'\nblocked=true\n");
-	refuses("x.example/a", ERR_INVALID, "no location");
-	registries("[[registry]]\nprefix='x.*.example'\nlocation='y.example'\n");
-	refuses("x.example/a", ERR_INVALID, "a star stands for hosts only");
-	registries("[[registry]]\nprefix='*.example/a'\nblocked=true\n");
-	refuses("x.example/a", ERR_INVALID, "a star stands for hosts only");
-	registries("[[registry]]\nlocation='x.example'\nmirror-by-digest-only=true\n[[registry.mirror]]\nlocation='m'\n"
-		   "pull-from-mirror='tag-only'\n");
-	refuses("x.example/a", ERR_INVALID, "both mirror-by-digest-only");
-	registries("[[registry]]\nblocked=true\n");
-	refuses("x.example/a", ERR_INVALID, "no location");
-	registries("[[registry]]\nlocation='x.example'\n[[registry.mirror]]\ninsecure=true\n");
-	refuses("x.example/a", ERR_INVALID, "mirror");
-	registries("[[registry]]\nlocation='x.example'\n[[registry.mirror]]\nlocation='https://m'\n");
-	refuses("x.example/a", ERR_INVALID, "bad location");
+	static const struct {
+		const char *conf;
+		enum err_kind kind;
+		const char *word;
+	} broken[] = {
+		{ "[[registry]\n", ERR_INVALID, "registries.conf:1" },
+		{ "[registries.search]\nregistries=['docker.io']\n", ERR_UNSUPPORTED, "version 1" },
+		{ "[[registry]]\nprefix='*'\nblocked=true\n", ERR_INVALID, "no location" },
+		{ "[[registry]]\nprefix='x.*.example'\nlocation='y.example'\n", ERR_INVALID, "a star stands for hosts only" },
+		{ "[[registry]]\nprefix='*.example/a'\nblocked=true\n", ERR_INVALID, "a star stands for hosts only" },
+		{ "[[registry]]\nlocation='x.example'\nmirror-by-digest-only=true\n[[registry.mirror]]\nlocation='m'\n"
+		  "pull-from-mirror='tag-only'\n", ERR_INVALID, "both mirror-by-digest-only" },
+		{ "[[registry]]\nblocked=true\n", ERR_INVALID, "no location" },
+		{ "[[registry]]\nlocation='x.example'\n[[registry.mirror]]\ninsecure=true\n", ERR_INVALID, "mirror" },
+		{ "[[registry]]\nlocation='x.example'\n[[registry.mirror]]\nlocation='https://m'\n", ERR_INVALID, "bad location" },
+	};
+
+	for (size_t i = 0; i < LEN(broken); i++) {
+		registries(broken[i].conf);
+		refuses("x.example/a", broken[i].kind, broken[i].word);
+	}
 }
 
 TEST(hosts_toml)

@@ -162,3 +162,8 @@ bool report_is_cancelled(struct report *r)
 {
 	return report_sleep(r, 0);
 }
+
+bool report_ctx_is_cancelled(void *report)
+{
+	return report_is_cancelled(report);
+}

@@ -38,6 +38,7 @@ void report_result(struct report *r, json_t *result); /* takes the reference */
 void report_error(struct report *r, const struct err *e);
 /* The reader went away, or cancel_fd fired. */
 bool report_is_cancelled(struct report *r);
+bool report_ctx_is_cancelled(void *report); /* the same, for those who ask with a context */
 /* Waits so long, or until cancelled: then true. */
 bool report_sleep(struct report *r, int64_t ns);
 

@@ -1,6 +1,6 @@
 #include "supervise/health.h"
 #include "state/record.h"
-#include "supervise/helper.h"
+#include "supervise/program.h"
 #include "sys/spawn.h"
 #include <signal.h>
 
@@ -36,7 +36,7 @@ int64_t health_pause(const struct health *h, const struct keeper_conf *c, int64_
 
 void health_run(struct health *h, const struct keeper_conf *c, int64_t now_ns)
 {
-	pid_t pid = helper_run(c, "keeper-health", -1);
+	pid_t pid = program_run(c, "keeper-health", -1);
 
 	h->pid = pid > 0 ? pid : 0;
 	h->due_ns = pid > 0 ? 0 : now_ns + health_pause(h, c, now_ns); /* no process to be had now: later, perhaps */

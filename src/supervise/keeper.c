@@ -14,7 +14,7 @@
 #include "state/record.h"
 #include "supervise/client.h"
 #include "supervise/health.h"
-#include "supervise/helper.h"
+#include "supervise/program.h"
 #include "supervise/jsonlog.h"
 #include "supervise/restart.h"
 #include "sys/event.h"
@@ -354,7 +354,7 @@ static bool reaped_by_client(struct keeper *k)
 
 static void reap_by_program(struct keeper *k)
 {
-	pid_t pid = helper_run(&k->conf, "keeper-exit", -1);
+	pid_t pid = program_run(&k->conf, "keeper-exit", -1);
 
 	if (pid > 0)
 		(void)sys_pid_wait(pid);
@@ -500,7 +500,7 @@ static void client_message(struct keeper *k, unsigned i)
 		break;
 	case CTL_EXEC:
 		if (k->is_alive && fd >= 0)
-			(void)helper_run(&k->conf, "keeper-exec", fd); /* reaped as every child; without it the socket ends */
+			(void)program_run(&k->conf, "keeper-exec", fd); /* reaped as every child; without it the socket ends */
 		break;
 	default:
 		break; /* unknown: of another version; harmless */

@@ -167,11 +167,10 @@ static bool has_group(void)
 	return there;
 }
 
-static void one_life(void)
+/* A keeper in a process of its own, and our end of its socket. */
+static pid_t begin_keeper(int *out_sock)
 {
-	int pair[2], code;
-	const char go = START_GO;
-	char word;
+	int pair[2];
 	pid_t pid;
 
 	CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0);
@@ -180,14 +179,24 @@ static void one_life(void)
 	if (pid == 0)
 		become_keeper(pair[1]);
 	close(pair[1]);
-	word = hear(pair[0]);
+	*out_sock = pair[0];
+	return pid;
+}
+
+static void one_life(void)
+{
+	int sock, code;
+	const char go = START_GO;
+	pid_t pid = begin_keeper(&sock);
+	char word = hear(sock);
+
 	SWEEP_CHECK(word == START_READY || sweep->fired, "not ready");
 	if (word == START_READY) {
-		(void)send(pair[0], &go, 1, MSG_NOSIGNAL);
-		word = hear(pair[0]);
+		(void)send(sock, &go, 1, MSG_NOSIGNAL);
+		word = hear(sock);
 		SWEEP_CHECK(word == START_STARTED || sweep->fired, "not started");
 	}
-	close(pair[0]);
+	close(sock);
 	code = reap_all(pid);
 	SWEEP_CHECK(sweep->fired || t_file_is(t_tmpdir(), "home/t-json.log", "") == false, "no log");
 	if (code != 99) /* it ended by itself */
@@ -231,19 +240,14 @@ TEST(a_keeper_ends_at_every_call)
 /* Who asks a keeper that waits to go, or goes away itself; whether `hoy keeper-exit` was called. */
 static bool is_reaped_after(const char *word)
 {
-	int pair[2];
+	int sock;
 	pid_t pid;
 
 	*sweep = (struct sweep){ .at = -1 };
-	CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0);
-	pid = fork();
-	CHECK(pid >= 0);
-	if (pid == 0)
-		become_keeper(pair[1]);
-	close(pair[1]);
-	CHECK_INT(hear(pair[0]), START_READY);
-	CHECK(!word || send(pair[0], word, 1, MSG_NOSIGNAL) == 1);
-	close(pair[0]);
+	pid = begin_keeper(&sock);
+	CHECK_INT(hear(sock), START_READY);
+	CHECK(!word || send(sock, word, 1, MSG_NOSIGNAL) == 1);
+	close(sock);
 	CHECK_INT(reap_all(pid), 1);
 	CHECK(!has_group());
 	return unlinkat(t_tmpdir(), "called", 0) == 0;

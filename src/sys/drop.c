@@ -51,13 +51,13 @@ void fs_drop_pages(int fd)
 
 ssize_t fs_pass_read(struct fs_pass *p, void *out, size_t n)
 {
-	ssize_t got = sys_pread(p->fd, out, n, p->at);
+	ssize_t got = sys_pread(p->fd, out, n, (off_t)p->at);
 
 	if (got <= 0)
 		return got;
-	p->at += got;
+	p->at += (uint64_t)got;
 	if (p->at - p->dropped >= STRETCH) {
-		(void)sys_drop_pages(p->fd, p->dropped, p->at - p->dropped);
+		(void)sys_drop_pages(p->fd, (off_t)p->dropped, (off_t)(p->at - p->dropped));
 		p->dropped = p->at;
 	}
 	return got;
@@ -66,5 +66,5 @@ ssize_t fs_pass_read(struct fs_pass *p, void *out, size_t n)
 void fs_pass_end(const struct fs_pass *p)
 {
 	if (p->dropped)
-		(void)sys_drop_pages(p->fd, 0, p->at);
+		(void)sys_drop_pages(p->fd, 0, (off_t)p->at);
 }

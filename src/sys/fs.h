@@ -29,7 +29,7 @@ void fs_drop_pages(int fd);
  */
 struct fs_pass {
 	int fd;
-	off_t at, dropped; /* 0 to begin with */
+	uint64_t at, dropped; /* bytes; 0 to begin with */
 };
 ssize_t fs_pass_read(struct fs_pass *p, void *out, size_t n); /* as sys_pread */
 void fs_pass_end(const struct fs_pass *p);

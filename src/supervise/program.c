@@ -1,9 +1,9 @@
-/* helper.c - see helper.h. */
-#include "supervise/helper.h"
+/* program.c - see program.h. */
+#include "supervise/program.h"
 #include "base/mem.h"
 #include "sys/spawn.h"
 
-pid_t helper_run(const struct keeper_conf *c, const char *command, int in_fd)
+pid_t program_run(const struct keeper_conf *c, const char *command, int in_fd)
 {
 	union {
 		const char *in;

@@ -1,5 +1,5 @@
 /*
- * helper.h - what a keeper leaves to the big program: `hoy --root … --run … COMMAND ID`, a child of the keeper.
+ * program.h - what a keeper leaves to the big program: `hoy --root … --run … COMMAND ID`, a child of the keeper.
  *
  * Layer: supervise.  Allocates nothing.
  */
@@ -8,4 +8,4 @@
 #include <sys/types.h>
 
 /* in_fd (borrowed; -1: /dev/null): its standard input. Its pid, for the keeper to wait for, or -errno. */
-pid_t helper_run(const struct keeper_conf *c, const char *command, int in_fd);
+pid_t program_run(const struct keeper_conf *c, const char *command, int in_fd);
